@@ -1,0 +1,100 @@
+# sampan: what is typed here works on a fresh Debian 12 or 13 machine.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := $(VENV)/.locked
+IMAGE ?= /var/lib/sampan/image
+JOBS ?= $(shell nproc)
+
+PY_DIRS := shim agent native proto image tests benchmarks
+TYPED := -p shim -p agent -p image -m native.ffi -m proto.contract -m proto.control -m proto.generate
+C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
+
+CHECKS := check-format check-lint check-types check-layers check-proto check-c-format \
+	check-unit check-c-unit
+
+.DELETE_ON_ERROR:
+.PHONY: help dev check $(CHECKS) test test-unit test-integration test-vm run bench fmt \
+	proto native image lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+# A check that passes prints nothing.
+quietly = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; echo "failed: $@"; exit 1; }
+
+$(LOCKED): requirements/runtime.txt requirements/dev.txt
+	@requirements/install-debian
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/runtime.txt -r requirements/dev.txt
+	@touch $@
+
+dev: $(LOCKED) native ## .venv with everything locked, the C layer built
+
+native: $(LOCKED) ## build the C layer in place
+	@$(BIN)/python -m native.build
+
+check: $(LOCKED) native ## format, lint, types, layers, drift, unit tests; no root, no KVM
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j$(JOBS) $(CHECKS)
+
+check-format: $(LOCKED)
+	@$(call quietly,$(BIN)/ruff format --check $(wildcard $(PY_DIRS)))
+
+check-lint: $(LOCKED)
+	@$(call quietly,$(BIN)/ruff check $(wildcard $(PY_DIRS)))
+
+check-types: $(LOCKED)
+	@$(call quietly,$(BIN)/mypy $(TYPED))
+
+check-layers: $(LOCKED)
+	@$(call quietly,$(BIN)/lint-imports)
+
+check-proto: $(LOCKED)
+	@$(call quietly,$(BIN)/python -m proto.generate --check)
+
+check-c-format: $(LOCKED)
+	@$(call quietly,$(BIN)/clang-format --dry-run -Werror $(C_FILES))
+
+check-unit test-unit: $(LOCKED) ## unit tests and the rules of the tree
+	@$(BIN)/python -m pytest tests/unit tests/style
+
+check-c-unit:
+	@$(MAKE) --no-print-directory -C tests/native
+
+test: test-unit test-integration test-vm ## every test; those that need KVM in the test host
+
+test-integration: $(LOCKED) native ## tests that need root, no KVM
+	@$(BIN)/python -m pytest tests/integration
+
+test-vm: $(LOCKED) ## tests in microVMs and under containerd, in the test host
+	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 2400 -- \
+		python3 -m pytest -o timeout=300 tests/vm tests/e2e
+
+run: $(LOCKED) ## a container in a microVM, from nothing
+	@tests/testhost/run --timeout 900 -- python3 tests/testhost/demo.py
+
+bench: $(LOCKED) ## sampan and runc side by side
+	@tests/testhost/run --timeout 2400 -- python3 -m benchmarks
+
+fmt: $(LOCKED) ## format Python and C, sort imports
+	@$(BIN)/ruff format --quiet $(wildcard $(PY_DIRS))
+	@$(BIN)/ruff check --quiet --fix $(wildcard $(PY_DIRS))
+	@$(BIN)/clang-format -i $(C_FILES)
+
+proto: $(LOCKED) ## generate proto/gen from the .proto files
+	@$(BIN)/python -m proto.generate
+
+image: $(LOCKED) ## the guest image (root; IMAGE=DIR)
+	@$(BIN)/python -m image build --output $(IMAGE)
+
+lock: $(LOCKED) ## lock the Python packages anew
+	@requirements/lock
+
+clean: ## what was built in the tree; caches outside it stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find native -name '*.so' -delete
+	@test ! -f tests/native/Makefile || $(MAKE) --no-print-directory -C tests/native clean

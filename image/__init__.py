@@ -1,0 +1,1 @@
+"""The guest image: its recipe, from Debian packages and PyPI wheels."""

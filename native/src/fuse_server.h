@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A FUSE server over one shared directory: requests in, replies out, no
+ * transport.  Serves virtio-fs (fs_device.c); in tests also /dev/fuse.
+ *
+ * The client is hostile.  Whatever it sends, a call touches nothing outside
+ * the shared directory and the mounts below it, and ends with a well-formed
+ * reply or none (FORGET). */
+#ifndef SAMPAN_FUSE_SERVER_H
+#define SAMPAN_FUSE_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct fuse_server;
+
+struct fuse_server_config {
+	int root_fd; /* O_PATH|O_DIRECTORY of the shared directory; duplicated */
+	bool read_only;
+	/* How long the client may trust names and attributes; 0: not at all. */
+	uint64_t entry_valid_ns, attr_valid_ns;
+	/* The client is the only user of these files: write-back cache, page
+	 * cache kept over open, negative entries cached. */
+	bool exclusive;
+	bool announce_submounts; /* FUSE_SUBMOUNTS */
+};
+
+int fuse_server_new(const struct fuse_server_config *config, struct fuse_server **ret_server);
+void fuse_server_free(struct fuse_server *server);
+
+/* Handles one request; any number of threads at once.  Answers the bytes
+ * written to `out` (the fuse_out_header included), 0 when the request has no
+ * reply, or -EPROTO when there is no room for a reply or no whole header.
+ * READ and WRITE data move between the file and the iovecs directly. */
+ptrdiff_t fuse_server_handle(struct fuse_server *server, const struct iovec *in, unsigned in_count,
+			     const struct iovec *out, unsigned out_count);
+
+/* Forgets every inode and handle: a new INIT may follow. */
+void fuse_server_reset(struct fuse_server *server);
+
+#endif

@@ -1,0 +1,123 @@
+"""Messages on the private socket between a shim and its vmm.
+
+SOCK_SEQPACKET, one JSON object a packet, file descriptors beside it by
+SCM_RIGHTS.  The vmm inherits its end as fd CONTROL_FD.  The shim sends
+requests, the vmm answers each once, in any order, and sends events by itself:
+
+    {"id": 1, "op": "boot", "args": {…}}
+    {"id": 1, "result": {…}}
+    {"id": 1, "error": {"category": "HostResource", "message": "…"}}
+    {"event": "stopped", "args": {…}}
+
+When the socket closes, the vmm stops its machine and exits: a vmm never
+outlives its shim.  Nothing here comes from the guest unchecked; text that does
+(the console's tail) is data.
+"""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+CONTROL_FD: Final = 3
+MAX_PACKET_BYTES: Final = 64 << 10
+
+
+class Operation(StrEnum):
+    """What the shim may ask; the argument and result classes are below."""
+
+    BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order
+    OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
+    COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
+    PAUSE = "pause"  # {} → {}; vCPUs stop burning host CPU
+    RESUME = "resume"  # {} → {}
+    STOP = "stop"  # {} → {}; the machine ends at once, then the process
+
+
+class Event(StrEnum):
+    STOPPED = "stopped"  # StoppedEvent, once
+    STREAM_CLOSED = "stream_closed"  # StreamClosedEvent, once for each open_stream
+
+
+class SharePolicy(StrEnum):
+    """Caching rules of a virtio-fs share."""
+
+    IMAGE = "image"  # read only, never changes
+    EXCLUSIVE = "exclusive"  # this guest is the only user
+    SHARED = "shared"  # the host may change it at any time
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    tag: str
+    path: str
+    policy: SharePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """A machine to boot.  Sizes in bytes, paths absolute."""
+
+    vcpus: int
+    memory_bytes: int
+    kernel_path: str
+    console_path: str
+    """The guest's serial console; made 0600, bounded to console_limit_bytes."""
+    shares: tuple[Share, ...]
+    ports: tuple[int, ...] = ()
+    """Guest vsock ports that the listening sockets sent along lead to."""
+    kernel_arguments: str = ""
+    """Appended to the vmm's own command line."""
+    console_limit_bytes: int = 1 << 20
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "MachineConfig":
+        shares = tuple(
+            Share(s["tag"], s["path"], SharePolicy(s["policy"])) for s in value["shares"]
+        )
+        return cls(**{**value, "shares": shares, "ports": tuple(value["ports"])})
+
+
+@dataclass(frozen=True, slots=True)
+class BootResult:
+    """The vCPUs run; the guest is still on its way up."""
+
+    timings_us: dict[str, int] = field(default_factory=dict)
+
+
+class Direction(StrEnum):
+    TO_GUEST = "to_guest"
+    FROM_GUEST = "from_guest"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamArgs:
+    """Joins the fd sent along with a new connection to contract.STREAM_PORT."""
+
+    stream: int
+    token: str
+    direction: Direction
+
+
+class StopReason(StrEnum):
+    POWEROFF = "poweroff"  # the guest powered itself off
+    RESET = "reset"  # the guest rebooted: its kernel panicked
+    TRIPLE_FAULT = "triple_fault"
+    KVM_ERROR = "kvm_error"  # KVM could not go on; `detail` says why
+    REQUESTED = "requested"
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedEvent:
+    reason: StopReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosedEvent:
+    stream: int
+    bytes_moved: int
+    error: int
+    """0, or an errno."""

@@ -1,0 +1,206 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetInfoResponse(_message.Message):
+    __slots__ = ("protocol_version", "kernel_release", "crun_version", "init_started_ns", "listening_ns")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    CRUN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    INIT_STARTED_NS_FIELD_NUMBER: _ClassVar[int]
+    LISTENING_NS_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    kernel_release: str
+    crun_version: str
+    init_started_ns: int
+    listening_ns: int
+    def __init__(self, protocol_version: _Optional[int] = ..., kernel_release: _Optional[str] = ..., crun_version: _Optional[str] = ..., init_started_ns: _Optional[int] = ..., listening_ns: _Optional[int] = ...) -> None: ...
+
+class ContainerRef(_message.Message):
+    __slots__ = ("container_id",)
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    def __init__(self, container_id: _Optional[str] = ...) -> None: ...
+
+class ProcessRef(_message.Message):
+    __slots__ = ("container_id", "exec_id")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXEC_ID_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    exec_id: str
+    def __init__(self, container_id: _Optional[str] = ..., exec_id: _Optional[str] = ...) -> None: ...
+
+class Stdio(_message.Message):
+    __slots__ = ("terminal", "stdin_token", "stdout_token", "stderr_token")
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    STDIN_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STDERR_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    terminal: bool
+    stdin_token: str
+    stdout_token: str
+    stderr_token: str
+    def __init__(self, terminal: _Optional[bool] = ..., stdin_token: _Optional[str] = ..., stdout_token: _Optional[str] = ..., stderr_token: _Optional[str] = ...) -> None: ...
+
+class CreateContainerRequest(_message.Message):
+    __slots__ = ("container_id", "spec_json", "stdio")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
+    STDIO_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    spec_json: bytes
+    stdio: Stdio
+    def __init__(self, container_id: _Optional[str] = ..., spec_json: _Optional[bytes] = ..., stdio: _Optional[_Union[Stdio, _Mapping]] = ...) -> None: ...
+
+class CreateContainerResponse(_message.Message):
+    __slots__ = ("guest_pid",)
+    GUEST_PID_FIELD_NUMBER: _ClassVar[int]
+    guest_pid: int
+    def __init__(self, guest_pid: _Optional[int] = ...) -> None: ...
+
+class AddExecRequest(_message.Message):
+    __slots__ = ("container_id", "exec_id", "process_json", "stdio")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXEC_ID_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_JSON_FIELD_NUMBER: _ClassVar[int]
+    STDIO_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    exec_id: str
+    process_json: bytes
+    stdio: Stdio
+    def __init__(self, container_id: _Optional[str] = ..., exec_id: _Optional[str] = ..., process_json: _Optional[bytes] = ..., stdio: _Optional[_Union[Stdio, _Mapping]] = ...) -> None: ...
+
+class AddExecResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StartProcessResponse(_message.Message):
+    __slots__ = ("guest_pid",)
+    GUEST_PID_FIELD_NUMBER: _ClassVar[int]
+    guest_pid: int
+    def __init__(self, guest_pid: _Optional[int] = ...) -> None: ...
+
+class ProcessExit(_message.Message):
+    __slots__ = ("exit_status", "exited_at")
+    EXIT_STATUS_FIELD_NUMBER: _ClassVar[int]
+    EXITED_AT_FIELD_NUMBER: _ClassVar[int]
+    exit_status: int
+    exited_at: _timestamp_pb2.Timestamp
+    def __init__(self, exit_status: _Optional[int] = ..., exited_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class SignalProcessRequest(_message.Message):
+    __slots__ = ("process", "signal", "all")
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    process: ProcessRef
+    signal: int
+    all: bool
+    def __init__(self, process: _Optional[_Union[ProcessRef, _Mapping]] = ..., signal: _Optional[int] = ..., all: _Optional[bool] = ...) -> None: ...
+
+class SignalProcessResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ResizeTerminalRequest(_message.Message):
+    __slots__ = ("process", "columns", "rows")
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    process: ProcessRef
+    columns: int
+    rows: int
+    def __init__(self, process: _Optional[_Union[ProcessRef, _Mapping]] = ..., columns: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class ResizeTerminalResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListProcessesResponse(_message.Message):
+    __slots__ = ("guest_pids",)
+    GUEST_PIDS_FIELD_NUMBER: _ClassVar[int]
+    guest_pids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, guest_pids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PauseContainerResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ResumeContainerResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class UpdateContainerRequest(_message.Message):
+    __slots__ = ("container_id", "resources_json")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_JSON_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    resources_json: bytes
+    def __init__(self, container_id: _Optional[str] = ..., resources_json: _Optional[bytes] = ...) -> None: ...
+
+class UpdateContainerResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatsResponse(_message.Message):
+    __slots__ = ("files",)
+    class FilesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: StatFile
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[StatFile, _Mapping]] = ...) -> None: ...
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.MessageMap[str, StatFile]
+    def __init__(self, files: _Optional[_Mapping[str, StatFile]] = ...) -> None: ...
+
+class StatFile(_message.Message):
+    __slots__ = ("values",)
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.ScalarMap[str, int]
+    def __init__(self, values: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GuestEvent(_message.Message):
+    __slots__ = ("container_id", "out_of_memory")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    out_of_memory: OutOfMemory
+    def __init__(self, container_id: _Optional[str] = ..., out_of_memory: _Optional[_Union[OutOfMemory, _Mapping]] = ...) -> None: ...
+
+class OutOfMemory(_message.Message):
+    __slots__ = ("oom_kills",)
+    OOM_KILLS_FIELD_NUMBER: _ClassVar[int]
+    oom_kills: int
+    def __init__(self, oom_kills: _Optional[int] = ...) -> None: ...
+
+class ShutdownRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ShutdownResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

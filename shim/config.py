@@ -1,0 +1,157 @@
+"""/etc/sampan/config.yaml: what an administrator decides.
+
+Optional; every key has a default.  An unknown key or a value out of range is
+an InvalidArgument that names file, key and value: a misspelt limit must not
+be ignored.  SAMPAN_CONFIG names another file.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from shim.errors import InvalidArgument
+
+DEFAULT_PATH: Final = "/etc/sampan/config.yaml"
+PATH_VARIABLE: Final = "SAMPAN_CONFIG"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    image_dir: str = "/var/lib/sampan/image"
+    """As `sampan image build` makes it: vmlinux and root/."""
+    kernel: str = ""
+    """An uncompressed x86-64 vmlinux in place of the image's."""
+    kernel_arguments: str = ""
+    """Appended to the guest's command line."""
+    vcpus: int = 1
+    """For a container without a CPU limit."""
+    max_vcpus: int = 32
+    memory_mib: int = 1024
+    """For a container without a memory limit."""
+    memory_overhead_mib: int = 128
+    """Added to a container's limit: the guest's kernel and agent."""
+    max_memory_mib: int = 1 << 20
+    agent_timeout_s: float = 120.0
+    """From the start of a machine until its agent answers."""
+    log_level: str = "info"
+    console_limit_bytes: int = 1 << 20
+    vmm_command: tuple[str, ...] = ()
+    """Runs a machine in place of our own vmm: for tests."""
+
+    @property
+    def kernel_path(self) -> str:
+        return self.kernel or f"{self.image_dir}/vmlinux"
+
+    @property
+    def image_root(self) -> str:
+        return f"{self.image_dir}/root"
+
+
+def load_config(path: str | None = None) -> Config:
+    """The defaults where there is no file at the usual place; a named file must exist."""
+    named = path or os.environ.get(PATH_VARIABLE)
+    try:
+        text = Path(named or DEFAULT_PATH).read_text()
+    except FileNotFoundError as error:
+        if named:
+            raise InvalidArgument(f"{named}: no such configuration file") from error
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{named or DEFAULT_PATH}: {error}") from error
+    return parse_config(text, named or DEFAULT_PATH)
+
+
+def parse_config(text: str, path: str) -> Config:
+    # Costs 20 ms, which a machine without a configuration file need not pay.
+    import yaml  # noqa: PLC0415
+
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidArgument(f"{path}: {error}") from error
+    if values is None:
+        return Config()
+    if not isinstance(values, dict):
+        raise InvalidArgument(f"{path}: expected keys and values, is {values!r}")
+    checked = {key: check_value(path, key, value) for key, value in values.items()}
+    config = replace(Config(), **checked)
+    check_bounds(path, config)
+    return config
+
+
+def check_value(path: str, key: Any, value: Any) -> Any:
+    rule = RULES.get(key)
+    if rule is None:
+        raise InvalidArgument(f"{path}: unknown key {key!r}; known are {', '.join(sorted(RULES))}")
+    try:
+        return rule(value)
+    except ValueError as error:
+        raise InvalidArgument(f"{path}: {key}: {error}, is {value!r}") from error
+
+
+def check_bounds(path: str, config: Config) -> None:
+    for key, limit in (("vcpus", "max_vcpus"), ("memory_mib", "max_memory_mib")):
+        if getattr(config, key) > getattr(config, limit):
+            raise InvalidArgument(
+                f"{path}: {key}: {getattr(config, key)} is above {limit}, "
+                f"{getattr(config, limit)}"
+            )
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 3600:
+        raise ValueError("expected a number of seconds from 1 to 3600")
+    return float(value)
+
+
+def _absolute_path(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError("expected an absolute path")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("expected one line of text")
+    return value
+
+
+def _log_level(value: Any) -> str:
+    if value not in LOG_LEVELS:
+        raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
+    return str(value)
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ValueError("expected a list of words")
+    return tuple(value)
+
+
+RULES: Final[dict[str, Callable[[Any], Any]]] = {
+    "image_dir": _absolute_path,
+    "kernel": _absolute_path,
+    "kernel_arguments": _text,
+    "vcpus": _whole(1, 255),
+    "max_vcpus": _whole(1, 255),
+    "memory_mib": _whole(64, 1 << 24),
+    "memory_overhead_mib": _whole(0, 1 << 20),
+    "max_memory_mib": _whole(64, 1 << 24),
+    "agent_timeout_s": _seconds,
+    "log_level": _log_level,
+    "console_limit_bytes": _whole(4096, 1 << 30),
+    "vmm_command": _command,
+}
+assert set(RULES) == {field.name for field in fields(Config)}  # noqa: S101

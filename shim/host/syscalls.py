@@ -1,0 +1,136 @@
+"""System calls that Python 3.11 does not have, as plain functions.
+
+Owns nothing; every failure is an OSError with the call's name and the path.
+Numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl), flags
+those of linux/mount.h, linux/prctl.h and linux/sched.h.
+"""
+
+import ctypes
+import os
+from typing import Any, Final
+
+NR_OPEN_TREE: Final = 428
+NR_MOVE_MOUNT: Final = 429
+NR_MOUNT_SETATTR: Final = 442
+
+AT_FDCWD: Final = -100
+AT_EMPTY_PATH: Final = 0x1000
+AT_RECURSIVE: Final = 0x8000
+OPEN_TREE_CLONE: Final = 1
+OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+
+MOUNT_ATTR_RDONLY: Final = 1
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 1 << 18
+MS_SLAVE: Final = 1 << 19
+MNT_DETACH: Final = 2
+UMOUNT_NOFOLLOW: Final = 8
+
+CLONE_NEWNS: Final = 0x20000
+PR_SET_NAME: Final = 15
+PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+class MountAttr(ctypes.Structure):
+    """struct mount_attr."""
+
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _check(result: int, call: str, path: str = "") -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{call}: {os.strerror(error)}", path or None)
+    return result
+
+
+def _syscall(call: str, number: int, path: str, *arguments: Any) -> int:
+    return _check(_libc.syscall(ctypes.c_long(number), *arguments), call, path)
+
+
+def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
+    result = _libc.mount(
+        source.encode(),
+        target.encode(),
+        fstype.encode(),
+        ctypes.c_ulong(flags),
+        data.encode() if data else None,
+    )
+    _check(result, f"mount {fstype or 'flags'}", target)
+
+
+def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
+    _check(_libc.umount2(target.encode(), flags), "umount2", target)
+
+
+def clone_tree(source: str, recursive: bool) -> int:
+    """A detached copy of the mount at `source`, as an fd."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    return _syscall(
+        "open_tree",
+        NR_OPEN_TREE,
+        source,
+        ctypes.c_int(AT_FDCWD),
+        ctypes.c_char_p(source.encode()),
+        ctypes.c_uint(flags),
+    )
+
+
+def set_mount_attributes(tree: int, recursive: bool, attr_set: int, propagation: int) -> None:
+    attributes = MountAttr(attr_set=attr_set, propagation=propagation)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _syscall(
+        "mount_setattr",
+        NR_MOUNT_SETATTR,
+        "",
+        ctypes.c_int(tree),
+        ctypes.c_char_p(b""),
+        ctypes.c_uint(flags),
+        ctypes.byref(attributes),
+        ctypes.c_size_t(ctypes.sizeof(attributes)),
+    )
+
+
+def attach_tree(tree: int, target: str) -> None:
+    _syscall(
+        "move_mount",
+        NR_MOVE_MOUNT,
+        target,
+        ctypes.c_int(tree),
+        ctypes.c_char_p(b""),
+        ctypes.c_int(AT_FDCWD),
+        ctypes.c_char_p(target.encode()),
+        ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
+    )
+
+
+def enter_mount_namespace() -> None:
+    """A mount namespace of our own that still follows the host's mounts and unmounts.
+
+    Only before the process has a second thread.
+    """
+    _check(_libc.unshare(CLONE_NEWNS), "unshare CLONE_NEWNS")
+    mount("", "/", "", MS_REC | MS_SLAVE, "")
+
+
+def set_process_name(name: str) -> None:
+    _prctl("PR_SET_NAME", PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def set_child_subreaper() -> None:
+    _prctl("PR_SET_CHILD_SUBREAPER", PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+
+def _prctl(call: str, option: int, argument: Any) -> None:
+    nothing = ctypes.c_ulong(0)
+    _check(_libc.prctl(option, argument, nothing, nothing, nothing), f"prctl {call}")

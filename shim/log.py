@@ -1,0 +1,60 @@
+"""The log of a shim: containerd's FIFO in the bundle, one line a record.
+
+containerd copies it to its own log.  The FIFO may be full or have no reader
+(containerd is being restarted): a line that cannot be written at once is lost.
+"""
+
+import logging
+import os
+import time
+from typing import Final
+
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+class ContainerdFormatter(logging.Formatter):
+    """The text that containerd's own components write (logrus): key="value" pairs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        return (
+            f'time="{stamp}.{int(record.msecs):03d}Z" level={record.levelname.lower()} '
+            f"msg={quote(message)} component={record.name}"
+        )
+
+
+class DescriptorHandler(logging.Handler):
+    """Writes to a non-blocking descriptor that it does not own."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record) + "\n"
+        try:
+            os.write(self._descriptor, line.encode(errors="backslashreplace"))
+        except OSError:
+            return  # full, or nobody reads: see the module's docstring
+
+
+def quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def log_to(descriptor: int, level: str) -> None:
+    """Sends this process's records of `level` and above to `descriptor`."""
+    handler = DescriptorHandler(descriptor)
+    handler.setFormatter(ContainerdFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(LEVELS[level])

@@ -1,0 +1,180 @@
+"""Translates a container's spec from the host's terms to the guest's.
+
+Pure.  The aim is that a program in the guest finds, value by value, what it
+would find under runc.  So everything is kept but for three kinds of things:
+paths of the host (root, bind mounts, namespaces, cgroups), which get their
+place in the guest; what a kernel of the guest cannot do or what belongs to
+the host's hardware, which is dropped; and what would silently mean something
+else inside a VM (the host's network, its processes), which is refused.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proto.contract import GUEST_ROOTFS_DIR
+from shim.errors import InvalidArgument
+from shim.oci.mounts import Volume, translate_mounts
+
+GUEST_NETWORK: Final = "/proc/1/ns/net"
+"""The guest's own network namespace: naming it keeps crun from making another
+and still lets net.* sysctls pass as the container's own."""
+GUEST_CGROUP: Final = "/sampan"
+SHARED_KINDS: Final = ("ipc", "uts", "pid")
+"""Namespaces that containers of a pod may share."""
+HOST_ONLY_KINDS: Final = {
+    "network": "the host's network",
+    "pid": "the host's processes",
+}
+PROCESS_NAMESPACE: Final = re.compile(r"/proc/(\d+)/ns/(\w+)")
+HOST_HOOKS: Final = ("prestart", "createRuntime", "poststart", "poststop")
+GUEST_HOOKS: Final = ("createContainer", "startContainer")
+CRUN_ANNOTATIONS: Final = ("run.oci.", "org.systemd.property.")
+"""Instructions to crun, which runc would not have followed."""
+
+DROPPED_RESOURCES: Final = ("blockIO", "hugepageLimits", "network", "rdma")
+"""Limits on the host's devices and pages; the guest has none of them."""
+DROPPED_CPU: Final = ("cpus", "mems", "realtimeRuntime", "realtimePeriod")
+"""The host's processor numbers; real-time limits, which cgroup v2 does not have."""
+DROPPED_MEMORY: Final = (
+    "kernel",
+    "kernelTCP",
+    "swappiness",
+    "disableOOMKiller",
+    "useHierarchy",
+    "checkBeforeUpdate",
+)
+"""cgroup v1 only: runc ignores them on cgroup v2, crun would refuse them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimit:
+    type: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the container's place on the host decides."""
+
+    bundle: str
+    terminal: bool
+    rlimits: tuple[Rlimit, ...] = ()
+    """containerd's own, which a process gets where the spec says nothing."""
+    task_pid: int = 0
+    """The pid by which the host knows every container of this sandbox."""
+    sandbox_guest_pid: int = 0
+    """The sandbox's first container in the guest; 0 for that one itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    document: dict[str, Any]
+    volumes: tuple[Volume, ...]
+
+
+def translate_spec(spec: dict[str, Any], container_id: str, around: Surroundings) -> GuestSpec:
+    mounts, volumes = translate_mounts(spec.get("mounts") or [], container_id, around.bundle)
+    document = {
+        **spec,
+        "root": {**spec["root"], "path": f"{GUEST_ROOTFS_DIR}/{container_id}"},
+        "process": translate_process(spec["process"], around.terminal, around.rlimits),
+        "mounts": mounts,
+        "hooks": translate_hooks(spec.get("hooks") or {}),
+        "annotations": translate_annotations(spec.get("annotations") or {}),
+        "linux": translate_linux(spec.get("linux") or {}, container_id, around),
+    }
+    return GuestSpec(document, volumes)
+
+
+def translate_process(
+    process: dict[str, Any], terminal: bool, rlimits: tuple[Rlimit, ...]
+) -> dict[str, Any]:
+    """An init process or an exec."""
+    kept = without(process, ("apparmorProfile", "selinuxLabel"))
+    listed = process.get("rlimits") or []
+    named = {limit["type"] for limit in listed}
+    inherited = [
+        {"type": limit.type, "soft": limit.soft, "hard": limit.hard}
+        for limit in rlimits
+        if limit.type not in named
+    ]
+    return {**kept, "terminal": terminal, "rlimits": [*listed, *inherited]}
+
+
+def translate_hooks(hooks: dict[str, Any]) -> dict[str, Any]:
+    for name in HOST_HOOKS:
+        if hooks.get(name):
+            raise InvalidArgument(
+                f"hooks.{name}: {hooks[name][0].get('path')!r}: hooks that run on the host are "
+                "not supported yet"
+            )
+    return {name: hooks[name] for name in GUEST_HOOKS if hooks.get(name)}
+
+
+def translate_annotations(annotations: dict[str, str]) -> dict[str, str]:
+    return {
+        key: value for key, value in annotations.items() if not key.startswith(CRUN_ANNOTATIONS)
+    }
+
+
+def translate_linux(
+    linux: dict[str, Any], container_id: str, around: Surroundings
+) -> dict[str, Any]:
+    kept = without(linux, ("mountLabel", "intelRdt"))
+    kept["cgroupsPath"] = f"{GUEST_CGROUP}/{container_id}"
+    kept["namespaces"] = translate_namespaces(linux.get("namespaces") or [], around)
+    if linux.get("resources"):
+        kept["resources"] = translate_resources(linux["resources"])
+    if linux.get("seccomp"):
+        kept["seccomp"] = without(linux["seccomp"], ("listenerPath", "listenerMetadata"))
+    return kept
+
+
+def translate_namespaces(
+    namespaces: list[dict[str, Any]], around: Surroundings
+) -> list[dict[str, Any]]:
+    present = {namespace["type"] for namespace in namespaces}
+    for kind, meaning in HOST_ONLY_KINDS.items():
+        if kind not in present:
+            raise InvalidArgument(
+                f"linux.namespaces: no {kind} namespace: a container in a microVM cannot share "
+                f"{meaning}"
+            )
+    return [
+        translate_namespace(namespace, f"linux.namespaces[{index}].path", around)
+        for index, namespace in enumerate(namespaces)
+    ]
+
+
+def translate_namespace(
+    namespace: dict[str, Any], field: str, around: Surroundings
+) -> dict[str, Any]:
+    kind, path = namespace["type"], namespace.get("path") or ""
+    if kind == "network":
+        return {"type": kind, "path": GUEST_NETWORK}
+    if not path:
+        return {"type": kind}
+    named = PROCESS_NAMESPACE.fullmatch(path)
+    ours = named is not None and int(named[1]) == around.task_pid
+    if ours and kind in SHARED_KINDS and around.sandbox_guest_pid:
+        return {"type": kind, "path": f"/proc/{around.sandbox_guest_pid}/ns/{kind}"}
+    if kind in ("mount", "cgroup"):
+        return {"type": kind}
+    raise InvalidArgument(
+        f"{field}: {path!r}: a container in a microVM cannot join a namespace of the host"
+    )
+
+
+def translate_resources(resources: dict[str, Any]) -> dict[str, Any]:
+    """The limits that the guest's cgroup v2 enforces; also for an update."""
+    kept = without(resources, DROPPED_RESOURCES)
+    for name, dropped in (("cpu", DROPPED_CPU), ("memory", DROPPED_MEMORY)):
+        if resources.get(name):
+            kept[name] = without(resources[name], dropped)
+    return kept
+
+
+def without(value: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: child for key, child in value.items() if key not in names}

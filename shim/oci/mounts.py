@@ -1,0 +1,91 @@
+"""Which of a container's mounts the guest makes by itself, and which need a share.
+
+Pure: a bind mount's source is named, not looked at.  Bind mounts become
+volumes of the sandbox, numbered in their order; what exists only in a kernel
+(devices, /proc, /sys, shared memory) is taken from the guest's kernel.
+OCI runtime spec config.md "Mounts".
+"""
+
+import os.path
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proto.contract import GUEST_VOLUMES_DIR
+from shim.errors import InvalidArgument
+
+GUEST_TYPES: Final = frozenset(
+    ("cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "proc", "sysfs", "tmpfs", "ramfs")
+)
+GUEST_TREES: Final = ("/dev", "/proc", "/sys")
+"""Bind mounts from below these mean the kernel's own objects, never files to share."""
+SHARED_MEMORY: Final = "/dev/shm"
+SHARED_MEMORY_OPTIONS: Final = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]
+BIND_OPTIONS: Final = frozenset(("bind", "rbind"))
+READ_ONLY_OPTIONS: Final = frozenset(("ro", "rro"))
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A bind mount's source on the host, to be shared as <container>/<number>."""
+
+    number: int
+    source: str
+    read_only: bool
+    recursive: bool
+    field: str
+    """Where the spec names it, for errors."""
+
+
+def translate_mounts(
+    mounts: list[dict[str, Any]], container_id: str, bundle: str
+) -> tuple[list[dict[str, Any]], tuple[Volume, ...]]:
+    """The guest's list of mounts, and the volumes that it refers to."""
+    translated: list[dict[str, Any]] = []
+    volumes: list[Volume] = []
+    for index, mount in enumerate(mounts):
+        field = f"mounts[{index}]"
+        options = mount.get("options") or []
+        if mount.get("type") == "bind" or not BIND_OPTIONS.isdisjoint(options):
+            translated.append(translate_bind(mount, field, container_id, bundle, volumes))
+        elif mount.get("type") in GUEST_TYPES:
+            translated.append(mount)
+        else:
+            raise InvalidArgument(
+                f"{field}.type: {mount.get('type')!r} of {mount.get('source')!r}: a microVM takes "
+                f"bind mounts and the kernel's own file systems ({', '.join(sorted(GUEST_TYPES))})"
+            )
+    return translated, tuple(volumes)
+
+
+def translate_bind(
+    mount: dict[str, Any], field: str, container_id: str, bundle: str, volumes: list[Volume]
+) -> dict[str, Any]:
+    if mount.get("uidMappings") or mount.get("gidMappings"):
+        raise InvalidArgument(f"{field}: mappings of ids on a bind mount are not supported")
+    source = mount.get("source") or ""
+    if not source:
+        raise InvalidArgument(f"{field}.source: a bind mount needs one, is ''")
+    source = os.path.normpath(os.path.join(bundle, source))
+    options = mount.get("options") or []
+    if mount["destination"] == SHARED_MEMORY:
+        return {
+            "destination": SHARED_MEMORY,
+            "type": "tmpfs",
+            "source": "shm",
+            "options": SHARED_MEMORY_OPTIONS,
+        }
+    if is_below(source, GUEST_TREES):
+        return {**mount, "source": source}
+    volume = Volume(
+        number=len(volumes),
+        source=source,
+        read_only=not READ_ONLY_OPTIONS.isdisjoint(options),
+        recursive="bind" not in options,
+        field=f"{field}.source",
+    )
+    volumes.append(volume)
+    return {**mount, "source": f"{GUEST_VOLUMES_DIR}/{container_id}/{volume.number}"}
+
+
+def is_below(path: str, trees: tuple[str, ...]) -> bool:
+    return any(path == tree or path.startswith(f"{tree}/") for tree in trees)

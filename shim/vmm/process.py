@@ -1,0 +1,208 @@
+"""The vmm process: one machine, driven over the control socket.
+
+Started by the shim as `python -m shim.vmm.process` with the socket as fd
+CONTROL_FD.  One thread, one poll loop over three descriptors: requests, the
+machine's end, the ends of streams; what the guest does at speed runs in C
+threads that this loop never waits for.  No asyncio, no gRPC: their import
+alone would cost more than booting takes.
+
+Life: start → boot → … → control socket closed or `stop` → machine torn down →
+exit.  A guest that ends by itself is reported; the process stays, with its
+counters and whatever output is still on its way, until the shim is done.
+"""
+
+import os
+import select
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from proto.control import (
+    CONTROL_FD,
+    Event,
+    MachineConfig,
+    Operation,
+    StoppedEvent,
+    StopReason,
+    StreamArgs,
+)
+from shim.errors import (
+    FailedPrecondition,
+    HostResource,
+    InvalidArgument,
+    SampanError,
+    Unimplemented,
+)
+from shim.vmm.builder import Machine, boot_machine
+from shim.vmm.control import ControlChannel, MalformedPacket, Request, close_all
+
+PROCESS_NAME: Final = "sampan-vmm"
+
+
+class Vmm:
+    """Owns the machine.  `run` returns when the shim is done with it; `close` after."""
+
+    def __init__(self, channel: ControlChannel) -> None:
+        self.channel = channel
+        self.machine: Machine | None = None
+        self.stopping = False
+        self.stop_told = False
+        self.poll = select.poll()
+        self.handlers: dict[int, Callable[[], None]] = {}
+        self.operations: dict[str, Callable[[Request], dict[str, Any]]] = {
+            Operation.BOOT: self.boot,
+            Operation.OPEN_STREAM: self.open_stream,
+            Operation.COUNTERS: self.counters,
+            Operation.PAUSE: self.pause,
+            Operation.RESUME: self.resume,
+            Operation.STOP: self.stop,
+        }
+
+    def run(self) -> None:
+        self.watch(self.channel.socket.fileno(), self.serve_request)
+        while not self.stopping:
+            for fd, _ in self.poll.poll():
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler()
+
+    def close(self) -> None:
+        if self.machine is not None:
+            self.machine.close()
+            self.machine = None
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        self.handlers[fd] = handler
+        self.poll.register(fd, select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        if self.handlers.pop(fd, None) is not None:
+            self.poll.unregister(fd)
+
+    # --- requests ------------------------------------------------------------------------
+
+    def serve_request(self) -> None:
+        try:
+            request = self.channel.receive()
+        except MalformedPacket as error:
+            self.channel.refuse(error.id, InvalidArgument(f"control: {error}"))
+            return
+        if request is None:
+            self.stopping = True
+            return
+        with request:
+            try:
+                result = self.dispatch(request)
+            except SampanError as error:
+                self.channel.refuse(request.id, error)
+            else:
+                self.channel.answer(request.id, result)
+
+    def dispatch(self, request: Request) -> dict[str, Any]:
+        operation = self.operations.get(request.operation)
+        if operation is None:
+            raise Unimplemented(f"control: no operation {request.operation!r}")
+        try:
+            return operation(request)
+        except SampanError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            traceback.print_exc()
+            raise InvalidArgument(f"control: {request.operation}: {error!r}") from error
+        except Exception as error:
+            traceback.print_exc()
+            raise HostResource(f"vmm: {request.operation}: {error}") from error
+
+    def boot(self, request: Request) -> dict[str, Any]:
+        if self.machine is not None:
+            raise FailedPrecondition("the machine is already booted")
+        config = MachineConfig.from_json(request.arguments)
+        machine, result = boot_machine(config, request.take_fds(len(config.ports)))
+        self.machine = machine
+        self.watch(machine.stopped_fd, self.tell_stopped)
+        self.watch(machine.streams_fd, self.tell_streams_closed)
+        return asdict(result)
+
+    def open_stream(self, request: Request) -> dict[str, Any]:
+        machine = self.booted()
+        arguments = StreamArgs(**request.arguments)
+        (fd,) = request.take_fds(1)
+        try:
+            machine.open_stream(arguments, fd)
+        except BaseException:
+            close_all([fd])
+            raise
+        return {}
+
+    def counters(self, _: Request) -> dict[str, Any]:
+        return self.booted().read_counters()
+
+    def pause(self, _: Request) -> dict[str, Any]:
+        self.booted().pause()
+        return {}
+
+    def resume(self, _: Request) -> dict[str, Any]:
+        self.booted().resume()
+        return {}
+
+    def stop(self, _: Request) -> dict[str, Any]:
+        """The machine is gone before the answer is: its memory and files are free."""
+        machine = self.booted()
+        self.unwatch(machine.stopped_fd)
+        self.unwatch(machine.streams_fd)
+        self.close()
+        if not self.stop_told:
+            self.tell_end(StoppedEvent(StopReason.REQUESTED, ""))
+        self.stopping = True
+        return {}
+
+    def booted(self) -> Machine:
+        if self.machine is None:
+            raise FailedPrecondition("no machine is booted")
+        return self.machine
+
+    # --- events --------------------------------------------------------------------------
+
+    def tell_stopped(self) -> None:
+        machine = self.booted()
+        self.unwatch(machine.stopped_fd)
+        self.tell_end(machine.read_stop())
+
+    def tell_end(self, stopped: StoppedEvent) -> None:
+        self.stop_told = True
+        self.channel.tell(Event.STOPPED, asdict(stopped))
+
+    def tell_streams_closed(self) -> None:
+        for closed in self.booted().read_closed_streams():
+            self.channel.tell(Event.STREAM_CLOSED, asdict(closed))
+
+
+def open_control_socket() -> socket.socket:
+    """Takes over fd CONTROL_FD."""
+    try:
+        control = socket.socket(fileno=CONTROL_FD)
+    except OSError as error:
+        raise SystemExit(f"{PROCESS_NAME}: fd {CONTROL_FD} is no socket: {error}") from error
+    if control.family != socket.AF_UNIX or control.type != socket.SOCK_SEQPACKET:
+        raise SystemExit(f"{PROCESS_NAME}: fd {CONTROL_FD} is no SOCK_SEQPACKET unix socket")
+    os.set_inheritable(CONTROL_FD, False)
+    return control
+
+
+def main() -> None:
+    Path("/proc/self/comm").write_text(PROCESS_NAME)
+    with open_control_socket() as control:
+        vmm = Vmm(ControlChannel(control))
+        try:
+            vmm.run()
+        finally:
+            vmm.close()
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()

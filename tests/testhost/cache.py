@@ -1,0 +1,68 @@
+"""Directories keyed by what they were made from, outside the tree.
+
+Owns everything below the cache directory.  An entry appears whole or not at all:
+it is made beside its place and renamed.  Callers hold the machine's lock, so one
+process at a time builds or prunes.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+DEFAULT_CACHE = Path("/var/cache/sampan-testhost")
+LEFTOVER_AGE_S = 3600
+
+
+def cache_directory() -> Path:
+    path = Path(os.environ.get("SAMPAN_TESTHOST_CACHE", DEFAULT_CACHE))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def hash_inputs(*inputs: str | bytes | Path) -> str:
+    """A key for texts and for the contents of files; absent files count as absent."""
+    digest = hashlib.sha256()
+    for item in inputs:
+        if isinstance(item, Path):
+            item = item.read_bytes() if item.exists() else b"<absent>"
+        data = item.encode() if isinstance(item, str) else item
+        digest.update(b"%d:" % len(data) + data)
+    return digest.hexdigest()[:16]
+
+
+def cached(kind: str, key: str, build: Callable[[Path], None], *, keep: int) -> Path:
+    """The entry of this kind and key, built first if there is none.
+
+    The `keep` entries of the kind that were used last survive.
+    """
+    cache = cache_directory()
+    entry = cache / f"{kind}-{key}"
+    if not entry.exists():
+        remove_leftovers(cache)
+        making = Path(tempfile.mkdtemp(prefix=f"making-{kind}-", dir=cache))
+        try:
+            making.chmod(0o755)
+            build(making)
+            making.rename(entry)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    os.utime(entry)
+    prune(cache.glob(f"{kind}-*"), keep)
+    return entry
+
+
+def prune(entries: Iterable[Path], keep: int) -> None:
+    by_use = sorted(entries, key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in by_use[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_leftovers(cache: Path) -> None:
+    """What a killed build left behind."""
+    for path in cache.glob("making-*"):
+        if time.time() - path.stat().st_mtime > LEFTOVER_AGE_S:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""The command lines of `run` and `shell`, and the order in which a run is made."""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from tests.capabilities import probe_kvm
+from tests.testhost.base import provide_base
+from tests.testhost.cache import cache_directory
+from tests.testhost.emulated import Host, run_emulated
+from tests.testhost.guest_image import provide_guest_image
+from tests.testhost.lock import machine_lock
+from tests.testhost.log import say
+from tests.testhost.mirror import MirrorError
+from tests.testhost.session import HostFailure, Job, RawTerminal
+from tests.testhost.tools import ToolError, install_qemu, install_tools
+from tests.testhost.transfer import TransferError, pack_puts, unpack_gets
+from tests.testhost.tree import REPOSITORY, provide_tree
+
+TIMED_OUT = 124
+SETUP_FAILED = 98
+HOST_FAILED = 99
+ATTEMPTS = 2
+PASSED_PREFIXES = ("SAMPAN_", "REQUIRE_", "PYTEST_")
+PASSED_NAMES = ("CI", "TERM")
+STATUSES = """\
+exit status: the command's own; 124 it ran into --timeout; 98 the host could not be
+prepared; 99 the host itself died or hung, twice.
+"""
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tests/testhost/run",
+        description="Run COMMAND as root on a machine with a working KVM and this tree installed.",
+        epilog=STATUSES,
+    )
+    parser.add_argument("--mem", type=int, default=6144, metavar="MiB")
+    parser.add_argument("--timeout", type=float, metavar="S")
+    parser.add_argument("--put", action="append", default=[], type=split_put, metavar="LOCAL:REMOTE")
+    parser.add_argument("--get", action="append", default=[], type=split_get, metavar="REMOTE:LOCAL")
+    parser.add_argument("--bare", action="store_true", help="the tree and its packages; no containerd")
+    parser.add_argument("--stdin", action="store_true", help="pass stdin on")
+    parser.add_argument("--tty", action="store_true", help="give COMMAND this terminal")
+    parser.add_argument("command", nargs="+", metavar="COMMAND")
+    return parser.parse_args(arguments)
+
+
+def split_put(text: str) -> tuple[Path, str]:
+    local, _, remote = text.rpartition(":")
+    if not local or not remote.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOCAL:/REMOTE")
+    return Path(local), remote
+
+
+def split_get(text: str) -> tuple[str, Path]:
+    remote, _, local = text.partition(":")
+    if not remote.startswith("/") or not local:
+        raise argparse.ArgumentTypeError(f"{text!r} is not /REMOTE:LOCAL")
+    return remote, Path(local)
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if os.geteuid() != 0:
+        say("needs root")
+        return SETUP_FAILED
+    try:
+        with machine_lock(), scratch_directory() as scratch:
+            return run(options, scratch)
+    except (ToolError, MirrorError, TransferError) as error:
+        say(str(error))
+    except subprocess.CalledProcessError as error:
+        say(f"{error.cmd[0]} failed ({error.returncode}); what it said is above")
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return SETUP_FAILED
+
+
+def run(options: argparse.Namespace, scratch: Path) -> int:
+    install_tools()
+    unusable = probe_kvm()
+    say(f"{unusable}; emulating a host" if unusable else "this machine's KVM runs Linux guests")
+    install_qemu()
+    base = provide_base(REPOSITORY)
+    tree = provide_tree(base, bare=options.bare)
+    guest = provide_guest_image(base, bare=options.bare)
+    puts, stream = scratch / "puts.tar", scratch / "gets.tar"
+    pack_puts(options.put, puts)
+    disks = [base.image, tree.image, puts, *([guest] if guest else [])]
+    console = cache_directory() / "console.log"
+    host = Host(base, tuple(disks), options.mem, scratch, console)
+    job = make_job(options)
+    for attempt in range(ATTEMPTS):
+        try:
+            with stream.open("wb") as files, RawTerminal() if options.tty else nullcontext():
+                status = run_emulated(host, job, files, options.timeout)
+            break
+        except HostFailure as failure:
+            say(f"HOST FAILURE (attempt {attempt + 1} of {ATTEMPTS}): {failure}")
+    else:
+        return HOST_FAILED
+    for missing in unpack_gets(stream, options.get):
+        say(f"--get {missing}: did not come")
+        status = status or 1
+    return status
+
+
+def make_job(options: argparse.Namespace) -> Job:
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_NAMES or name.startswith(PASSED_PREFIXES)
+    }
+    return Job(
+        argv=options.command,
+        env=env,
+        put="/dev/vdc" if options.put else "",
+        get=[remote for remote, _ in options.get],
+        terminal=options.tty,
+        stdin=options.stdin or options.tty,
+        bare=options.bare,
+    )
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """Below the cache: what the host writes to its disks can be gigabytes."""
+    cache = cache_directory()
+    for leftover in cache.glob("run-*"):  # of a run that was killed; we hold the lock
+        shutil.rmtree(leftover, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix="run-", dir=cache))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

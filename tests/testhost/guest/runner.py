@@ -1,0 +1,265 @@
+"""Runs one command inside the test host and reports over one byte channel.
+
+Owns the channel and the command.  One loop in the main thread moves bytes; a
+second thread only says that the host lives, so that the outer side can tell a
+hung host from a quiet command.
+"""
+
+import argparse
+import io
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+from tests.testhost.frames import MAX_PAYLOAD, Decoder, Kind, encode
+from tests.testhost.guest.process import (
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    Command,
+    start_command,
+)
+from tests.testhost.guest.services import (
+    CONTAINERD_LOG,
+    ServiceError,
+    install_configuration,
+    read_log_tail,
+    start_containerd,
+    start_modprobe,
+    wait_containerd,
+    wait_modprobe,
+)
+
+ALIVE_EVERY_S = 5
+READ_BYTES = 1 << 16
+CANCELLED = 124
+SERVICES_FAILED = 98
+GRACE_S = 10
+PORTS = Path("/sys/class/virtio-ports")
+
+
+class Channel:
+    """Whole frames to the outer side, from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._lock = threading.Lock()
+        self._decoder = Decoder()
+
+    def send(self, kind: Kind, payload: bytes = b"") -> None:
+        data = memoryview(encode(kind, payload))
+        with self._lock:
+            while data:
+                data = data[os.write(self.fd, data) :]
+
+    def receive(self) -> list[tuple[Kind, bytes]]:
+        return list(self._decoder.feed(os.read(self.fd, READ_BYTES)))
+
+    def receive_job(self) -> tuple[dict, list[tuple[Kind, bytes]]]:
+        """The job, and what came with it in the same read."""
+        while True:
+            frames = self.receive()
+            if frames:
+                return json.loads(frames[0][1]), frames[1:]
+
+
+class FileSink(io.RawIOBase):
+    """A file object whose bytes leave as FILE frames."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        view = memoryview(data)
+        for start in range(0, len(view), MAX_PAYLOAD):
+            self._channel.send(Kind.FILE, bytes(view[start : start + MAX_PAYLOAD]))
+        return len(view)
+
+
+class Session:
+    """One command from start to exit."""
+
+    def __init__(self, channel: Channel, command: Command) -> None:
+        self._channel = channel
+        self._command = command
+        self._selector = selectors.DefaultSelector()
+        self._cancelled = False
+
+    def run(self, early: list[tuple[Kind, bytes]]) -> int:
+        """Ends when the child has exited and its output, if any, is read."""
+        self._selector.register(self._channel.fd, selectors.EVENT_READ)
+        for fd in self._command.outputs:
+            self._selector.register(fd, selectors.EVENT_READ)
+        exited = os.pidfd_open(self._command.child.pid)
+        self._selector.register(exited, selectors.EVENT_READ)
+        for kind, payload in early:
+            self._obey(kind, payload)
+        while exited in self._selector.get_map():
+            for key, _ in self._selector.select():
+                self._handle(key.fd, exited)
+        self._drain()
+        os.close(exited)
+        return CANCELLED if self._cancelled else self._command.exit_status()
+
+    def _handle(self, fd: int, exited: int) -> None:
+        if fd == exited:
+            self._selector.unregister(exited)
+        elif fd == self._channel.fd:
+            for kind, payload in self._channel.receive():
+                self._obey(kind, payload)
+        else:
+            self._forward(fd)
+
+    def _obey(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.STDIN:
+            self._command.write_stdin(payload)
+        elif kind is Kind.RESIZE:
+            self._command.resize(*json.loads(payload))
+        elif kind is Kind.CANCEL:
+            self._cancelled = True
+            self._command.send_signal(signal.SIGTERM)
+            killer = threading.Timer(GRACE_S, self._command.send_signal, [signal.SIGKILL])
+            killer.daemon = True
+            killer.start()
+
+    def _forward(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, READ_BYTES)
+        except OSError:  # EIO: nobody holds the pty's other side any more
+            data = b""
+        if not data:
+            self._selector.unregister(fd)
+            return False
+        stream = Kind.STDOUT if self._command.outputs[fd] == "stdout" else Kind.STDERR
+        self._channel.send(stream, data)
+        return True
+
+    def _drain(self) -> None:
+        """What is left in the pipes; a daemon that keeps one open is not waited for."""
+        self._selector.unregister(self._channel.fd)
+        while self._selector.get_map():
+            ready = self._selector.select(timeout=0)
+            if not ready:
+                return
+            for key, _ in ready:
+                self._forward(key.fd)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", help="name of a virtio-serial port")
+    where.add_argument("--fd", type=int, help="an inherited socket")
+    args = parser.parse_args()
+    fd = args.fd if args.fd is not None else open_port(args.port)
+    os.set_inheritable(fd, False)
+    loading = start_modprobe()
+    channel = Channel(fd)
+    threading.Thread(target=beat, args=[channel], daemon=True).start()
+    job, early = channel.receive_job()
+    try:
+        status = run_job(channel, job, early, loading)
+    except ServiceError as error:
+        channel.send(Kind.NOTICE, str(error).encode())
+        status = SERVICES_FAILED
+    if status != 0 and (tail := read_log_tail()):
+        channel.send(Kind.NOTICE, f"the end of {CONTAINERD_LOG}:\n{tail}".encode())
+    send_files(channel, job["get"])
+    channel.send(Kind.EXIT, json.dumps({"status": status}).encode())
+    wait_forever(channel)
+    return 0
+
+
+def run_job(
+    channel: Channel,
+    job: dict,
+    early: list[tuple[Kind, bytes]],
+    loading: subprocess.Popen[bytes],
+) -> int:
+    env = {**base_environment(), **job["env"]}
+    install_configuration(Path.cwd())
+    containerd = None if job["bare"] else start_containerd(env)
+    unpack_files(job["put"])
+    wait_modprobe(loading)
+    if containerd is not None:
+        wait_containerd(containerd)
+    return run_command(channel, job, env, early)
+
+
+def run_command(
+    channel: Channel, job: dict, env: dict[str, str], early: list[tuple[Kind, bytes]]
+) -> int:
+    argv = job["argv"]
+    try:
+        command = start_command(argv, env, terminal=job["terminal"], stdin=job["stdin"])
+    except FileNotFoundError:
+        channel.send(Kind.NOTICE, f"{argv[0]}: not found".encode())
+        return NOT_FOUND
+    except OSError as error:
+        channel.send(Kind.NOTICE, f"{argv[0]}: {error.strerror}".encode())
+        return NOT_EXECUTABLE
+    channel.send(Kind.STARTED)
+    return Session(channel, command).run(early)
+
+
+def base_environment() -> dict[str, str]:
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {
+        "PATH": f"/opt/sampan/venv/bin:{path}",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "SAMPAN_TESTHOST": "1",
+    }
+
+
+def open_port(name: str) -> int:
+    for port in PORTS.iterdir():
+        if (port / "name").read_text().strip() == name:
+            return os.open(f"/dev/{port.name}", os.O_RDWR)
+    raise SystemExit(f"no virtio-serial port {name}")
+
+
+def beat(channel: Channel) -> None:
+    while True:
+        channel.send(Kind.ALIVE)
+        threading.Event().wait(ALIVE_EVERY_S)
+
+
+def unpack_files(source: str) -> None:
+    """`source` is a device or file holding a tar whose names are absolute paths."""
+    if source:
+        with tarfile.open(source, "r:") as archive:
+            archive.extractall("/", filter="fully_trusted")
+
+
+def send_files(channel: Channel, paths: list[str]) -> None:
+    if not paths:
+        return
+    with tarfile.open(fileobj=FileSink(channel), mode="w|") as archive:
+        for number, path in enumerate(paths):
+            if os.path.lexists(path):
+                archive.add(path, arcname=str(number))
+            else:
+                channel.send(Kind.NOTICE, f"--get {path}: no such file".encode())
+
+
+def wait_forever(channel: Channel) -> None:
+    """The outer side ends the host; until then its frames are of no interest."""
+    while True:
+        try:
+            if not channel.receive():
+                threading.Event().wait(1)
+        except OSError:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())
