@@ -96,8 +96,7 @@ def check_bounds(path: str, config: Config) -> None:
     for key, limit in (("vcpus", "max_vcpus"), ("memory_mib", "max_memory_mib")):
         if getattr(config, key) > getattr(config, limit):
             raise InvalidArgument(
-                f"{path}: {key}: {getattr(config, key)} is above {limit}, "
-                f"{getattr(config, limit)}"
+                f"{path}: {key}: {getattr(config, key)} is above {limit}, {getattr(config, limit)}"
             )
 
 

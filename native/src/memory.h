@@ -27,4 +27,26 @@ int guest_memory_add(struct guest_memory *mem, uint64_t gpa, uint64_t len, void 
  * len 0 or a sum that wraps. */
 void *guest_memory_at(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
 
+/* --- for the loader ------------------------------------------------------ */
+
+/* Private anonymous memory, taken from the host page by page as it is touched. */
+int guest_memory_map(uint64_t len, void **ret_hva);
+int guest_memory_unmap(void *hva, uint64_t len);
+
+/* -EFAULT outside guest memory, everywhere below. */
+int guest_memory_write(const struct guest_memory *mem, uint64_t gpa, const void *data,
+		       uint64_t len);
+int guest_memory_read(const struct guest_memory *mem, uint64_t gpa, void *data, uint64_t len);
+
+/* Copies `len` bytes of a file; -ENODATA when it ends before. */
+int guest_memory_load(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
+		      uint64_t len);
+
+/* Lays a private mapping of a file over guest memory: what the guest does not
+ * write stays in the host's page cache, once for all machines.  All three
+ * numbers are multiples of the page size.  Hazard: a file that is cut short
+ * later makes every access beyond its end a SIGBUS. */
+int guest_memory_map_file(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
+			  uint64_t len);
+
 #endif

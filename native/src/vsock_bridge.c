@@ -6,10 +6,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "vsock_outbox.h"
 #include "vsock_packet.h"
 #include "vsock_table.h"
 
-#define MAX_RESETS 64
 /* Chains per turn, so that a busy queue does not starve the other sources. */
 #define TX_BUDGET 64
 #define RX_BUDGET 256
@@ -18,13 +18,9 @@ struct vsock_bridge {
 	struct vsock_bridge_config config;
 	struct worker_source rx_kick, tx_kick;
 	bool broken;
-	bool tx_waits; /* for room in `resets` */
+	bool tx_waits; /* for room in the outbox */
 	struct vsock_table table;
-	/* Connections that want to send take turns: a list. */
-	struct vsock_connection *first, *last;
-	/* Answers to packets of no connection: a ring. */
-	struct vsock_packet resets[MAX_RESETS];
-	unsigned resets_start, resets_count;
+	struct vsock_outbox outbox;
 	struct virtqueue_chain chain;
 	struct iovec data[VIRTQUEUE_MAX_SEGMENTS]; /* the chain's payload part */
 };
@@ -44,35 +40,6 @@ static void violate(struct vsock_bridge *b)
 
 /* --- connections --------------------------------------------------------- */
 
-static void enqueue(struct vsock_bridge *b, struct vsock_connection *c)
-{
-	if (c->queued)
-		return;
-	c->queued = true;
-	c->next = NULL;
-	c->prev = b->last;
-	if (b->last)
-		b->last->next = c;
-	else
-		b->first = c;
-	b->last = c;
-}
-
-static void dequeue(struct vsock_bridge *b, struct vsock_connection *c)
-{
-	if (!c->queued)
-		return;
-	c->queued = false;
-	if (c->prev)
-		c->prev->next = c->next;
-	else
-		b->first = c->next;
-	if (c->next)
-		c->next->prev = c->prev;
-	else
-		b->last = c->prev;
-}
-
 static void tell_end(struct vsock_bridge *b, struct vsock_connection *c)
 {
 	struct vsock_stream_end *stream_end = c->stream_end;
@@ -87,7 +54,7 @@ static void tell_end(struct vsock_bridge *b, struct vsock_connection *c)
 
 static void forget(struct vsock_bridge *b, struct vsock_connection *c)
 {
-	dequeue(b, c);
+	vsock_outbox_remove(&b->outbox, c);
 	vsock_table_remove(&b->table, c);
 	free(c);
 	b->config.connection_gone(b->config.owner);
@@ -100,23 +67,7 @@ static void update(struct vsock_bridge *b, struct vsock_connection *c)
 	if (vsock_connection_finished(c))
 		forget(b, c);
 	else if (vsock_connection_wants_to_send(c))
-		enqueue(b, c);
-}
-
-static void queue_reset(struct vsock_bridge *b, uint32_t host_port, uint32_t guest_port,
-			uint16_t type)
-{
-	struct vsock_packet *reset;
-
-	if (b->resets_count == MAX_RESETS)
-		return;
-	reset = &b->resets[(b->resets_start + b->resets_count++) % MAX_RESETS];
-	*reset = (struct vsock_packet){
-		.host_port = host_port,
-		.guest_port = guest_port,
-		.type = type,
-		.op = VIRTIO_VSOCK_OP_RST,
-	};
+		vsock_outbox_add(&b->outbox, c);
 }
 
 /* A guest that never closes its side must not use the table up. */
@@ -126,10 +77,9 @@ static void reclaim(struct vsock_bridge *b)
 		struct vsock_connection *c = b->table.slots[i];
 
 		if (c && c->ended) {
-			queue_reset(b, c->host_port, c->guest_port, VIRTIO_VSOCK_TYPE_STREAM);
-			dequeue(b, c);
-			vsock_table_remove(&b->table, c);
-			free(c);
+			vsock_outbox_add_reset(&b->outbox, c->host_port, c->guest_port,
+					       VIRTIO_VSOCK_TYPE_STREAM);
+			forget(b, c);
 			return;
 		}
 	}
@@ -141,16 +91,14 @@ static void reclaim(struct vsock_bridge *b)
 static bool next_packet(struct vsock_bridge *b, struct iovec *room, unsigned count,
 			struct vsock_packet *ret_packet)
 {
-	struct vsock_connection *c = b->first;
+	struct vsock_connection *c;
 	bool made;
 
-	if (b->resets_count > 0) {
-		*ret_packet = b->resets[b->resets_start];
-		b->resets_start = (b->resets_start + 1) % MAX_RESETS;
-		b->resets_count--;
+	if (vsock_outbox_take_reset(&b->outbox, ret_packet))
 		return true;
-	}
-	dequeue(b, c);
+	c = vsock_outbox_take(&b->outbox);
+	if (!c)
+		return false;
 	made = vsock_connection_next_packet(c, room, count, ret_packet);
 	/* One that has room, says so and still makes nothing must not spin. */
 	if (made || !vsock_connection_wants_to_send(c))
@@ -193,42 +141,47 @@ static bool take_rx_chain(struct vsock_bridge *b)
 static void serve_rx(struct vsock_bridge *b)
 {
 	unsigned budget = RX_BUDGET;
+	bool pushed = false;
 
-	while (!b->broken && (b->resets_count > 0 || b->first)) {
+	while (!b->broken && !vsock_outbox_is_empty(&b->outbox)) {
 		if (budget-- == 0) {
 			kick_self(b->config.rx);
 			break;
 		}
 		if (!take_rx_chain(b))
 			break;
-		if (!fill_chain(b))
+		if (fill_chain(b))
+			pushed = true;
+		else
 			virtqueue_unpop(b->config.rx);
 	}
-	if (!b->first && b->resets_count == 0)
+	if (vsock_outbox_is_empty(&b->outbox))
 		virtqueue_disable_kicks(b->config.rx);
-	if (b->tx_waits && b->resets_count < MAX_RESETS) {
+	if (b->tx_waits && !vsock_outbox_is_full(&b->outbox)) {
 		b->tx_waits = false;
 		kick_self(b->config.tx);
 	}
-	virtqueue_signal(b->config.rx);
+	if (pushed)
+		virtqueue_signal(b->config.rx);
 }
 
 /* --- guest to host: the tx queue ----------------------------------------- */
 
-/* §5.10.6.4.1: what is not for a connection is answered by RST, unless it is
+/* §5.10.6.4 (device): what is not for a connection is answered by RST, unless it is
  * one; a type that we do not know likewise. */
 static void receive_packet(struct vsock_bridge *b, const struct vsock_packet *packet,
 			   const struct iovec *payload, unsigned count)
 {
 	struct vsock_connection *c =
-		vsock_table_find(&b->table, packet->host_port, packet->guest_port);
+	    vsock_table_find(&b->table, packet->host_port, packet->guest_port);
 
 	/* A place for guest-initiated connections: OP_REQUEST.  Nothing listens. */
 	if (c && packet->type == VIRTIO_VSOCK_TYPE_STREAM) {
 		vsock_connection_receive(c, packet, payload, count);
 		update(b, c);
 	} else if (packet->op != VIRTIO_VSOCK_OP_RST) {
-		queue_reset(b, packet->host_port, packet->guest_port, packet->type);
+		vsock_outbox_add_reset(&b->outbox, packet->host_port, packet->guest_port,
+				       packet->type);
 	}
 }
 
@@ -251,11 +204,12 @@ static void serve_tx(struct vsock_bridge *b)
 {
 	struct virtqueue *tx = b->config.tx;
 	unsigned budget = TX_BUDGET;
+	bool pushed = false;
 	int r;
 
 	virtqueue_disable_kicks(tx);
 	while (!b->broken) {
-		b->tx_waits = b->resets_count == MAX_RESETS;
+		b->tx_waits = vsock_outbox_is_full(&b->outbox);
 		if (b->tx_waits)
 			break;
 		if (budget-- == 0) {
@@ -271,8 +225,10 @@ static void serve_tx(struct vsock_bridge *b)
 			continue;
 		receive_chain(b);
 		virtqueue_push(tx, b->chain.head, 0);
+		pushed = true;
 	}
-	virtqueue_signal(tx);
+	if (pushed)
+		virtqueue_signal(tx);
 }
 
 /* --- the worker's sources ------------------------------------------------ */
@@ -347,6 +303,9 @@ int vsock_bridge_new(const struct vsock_bridge_config *config, struct vsock_brid
 		free(b);
 		return r;
 	}
+	/* What the driver made available before counts too. */
+	kick_self(config->rx);
+	kick_self(config->tx);
 	*ret_bridge = b;
 	return 0;
 }

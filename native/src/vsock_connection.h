@@ -18,11 +18,11 @@
 #include "vsock_packet.h"
 
 enum vsock_state {
-	VSOCK_NEW, /* REQUEST not sent yet */
+	VSOCK_NEW,	  /* REQUEST not sent yet */
 	VSOCK_CONNECTING, /* waits for RESPONSE or RST */
 	VSOCK_ESTABLISHED,
 	VSOCK_CLOSING, /* we said SHUTDOWN for both directions; waits for RST */
-	VSOCK_CLOSED, /* the guest knows it no more, or will not after our RST */
+	VSOCK_CLOSED,  /* the guest knows it no more, or will not after our RST */
 };
 
 /* What the guest has to be told. */
@@ -42,8 +42,8 @@ struct vsock_connection {
 
 	struct vsock_endpoint endpoint;
 	unsigned directions; /* enum vsock_direction: one, or both for a unix socket */
-	unsigned open; /* those that the endpoint is still needed for */
-	bool ended; /* the endpoint is closed; `error` and `moved` are final */
+	unsigned open;	     /* those that the endpoint is still needed for */
+	bool ended;	     /* the endpoint is closed; `error` and `moved` are final */
 	int error;
 	uint64_t moved;
 	uint8_t prefix[VSOCK_STREAM_PREFIX_MAX];
@@ -59,8 +59,8 @@ struct vsock_connection {
 
 	/* The bridge's. */
 	void *bridge;
-	struct vsock_stream_end *stream_end; /* owned; NULL: nobody asks */
-	struct vsock_connection *next, *prev; /* in the list of those that want to send */
+	struct vsock_stream_end *stream_end;  /* owned; NULL: nobody asks */
+	struct vsock_connection *next, *prev; /* in the outbox */
 	bool queued;
 };
 

@@ -4,6 +4,7 @@
 #include "vsock_device.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -43,8 +44,8 @@ struct vsock_device {
 	struct vsock_bridge *bridge;
 	struct worker_source opened_source;
 
-	int opened_fd; /* eventfd: `opened` has grown */
-	int event_fd; /* eventfd: `ended` has grown */
+	int opened_fd;	      /* eventfd: `opened` has grown, or a stalled listener may try again */
+	int event_fd;	      /* eventfd: `ended` has grown */
 	pthread_mutex_t lock; /* for all below */
 	struct vsock_connection *opened, **opened_tail;
 	struct vsock_stream_end *ended, **ended_tail;
@@ -70,25 +71,6 @@ static void violation(void *owner)
 
 	if (dev->virtio.needs_reset)
 		dev->virtio.needs_reset(dev->virtio.transport);
-}
-
-static void on_opened(void *context, uint32_t events)
-{
-	struct vsock_device *dev = context;
-	struct vsock_connection *c, *next;
-	eventfd_t count;
-
-	(void)events;
-	eventfd_read(dev->opened_fd, &count);
-	pthread_mutex_lock(&dev->lock);
-	c = dev->opened;
-	dev->opened = NULL;
-	dev->opened_tail = &dev->opened;
-	pthread_mutex_unlock(&dev->lock);
-	for (; c; c = next) {
-		next = c->next;
-		vsock_bridge_connect(dev->bridge, c);
-	}
 }
 
 static int accept_one(struct vsock_listener *listener)
@@ -120,6 +102,28 @@ static void on_listener(void *context, uint32_t events)
 	/* The edge is used up: come back when a connection has given its fd
 	 * back. */
 	listener->stalled = r != -EAGAIN;
+}
+
+static void on_opened(void *context, uint32_t events)
+{
+	struct vsock_device *dev = context;
+	struct vsock_connection *c, *next;
+	eventfd_t count;
+
+	(void)events;
+	eventfd_read(dev->opened_fd, &count);
+	pthread_mutex_lock(&dev->lock);
+	c = dev->opened;
+	dev->opened = NULL;
+	dev->opened_tail = &dev->opened;
+	pthread_mutex_unlock(&dev->lock);
+	for (; c; c = next) {
+		next = c->next;
+		vsock_bridge_connect(dev->bridge, c);
+	}
+	for (unsigned i = 0; i < dev->listener_count; i++)
+		if (dev->listeners[i].stalled)
+			on_listener(&dev->listeners[i], EPOLLIN);
 }
 
 static void connection_gone(void *owner)
@@ -166,11 +170,11 @@ static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsi
 {
 	struct vsock_device *dev = (struct vsock_device *)virtio;
 	struct vsock_bridge_config config = {
-		.guest_cid = dev->guest_cid,
-		.owner = dev,
-		.stream_ended = stream_ended,
-		.connection_gone = connection_gone,
-		.violation = violation,
+	    .guest_cid = dev->guest_cid,
+	    .owner = dev,
+	    .stream_ended = stream_ended,
+	    .connection_gone = connection_gone,
+	    .violation = violation,
 	};
 	int r;
 
@@ -216,9 +220,9 @@ static void destroy(struct virtio_device *virtio)
 }
 
 static const struct virtio_device_ops ops = {
-	.activate = activate,
-	.reset = reset,
-	.destroy = destroy,
+    .activate = activate,
+    .reset = reset,
+    .destroy = destroy,
 };
 
 int vsock_device_new(uint64_t guest_cid, struct vsock_device **ret_device)
@@ -255,12 +259,16 @@ struct virtio_device *vsock_device_virtio(struct vsock_device *dev)
 
 int vsock_device_listen(struct vsock_device *dev, int listen_fd, uint32_t guest_port)
 {
+	int flags = fcntl(listen_fd, F_GETFL);
+
 	if (dev->listener_count == MAX_LISTENERS)
 		return -ENOSPC;
+	if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
 	dev->listeners[dev->listener_count++] = (struct vsock_listener){
-		.dev = dev,
-		.fd = listen_fd,
-		.guest_port = guest_port,
+	    .dev = dev,
+	    .fd = listen_fd,
+	    .guest_port = guest_port,
 	};
 	return 0;
 }

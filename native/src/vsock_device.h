@@ -13,7 +13,7 @@
 struct vsock_device;
 
 enum vsock_direction {
-	VSOCK_TO_GUEST = 1, /* read fd, send to the guest; EOF becomes SHUTDOWN_SEND */
+	VSOCK_TO_GUEST = 1,   /* read fd, send to the guest; EOF becomes SHUTDOWN_SEND */
 	VSOCK_FROM_GUEST = 2, /* write what the guest sends to fd */
 };
 
@@ -21,8 +21,8 @@ enum vsock_direction {
  * readable. */
 struct vsock_event {
 	uint64_t stream; /* the id given to vsock_device_open_stream */
-	uint64_t bytes; /* moved in total */
-	int error; /* 0: ended in order; -errno otherwise (-ECONNREFUSED: nobody listens) */
+	uint64_t bytes;	 /* moved in total */
+	int error;	 /* 0: ended in order; -errno otherwise (-ECONNREFUSED: nobody listens) */
 };
 
 int vsock_device_new(uint64_t guest_cid, struct vsock_device **ret_device);

@@ -17,8 +17,8 @@
 #define VSOCK_BACKLOG_BYTES (256u << 10)
 
 struct vsock_endpoint {
-	int fd; /* owned; -1: closed */
-	bool pollable; /* false: regular files and the like, which are always ready */
+	int fd;			 /* owned; -1: closed */
+	bool pollable;		 /* false: regular files and the like, which are always ready */
 	bool readable, writable; /* not yet refuted by EAGAIN since the last edge */
 	struct worker *worker;
 	struct worker_source source;

@@ -15,7 +15,7 @@
 
 struct vsock_packet {
 	uint32_t host_port, guest_port;
-	uint32_t len; /* payload behind the header */
+	uint32_t len;	   /* payload behind the header */
 	uint16_t type, op; /* enum virtio_vsock_type, virtio_vsock_op */
 	uint32_t flags;
 	uint32_t buf_alloc, fwd_cnt; /* credit of the packet's sender */

@@ -1,25 +1,29 @@
-"""Processes: who they are, ending them, and what becomes of children.
+"""Processes: who they are, and ending the right one.
 
 A pid alone may have been given to another process: a ProcessIdentity carries
 the start time beside it and is checked through a pidfd before it is killed.
-`Reaper` owns waiting for every child of this process, on the event loop.
+Synchronous; imports as little as shim/machine/sandbox.py, for the same reason.
 """
 
-import asyncio
 import os
 import select
 import signal
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
-STAT_START_TIME: Final = 19  # field 22 of proc(5) /proc/PID/stat, from the state on
+STAT_START_TIME = 19  # field 22 of proc(5) /proc/PID/stat, counted from the state on
 
 
-@dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    pid: int
-    start_time: int
+    __slots__ = ("pid", "start_time")
+
+    def __init__(self, pid: int, start_time: int) -> None:
+        self.pid = pid
+        self.start_time = start_time
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProcessIdentity) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.start_time))
 
     def __str__(self) -> str:
         return f"{self.pid} {self.start_time}"
@@ -28,23 +32,25 @@ class ProcessIdentity:
 def read_identity(pid: int) -> ProcessIdentity | None:
     """None when there is no such process, or it is dead and waits to be reaped."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(")")[2].split()
     if fields[0] in ("Z", "X"):
         return None
     return ProcessIdentity(pid, int(fields[STAT_START_TIME]))
 
 
-def write_identity(path: Path, identity: ProcessIdentity) -> None:
-    path.write_text(f"{identity}\n")
+def write_identity(path: str, identity: ProcessIdentity) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{identity}\n")
 
 
-def load_identity(path: Path) -> ProcessIdentity | None:
+def load_identity(path: str) -> ProcessIdentity | None:
     """None when the file is not there or was never finished."""
     try:
-        pid, start_time = path.read_text().split()
+        with open(path, encoding="utf-8") as file:
+            pid, start_time = file.read().split()
         return ProcessIdentity(int(pid), int(start_time))
     except (OSError, ValueError):
         return None
@@ -54,7 +60,7 @@ def open_process(identity: ProcessIdentity) -> int | None:
     """A pidfd of exactly this process; None when it has ended."""
     try:
         pidfd = os.pidfd_open(identity.pid)
-    except (ProcessLookupError, ValueError):
+    except (OSError, OverflowError):
         return None
     if read_identity(identity.pid) != identity:
         os.close(pidfd)
@@ -69,7 +75,7 @@ def wait_pidfd(pidfd: int, timeout_s: float) -> bool:
     return bool(poll.poll(timeout_s * 1000))
 
 
-def end_process(identity: ProcessIdentity, patience_s: float, kill_wait_s: float = 2.0) -> bool:
+def end_process(identity: ProcessIdentity, patience_s: float, kill_wait_s: float) -> bool:
     """Waits `patience_s` for a process to end by itself, then kills it.
 
     False when it is still there `kill_wait_s` after SIGKILL.
@@ -82,40 +88,7 @@ def end_process(identity: ProcessIdentity, patience_s: float, kill_wait_s: float
             return True
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         return wait_pidfd(pidfd, kill_wait_s)
+    except ProcessLookupError:
+        return True
     finally:
         os.close(pidfd)
-
-
-class Reaper:
-    """Waits for all children, adopted ones too; owns SIGCHLD of the event loop.
-
-    `watch` a child before anything is awaited after its start.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._watched: dict[int, asyncio.Future[int]] = {}
-        loop.add_signal_handler(signal.SIGCHLD, self._reap)
-
-    def watch(self, pid: int) -> "asyncio.Future[int]":
-        """Resolves to the exit code, or minus the signal that ended the child."""
-        ended: asyncio.Future[int] = self._loop.create_future()
-        self._watched[pid] = ended
-        # It may have ended, and its SIGCHLD gone by, before there was a handler.
-        self._loop.call_soon(self._reap)
-        return ended
-
-    def close(self) -> None:
-        self._loop.remove_signal_handler(signal.SIGCHLD)
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            ended = self._watched.pop(pid, None)
-            if ended is not None and not ended.done():
-                ended.set_result(os.waitstatus_to_exitcode(status))

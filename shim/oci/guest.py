@@ -16,7 +16,7 @@ from proto.contract import GUEST_ROOTFS_DIR
 from shim.errors import InvalidArgument
 from shim.oci.mounts import Volume, translate_mounts
 
-GUEST_NETWORK: Final = "/proc/1/ns/net"
+GUEST_NETWORK: Final = "/proc/self/ns/net"
 """The guest's own network namespace: naming it keeps crun from making another
 and still lets net.* sysctls pass as the container's own."""
 GUEST_CGROUP: Final = "/sampan"

@@ -19,6 +19,7 @@ GUEST_TYPES: Final = frozenset(
 GUEST_TREES: Final = ("/dev", "/proc", "/sys")
 """Bind mounts from below these mean the kernel's own objects, never files to share."""
 SHARED_MEMORY: Final = "/dev/shm"
+"""CRI and docker bind a tmpfs of the host, named shm, here: the guest makes its own."""
 SHARED_MEMORY_OPTIONS: Final = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]
 BIND_OPTIONS: Final = frozenset(("bind", "rbind"))
 READ_ONLY_OPTIONS: Final = frozenset(("ro", "rro"))
@@ -67,7 +68,7 @@ def translate_bind(
         raise InvalidArgument(f"{field}.source: a bind mount needs one, is ''")
     source = os.path.normpath(os.path.join(bundle, source))
     options = mount.get("options") or []
-    if mount["destination"] == SHARED_MEMORY:
+    if mount["destination"] == SHARED_MEMORY and os.path.basename(source) == "shm":
         return {
             "destination": SHARED_MEMORY,
             "type": "tmpfs",

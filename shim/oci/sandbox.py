@@ -66,9 +66,7 @@ def choose_vcpus(cpu: dict[str, Any], annotations: dict[str, str], rules: SizeRu
     return min(whole, rules.max_vcpus)
 
 
-def choose_memory_mib(
-    memory: dict[str, Any], annotations: dict[str, str], rules: SizeRules
-) -> int:
+def choose_memory_mib(memory: dict[str, Any], annotations: dict[str, str], rules: SizeRules) -> int:
     asked = read_annotation(annotations, MEMORY_ANNOTATION, 64, rules.max_memory_mib)
     if asked is not None:
         return asked

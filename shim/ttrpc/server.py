@@ -54,10 +54,13 @@ class Server:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._accept, sock=listener)
 
-    async def close(self) -> None:
-        """Stops accepting, sends the answers that are due, ends every connection."""
+    async def close(self, patience_s: float) -> None:
+        """Stops accepting, lets the answers that are due be taken, ends every connection."""
         if self._server is not None:
             self._server.close()
+        calls = {call for connection in self._connections for call in connection.due_answers()}
+        if calls:
+            await asyncio.wait(calls, timeout=patience_s)
         for connection in list(self._connections):
             connection.close()
 
@@ -106,7 +109,12 @@ class _Connection(asyncio.Protocol):
             if method is not None and method.waits:
                 call.cancel()
 
+    def due_answers(self) -> "set[asyncio.Task[None]]":
+        """Calls that are about to end, as opposed to those that wait for something."""
+        return {call for call, method in self._calls.items() if method and not method.waits}
+
     def close(self) -> None:
+        """What was written is still sent."""
         if self._transport is not None:
             self._transport.close()
 

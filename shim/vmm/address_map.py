@@ -53,6 +53,7 @@ SLEEP_CONTROL_PORT: Final = 0x600
 SLEEP_STATUS_PORT: Final = 0x601
 RESET_PORT: Final = 0x604
 RESET_VALUE: Final = 1
+SLEEP_TYPE_S5: Final = 5
 IOAPIC_GSIS: Final = 24
 """GSIs from here on are message-signalled interrupts of PCI devices."""
 

@@ -8,6 +8,8 @@ Contract: proto/control.py.
 import json
 import os
 import socket
+from array import array
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,6 +18,7 @@ from proto.control import MAX_PACKET_BYTES, Event
 from shim.errors import InvalidArgument, SampanError
 
 MAX_PACKET_FDS: Final = 16
+FD_BYTES: Final = 4
 
 
 @dataclass(slots=True)
@@ -67,11 +70,15 @@ class ControlChannel:
     def receive(self) -> Request | None:
         """The next request; None once the shim has closed its end."""
         try:
-            data, fds, flags, _ = socket.recv_fds(
-                self.socket, MAX_PACKET_BYTES, MAX_PACKET_FDS, socket.MSG_CMSG_CLOEXEC
+            # Not socket.recv_fds: it drops its flags, and the descriptors' CLOEXEC.
+            data, ancillary, flags, _ = self.socket.recvmsg(
+                MAX_PACKET_BYTES,
+                socket.CMSG_LEN(MAX_PACKET_FDS * FD_BYTES),
+                socket.MSG_CMSG_CLOEXEC,
             )
         except ConnectionResetError:
             return None
+        fds = read_fds(ancillary)
         if not data:
             close_all(fds)
             return None
@@ -96,10 +103,17 @@ class ControlChannel:
         self.send({"event": event, "args": arguments})
 
     def send(self, message: dict[str, Any]) -> None:
-        try:
+        # A shim that is gone is told of by the next receive.
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.socket.send(json.dumps(message).encode())
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the shim is gone: the next receive says so
+
+
+def read_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return fds.tolist()
 
 
 def parse_request(data: bytes, fds: list[int]) -> Request:

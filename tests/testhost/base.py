@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.testhost.cache import cached, hash_inputs
 from tests.testhost.chroot import Chroot
-from tests.testhost.debian import EXCLUDED, SUITE, bootstrap_directory
+from tests.testhost import debian
+from tests.testhost.debian import SUITE, bootstrap_directory
 from tests.testhost.disk import make_ext4
 from tests.testhost.images import build_images, image_inputs
 from tests.testhost.log import say
@@ -89,8 +90,13 @@ class Base:
 
 def provide_base(tree: Path) -> Base:
     requirements = select_requirements(tree)
-    recipe = [PACKAGES, EXCLUDED, DISK_MIB, MAKE_VENV, UNPACK_MODULES, IMPORT_IMAGES]
-    key = hash_inputs(json.dumps([recipe, CONTAINERD_CONFIG]), requirements, image_inputs())
+    recipe = [PACKAGES, MOUNT_POINTS, DISK_MIB, MAKE_VENV, UNPACK_MODULES, IMPORT_IMAGES]
+    key = hash_inputs(
+        json.dumps([recipe, CONTAINERD_CONFIG]),
+        requirements,
+        image_inputs(),
+        Path(debian.__file__),
+    )
     return Base(cached("base", key, lambda path: build_base(path, requirements), keep=KEEP))
 
 

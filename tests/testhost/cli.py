@@ -9,17 +9,20 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from tests.capabilities import probe_kvm
 from tests.testhost.base import provide_base
 from tests.testhost.cache import cache_directory
-from tests.testhost.emulated import Host, run_emulated
+from tests.testhost.emulated import EmulatedHost
 from tests.testhost.guest_image import provide_guest_image
 from tests.testhost.lock import machine_lock
 from tests.testhost.log import say
 from tests.testhost.mirror import MirrorError
+from tests.testhost.host import Built, Host
 from tests.testhost.session import HostFailure, Job, RawTerminal
+from tests.testhost.this_machine import ThisMachine
 from tests.testhost.tools import ToolError, install_qemu, install_tools
 from tests.testhost.transfer import TransferError, pack_puts, unpack_gets
 from tests.testhost.tree import REPOSITORY, provide_tree
@@ -49,6 +52,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--bare", action="store_true", help="the tree and its packages; no containerd")
     parser.add_argument("--stdin", action="store_true", help="pass stdin on")
     parser.add_argument("--tty", action="store_true", help="give COMMAND this terminal")
+    parser.add_argument("--where", choices=("auto", "here", "emulated"), default="auto")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     return parser.parse_args(arguments)
 
@@ -74,8 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         say("needs root")
         return SETUP_FAILED
     try:
-        with machine_lock(), scratch_directory() as scratch:
-            return run(options, scratch)
+        return run(options)
     except (ToolError, MirrorError, TransferError) as error:
         say(str(error))
     except subprocess.CalledProcessError as error:
@@ -85,27 +88,50 @@ def main(arguments: Sequence[str]) -> int:
     return SETUP_FAILED
 
 
-def run(options: argparse.Namespace, scratch: Path) -> int:
+def run(options: argparse.Namespace) -> int:
     install_tools()
+    here = use_this_machine(options.where)
+    if not here:
+        install_qemu()
+    build = partial(provide_build, bare=options.bare)
+    with machine_lock("build"):
+        build()
+    # Others may build while one runs.  What was built is looked up again under the
+    # run's lock: it may have been pruned while this run waited.
+    with machine_lock("run"), scratch_directory() as scratch:
+        with machine_lock("build"):
+            built = build()
+        return run_job(options, scratch, built, here=here)
+
+
+def use_this_machine(where: str) -> bool:
+    if where != "auto":
+        return where == "here"
     unusable = probe_kvm()
     say(f"{unusable}; emulating a host" if unusable else "this machine's KVM runs Linux guests")
-    install_qemu()
+    return not unusable
+
+
+def provide_build(*, bare: bool) -> Built:
     base = provide_base(REPOSITORY)
-    tree = provide_tree(base, bare=options.bare)
-    guest = provide_guest_image(base, bare=options.bare)
+    return Built(base, provide_tree(base, bare=bare).image, provide_guest_image(base, bare=bare))
+
+
+def run_job(options: argparse.Namespace, scratch: Path, built: Built, *, here: bool) -> int:
     puts, stream = scratch / "puts.tar", scratch / "gets.tar"
     pack_puts(options.put, puts)
-    disks = [base.image, tree.image, puts, *([guest] if guest else [])]
-    console = cache_directory() / "console.log"
-    host = Host(base, tuple(disks), options.mem, scratch, console)
-    job = make_job(options)
-    for attempt in range(ATTEMPTS):
+    if here:
+        host: Host = ThisMachine(built, scratch, puts)
+    else:
+        host = EmulatedHost(built, scratch, puts, options.mem)
+    job = make_job(options, host.puts_inside)
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             with stream.open("wb") as files, RawTerminal() if options.tty else nullcontext():
-                status = run_emulated(host, job, files, options.timeout)
+                status = host.run(job, files, options.timeout)
             break
         except HostFailure as failure:
-            say(f"HOST FAILURE (attempt {attempt + 1} of {ATTEMPTS}): {failure}")
+            say(f"HOST FAILURE (attempt {attempt} of {ATTEMPTS}): {failure}")
     else:
         return HOST_FAILED
     for missing in unpack_gets(stream, options.get):
@@ -114,7 +140,7 @@ def run(options: argparse.Namespace, scratch: Path) -> int:
     return status
 
 
-def make_job(options: argparse.Namespace) -> Job:
+def make_job(options: argparse.Namespace, puts_inside: str) -> Job:
     env = {
         name: value
         for name, value in os.environ.items()
@@ -123,7 +149,7 @@ def make_job(options: argparse.Namespace) -> Job:
     return Job(
         argv=options.command,
         env=env,
-        put="/dev/vdc" if options.put else "",
+        put=puts_inside if options.put else "",
         get=[remote for remote, _ in options.get],
         terminal=options.tty,
         stdin=options.stdin or options.tty,

@@ -12,20 +12,21 @@ EXCLUDED = ("doc", "man", "info", "locale", "lintian")
 
 
 def bootstrap_directory(root: Path, packages: Sequence[str], source: Source) -> None:
-    bootstrap(root, packages, source, "directory")
+    # The lists stay: programs in there ask apt which mirror it has.
+    run_mmdebstrap(root, packages, source, ["--format=directory", "--skip=cleanup/apt/lists"])
 
 
 def bootstrap_tar(tar: Path, packages: Sequence[str], source: Source) -> None:
-    bootstrap(tar, packages, source, "tar")
+    run_mmdebstrap(tar, packages, source, ["--format=tar"])
 
 
-def bootstrap(target: Path, packages: Sequence[str], source: Source, form: str) -> None:
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--format={form}"]
+def run_mmdebstrap(
+    target: Path, packages: Sequence[str], source: Source, options: Sequence[str]
+) -> None:
+    command = ["mmdebstrap", "--mode=root", "--variant=minbase", *options]
     command += [f"--include={','.join(packages)}"]
     # The machine's apt is used, its configuration is not: carry how mirrors are reached.
     command += [f"--aptopt={line}" for line in apt_settings()]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
-    # Kept for programs that ask apt which mirror it has.
-    command += ["--skip=cleanup/apt/lists"]
     command += [source.suite, str(target), source.to_line()]
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=True)

@@ -1,70 +1,69 @@
-"""One job in the emulated host: machine up, job through the channel, machine away.
+"""The host as an emulated machine: up for one job, then thrown away.
 
-Owns the run's scratch directory and, through it, every temporary file.
+Owns QEMU and what is written to `scratch`, which the caller removes.
 """
 
 import re
+import socket
 import subprocess
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tests.testhost.base import Base
+from tests.testhost.cache import cache_directory
+from tests.testhost.host import Built
 from tests.testhost.initramfs import pack_initramfs
 from tests.testhost.log import say
 from tests.testhost.qemu import Machine, start_qemu
-from tests.testhost.session import HostFailure, Job, Session, listen
+from tests.testhost.session import HostFailure, Job, Session
 
 CONNECT_DEADLINE_S = 30
 SHOWN_CONSOLE_LINES = 60
 KERNEL_DEATH = re.compile(
-    r"Kernel panic|Oops[:\\s]|BUG: |general protection fault|kernel BUG at|Fatal exception"
+    r"Kernel panic|Oops[:\s]|BUG: |general protection fault|kernel BUG at|Fatal exception"
 )
 
 
-@dataclass(frozen=True)
-class Host:
-    """What a host is started from.  Disks: base, tree, files put in, guest image if any."""
+class EmulatedHost:
+    puts_inside = "/dev/vdc"
 
-    base: Base
-    disks: tuple[Path, ...]
-    memory_mib: int
-    scratch: Path
-    console: Path
+    def __init__(self, built: Built, scratch: Path, puts: Path, memory_mib: int) -> None:
+        self._scratch = scratch
+        initramfs = scratch / "initramfs"
+        busybox = built.base.root / "usr/bin/busybox"
+        initramfs.write_bytes(pack_initramfs(busybox, built.base.modules))
+        self._machine = Machine(
+            kernel=built.base.kernel,
+            initramfs=initramfs,
+            # In this order: the inside half knows them by vda, vdb, vdc, vdd.
+            disks=(built.base.image, built.tree, puts, *([built.guest] if built.guest else [])),
+            channel=scratch / "job.sock",
+            console=cache_directory() / "console.log",  # kept after the run
+            memory_mib=memory_mib,
+        )
 
-
-def run_emulated(host: Host, job: Job, files: BinaryIO, timeout_s: float | None) -> int:
-    """The command's status.  HostFailure when the host, not the command, is at fault."""
-    with ExitStack() as stack:
-        channel_path = host.scratch / "job.sock"
-        channel_path.unlink(missing_ok=True)
-        listener = stack.enter_context(listen(channel_path))
-        listener.settimeout(CONNECT_DEADLINE_S)
-        qemu = start_qemu(describe_machine(host, channel_path), host.scratch)
-        stack.callback(end_process, qemu)
-        channel = stack.enter_context(accept(listener, qemu))
-        try:
-            return Session(channel, timeout_s, files).run(job)
-        except HostFailure as failure:
-            raise HostFailure(f"{failure}{describe_death(host.console)}") from failure
-
-
-def describe_machine(host: Host, channel: Path) -> Machine:
-    initramfs = host.scratch / "initramfs"
-    busybox = host.base.root / "usr/bin/busybox"
-    initramfs.write_bytes(pack_initramfs(busybox, host.base.modules))
-    return Machine(
-        kernel=host.base.kernel,
-        initramfs=initramfs,
-        disks=host.disks,
-        channel=channel,
-        console=host.console,
-        memory_mib=host.memory_mib,
-    )
+    def run(self, job: Job, files: BinaryIO, timeout_s: float | None) -> int:
+        with ExitStack() as stack:
+            listener = stack.enter_context(listen(self._machine.channel))
+            qemu = start_qemu(self._machine, self._scratch)
+            stack.callback(end_process, qemu)
+            channel = stack.enter_context(accept(listener, qemu))
+            try:
+                return Session(channel, timeout_s, files).run(job)
+            except HostFailure as failure:
+                raise HostFailure(f"{failure}{explain(self._machine.console)}") from failure
 
 
-def accept(listener, qemu: subprocess.Popen[bytes]):  # type: ignore[no-untyped-def]
+def listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.settimeout(CONNECT_DEADLINE_S)
+    listener.bind(str(path))
+    listener.listen(1)
+    return listener
+
+
+def accept(listener: socket.socket, qemu: subprocess.Popen[bytes]) -> socket.socket:
     try:
         channel, _ = listener.accept()
     except TimeoutError:
@@ -78,10 +77,9 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def describe_death(console: Path) -> str:
-    """What the kernel said last, told apart from a host that just went quiet."""
-    text = console.read_text(errors="replace") if console.exists() else ""
-    lines = text.splitlines()
+def explain(console: Path) -> str:
+    """Shows the console's end; returns the line with which the kernel died, if it did."""
+    lines = console.read_text(errors="replace").splitlines() if console.exists() else []
     say(f"the last lines of the host's console ({console}):")
     for line in lines[-SHOWN_CONSOLE_LINES:]:
         say(f"  | {line}")

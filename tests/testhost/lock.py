@@ -1,6 +1,6 @@
-"""One test host at a time on a machine.
+"""One test host at a time on a machine, and one build of its parts.
 
-Owns the lock's fd for the life of the run; the kernel drops it with the process.
+Owns the lock's fd while it is held; the kernel drops it with the process.
 """
 
 import fcntl
@@ -11,18 +11,19 @@ from pathlib import Path
 
 from tests.testhost.log import say
 
-LOCK = Path("/run/lock/sampan-testhost")
+LOCKS = Path("/run/lock")
 
 
 @contextmanager
-def machine_lock(path: Path = LOCK) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+def machine_lock(activity: str, directory: Path = LOCKS) -> Iterator[None]:
+    """`activity` is "build" or "run"."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / f"sampan-testhost-{activity}").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            say(f"waiting for the run of process {file.read().strip() or '?'}")
+            say(f"waiting for the {activity} of process {file.read().strip() or '?'}")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

@@ -10,12 +10,11 @@ import os
 import selectors
 import signal
 import socket
-import termios
 import struct
+import termios
 import time
 import tty
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
 from tests.testhost.frames import Decoder, Kind, encode
@@ -69,7 +68,6 @@ class Session:
         self._decoder = Decoder()
         self._selector = selectors.DefaultSelector()
         self._status: int | None = None
-        self.timed_out = False
 
     def run(self, job: Job) -> int:
         """The command's exit status.  HostFailure if there is none."""
@@ -157,10 +155,3 @@ class RawTerminal:
 
     def __exit__(self, *_: object) -> None:
         termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
-
-
-def listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen(1)
-    return listener

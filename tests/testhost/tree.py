@@ -19,7 +19,7 @@ from tests.testhost.log import say
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DISK_MIB = 4096
-KEEP = 4
+KEEP = 6
 BUILD_NATIVE = """
 set -eu
 cd /opt/sampan/tree

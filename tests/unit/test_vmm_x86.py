@@ -6,7 +6,8 @@ import pytest
 
 from shim.vmm.address_map import PAGE_TABLES_GPA
 from shim.vmm.boot import x86
-from shim.vmm.boot.x86 import CpuidEntry, Topology, build_cpuid
+from shim.vmm.boot.x86 import Topology, build_cpuid
+from shim.vmm.kvm.state import CpuidEntry
 
 
 def make_entry(function: int, index: int = 0, **registers: int) -> CpuidEntry:

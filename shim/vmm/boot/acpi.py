@@ -24,6 +24,7 @@ from shim.vmm.address_map import (
     SERIAL_PORT,
     SLEEP_CONTROL_PORT,
     SLEEP_STATUS_PORT,
+    SLEEP_TYPE_S5,
     Gpa,
     Range,
 )
@@ -37,7 +38,6 @@ HEADER: Final = struct.Struct("<4sIBB6s8sI4sI")
 CHECKSUM_OFFSET: Final = 9
 TABLE_ALIGNMENT: Final = 16
 RSDP_BYTES: Final = 36
-SLEEP_TYPE_S5: Final = 5
 
 # --- FADT ------------------------------------------------------------------------------
 FADT_BYTES: Final = 276

@@ -10,8 +10,9 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Final
 
-from shim.vmm.address_map import GDT_GPA, PAGE_TABLES_GPA, Gpa
+from shim.vmm.address_map import GDT_GPA, PAGE_TABLES_GPA, STACK_TOP_GPA, ZERO_PAGE_GPA, Gpa
 from shim.vmm.boot.linux import Blob
+from shim.vmm.kvm.state import CpuidEntry, EntryState, Segment
 
 # --- GDT and page tables ---------------------------------------------------------------
 CODE_SELECTOR: Final = 0x10  # __BOOT_CS
@@ -42,34 +43,9 @@ BOOT_MSRS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentDescriptor:
-    selector: int
-    base: int
-    limit: int
-    type: int
-    s: int
-    l: int  # noqa: E741  (the architecture's name)
-    g: int
-    db: int
-
-    def encode(self) -> int:
-        limit = self.limit >> 12 if self.g else self.limit
-        access = self.type | self.s << 4 | 1 << 7
-        flags = self.l << 1 | self.db << 2 | self.g << 3
-        return (
-            (limit & 0xFFFF)
-            | (self.base & 0xFFFFFF) << 16
-            | access << 40
-            | (limit >> 16 & 0xF) << 48
-            | flags << 52
-            | (self.base >> 24 & 0xFF) << 56
-        )
-
-
-CODE_SEGMENT: Final = SegmentDescriptor(CODE_SELECTOR, 0, 0xFFFFFFFF, type=11, s=1, l=1, g=1, db=0)
-DATA_SEGMENT: Final = SegmentDescriptor(DATA_SELECTOR, 0, 0xFFFFFFFF, type=3, s=1, l=0, g=1, db=1)
-TSS_SEGMENT: Final = SegmentDescriptor(TSS_SELECTOR, 0, 0x67, type=11, s=0, l=0, g=0, db=0)
+CODE_SEGMENT: Final = Segment(CODE_SELECTOR, 0, 0xFFFFFFFF, type=11, s=1, l=1, g=1, db=0)
+DATA_SEGMENT: Final = Segment(DATA_SELECTOR, 0, 0xFFFFFFFF, type=3, s=1, l=0, g=1, db=1)
+TSS_SEGMENT: Final = Segment(TSS_SELECTOR, 0, 0x67, type=11, s=0, l=0, g=0, db=0)
 GDT_ENTRIES: Final = (0, 0, CODE_SEGMENT.encode(), DATA_SEGMENT.encode(), TSS_SEGMENT.encode(), 0)
 GDT_BYTES: Final = len(GDT_ENTRIES) * 8
 
@@ -93,6 +69,25 @@ def build_page_tables() -> Blob:
     return Blob(Gpa(PAGE_TABLES_GPA), bytes(tables))
 
 
+def build_entry_state(entry_gpa: Gpa) -> EntryState:
+    """rsi holds the zero page, the rest is as the 64-bit boot protocol wants it."""
+    return EntryState(
+        rip=entry_gpa,
+        rsi=ZERO_PAGE_GPA,
+        rsp=STACK_TOP_GPA,
+        rflags=RFLAGS_BOOT,
+        code=CODE_SEGMENT,
+        data=DATA_SEGMENT,
+        task=TSS_SEGMENT,
+        gdt_base=GDT_GPA,
+        gdt_bytes=GDT_BYTES,
+        cr0=CR0_BOOT,
+        cr3=PAGE_TABLES_GPA,
+        cr4=CR4_PAE,
+        efer=EFER_LME_LMA,
+    )
+
+
 # --- CPUID -----------------------------------------------------------------------------------
 TOPOLOGY_LEAVES: Final = frozenset({0xB, 0x1F})
 CPUID_SIGNIFICANT_INDEX: Final = 1
@@ -106,19 +101,6 @@ AMD_ECX_SVM: Final = 1 << 2
 AMD_ECX_PERFCTR: Final = 1 << 23
 LEVEL_SMT: Final = 1
 LEVEL_CORE: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class CpuidEntry:
-    """One struct kvm_cpuid_entry2."""
-
-    function: int
-    index: int
-    flags: int
-    eax: int
-    ebx: int
-    ecx: int
-    edx: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,12 @@ second thread only says that the host lives, so that the outer side can tell a
 hung host from a quiet command.
 """
 
-import argparse
 import io
 import json
 import os
 import selectors
 import signal
-import subprocess
 import sys
-import tarfile
 import threading
 from pathlib import Path
 
@@ -30,9 +27,8 @@ from tests.testhost.guest.services import (
     install_configuration,
     read_log_tail,
     start_containerd,
-    start_modprobe,
     wait_containerd,
-    wait_modprobe,
+    wait_modules,
 )
 
 ALIVE_EVERY_S = 5
@@ -153,20 +149,14 @@ class Session:
                 self._forward(key.fd)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--port", help="name of a virtio-serial port")
-    where.add_argument("--fd", type=int, help="an inherited socket")
-    args = parser.parse_args()
-    fd = args.fd if args.fd is not None else open_port(args.port)
-    os.set_inheritable(fd, False)
-    loading = start_modprobe()
-    channel = Channel(fd)
+def main(arguments: list[str]) -> int:
+    """`--port NAME` of a virtio-serial port, or `--fd N` of an inherited socket."""
+    channel = Channel(open_port(arguments[1]) if arguments[0] == "--port" else int(arguments[1]))
+    os.set_inheritable(channel.fd, False)
     threading.Thread(target=beat, args=[channel], daemon=True).start()
     job, early = channel.receive_job()
     try:
-        status = run_job(channel, job, early, loading)
+        status = run_job(channel, job, early)
     except ServiceError as error:
         channel.send(Kind.NOTICE, str(error).encode())
         status = SERVICES_FAILED
@@ -178,17 +168,12 @@ def main() -> int:
     return 0
 
 
-def run_job(
-    channel: Channel,
-    job: dict,
-    early: list[tuple[Kind, bytes]],
-    loading: subprocess.Popen[bytes],
-) -> int:
+def run_job(channel: Channel, job: dict, early: list[tuple[Kind, bytes]]) -> int:
     env = {**base_environment(), **job["env"]}
     install_configuration(Path.cwd())
     containerd = None if job["bare"] else start_containerd(env)
     unpack_files(job["put"])
-    wait_modprobe(loading)
+    wait_modules()
     if containerd is not None:
         wait_containerd(containerd)
     return run_command(channel, job, env, early)
@@ -236,6 +221,8 @@ def beat(channel: Channel) -> None:
 def unpack_files(source: str) -> None:
     """`source` is a device or file holding a tar whose names are absolute paths."""
     if source:
+        import tarfile  # slow to import, and most runs move no files
+
         with tarfile.open(source, "r:") as archive:
             archive.extractall("/", filter="fully_trusted")
 
@@ -243,6 +230,8 @@ def unpack_files(source: str) -> None:
 def send_files(channel: Channel, paths: list[str]) -> None:
     if not paths:
         return
+    import tarfile
+
     with tarfile.open(fileobj=FileSink(channel), mode="w|") as archive:
         for number, path in enumerate(paths):
             if os.path.lexists(path):
@@ -262,4 +251,4 @@ def wait_forever(channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""`python -m agent --grpc PATH --streams PATH --run-dir DIR`: the agent outside a guest.
+
+Serves on unix sockets until SIGTERM or Shutdown, with no guest set-up; for
+tests.  Needs root, crun and a cgroup2 mount.  In a guest, agent/init.py runs.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import time
+
+from agent import linux
+from agent.mounts import CGROUP_ROOT
+from agent.server import Places, serve
+from agent.service import GuestInfo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="agent")
+    parser.add_argument("--grpc", required=True, help="unix socket of the gRPC server")
+    parser.add_argument("--streams", required=True, help="unix socket of the stdio streams")
+    parser.add_argument("--relay", help="unix socket joined with the gRPC server's")
+    parser.add_argument("--run-dir", required=True)
+    parser.add_argument("--cgroup-root", default=CGROUP_ROOT)
+    arguments = parser.parse_args()
+    linux.become_subreaper()
+    places = Places(
+        run_dir=arguments.run_dir,
+        cgroup_root=arguments.cgroup_root,
+        grpc_path=arguments.grpc,
+        streams=listen(arguments.streams),
+        relay=listen(arguments.relay) if arguments.relay else None,
+    )
+    info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    asyncio.run(serve(places, info, power_off=lambda: None))
+
+
+def listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(256)
+    return listener
+
+
+main()

@@ -1,0 +1,240 @@
+"""A container: its init process, its execs, and what crun keeps for it.
+
+Owns the bundle directory, the Processes and the crun state of one id.  Order:
+create(), start(), execs, the end, delete().  Runs in the event loop; several
+calls may be under way at once, states say what may happen.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from agent.cgroup import Cgroup, write_file
+from agent.console import say
+from agent.crun import Crun, remove_file
+from agent.errors import AgentError, AlreadyExists, FailedPrecondition, NotFound
+from agent.lifecycle import State, Step
+from agent.oom import OomWatch
+from agent.process import Process
+from agent.reaper import Exit, Reaper
+from agent.spec import ContainerSpec, ProcessSpec
+from agent.stdio import StdioRequest
+from agent.streams import Streams
+from agent.watch import FileWatch
+from proto import contract
+
+
+class Surroundings(NamedTuple):
+    """What all containers of the guest share."""
+
+    reaper: Reaper
+    crun: Crun
+    streams: Streams
+    files: FileWatch
+    oom: OomWatch
+    bundles_dir: str
+    cgroup_root: str
+
+
+class Container:
+    def __init__(
+        self, container_id: str, spec: ContainerSpec, request: StdioRequest, around: Surroundings
+    ) -> None:
+        self.id = container_id
+        self.cgroup = Cgroup(around.cgroup_root, spec.cgroup_path)
+        self._spec = spec
+        self._around = around
+        self._bundle = f"{around.bundles_dir}/{container_id}"
+        self._init = Process(f"container {container_id}", spec.init, request, State.CREATING)
+        self._execs: dict[str, Process] = {}
+        self._followers: set[asyncio.Task[None]] = set()
+        self._deletion = asyncio.Lock()
+        self._bundle_written = False
+
+    async def create(self) -> int:
+        """On failure nothing is left."""
+        around, init = self._around, self._init
+        try:
+            self._expect_streams(init.request)
+            await init.stdio.connect(around.streams)
+            self._write_bundle()
+            with around.reaper.adoption():
+                await init.launch(around.crun, "create", f"--bundle={self._bundle}", self.id)
+                end = around.reaper.claim(init.pid)
+        except BaseException:
+            await self._clear_away()
+            raise
+        init.step(Step.CREATE)
+        init.stdio.start()
+        around.oom.add(self.id, self.cgroup)
+        self._follow(self._see_init_out(end))
+        return init.pid
+
+    async def start(self) -> int:
+        init = self._init
+        init.step(Step.START)
+        try:
+            await self._around.crun.run(["start", self.id], program=self._spec.init.program)
+        except AgentError:
+            if init.state is State.STARTING:
+                init.step(Step.REFUSE)
+            raise
+        if init.state is State.STARTING:  # not when it has ended already
+            init.step(Step.STARTED)
+        return init.pid
+
+    def add_exec(self, exec_id: str, spec: ProcessSpec, request: StdioRequest) -> None:
+        if exec_id in self._execs:
+            raise AlreadyExists(f"exec {exec_id} of container {self.id} exists")
+        self._check_alive()
+        self._expect_streams(request)
+        name = f"exec {exec_id} of container {self.id}"
+        self._execs[exec_id] = Process(name, spec, request, State.CREATED)
+
+    async def start_exec(self, exec_id: str) -> int:
+        around, process = self._around, self.find(exec_id)
+        self._check_alive()
+        if self.cgroup.is_frozen():
+            raise FailedPrecondition(f"cannot start {process.name}: the container is paused")
+        process.step(Step.START)
+        document = around.crun.temporary_path("json")
+        try:
+            await process.stdio.connect(around.streams)
+            write_file(document, json.dumps(process.spec.document))
+            with around.reaper.adoption():
+                await process.launch(
+                    around.crun, "exec", "--detach", f"--process={document}", self.id
+                )
+                end = around.reaper.claim(process.pid)
+        except BaseException:
+            process.step(Step.ABANDON)
+            process.give_up()
+            raise
+        finally:
+            remove_file(document)
+        process.step(Step.STARTED)
+        process.stdio.start()
+        self._follow(self._see_exec_out(process, end))
+        if not self._init.alive:
+            self.cgroup.kill()  # it may have joined after the others were killed
+        return process.pid
+
+    def find(self, exec_id: str) -> Process:
+        """The init process for ""."""
+        if not exec_id:
+            return self._init
+        try:
+            return self._execs[exec_id]
+        except KeyError:
+            raise NotFound(f"no exec {exec_id} in container {self.id}") from None
+
+    def signal_all(self, number: int) -> None:
+        self._init.check_signal(number)
+        if number == signal.SIGKILL:
+            self.cgroup.kill()
+            return
+        for pid in self.cgroup.list_processes():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+    async def set_paused(self, paused: bool) -> None:
+        self._check_alive()
+        await self.cgroup.set_frozen(paused, self._around.files)
+
+    async def update(self, resources: dict[str, Any]) -> None:
+        self._check_alive()
+        crun = self._around.crun
+        document = crun.temporary_path("json")
+        try:
+            write_file(document, json.dumps(resources))
+            await crun.run(["update", f"--resources={document}", self.id])
+        finally:
+            remove_file(document)
+
+    def delete_exec(self, exec_id: str) -> Exit:
+        process = self.find(exec_id)
+        process.step(Step.DELETE)
+        del self._execs[exec_id]
+        self._discard(process)
+        return process.stopped.result()
+
+    async def delete(self) -> Exit:
+        async with self._deletion:
+            init = self._init
+            if init.state is State.CREATED:
+                init.signal(signal.SIGKILL)
+                await asyncio.shield(init.stopped)
+            if init.state is not State.STOPPED:
+                init.step(Step.DELETE)  # which says why not
+            await self._around.crun.run(["delete", "--force", self.id])
+            init.step(Step.DELETE)
+            await self._clear_away()
+            return init.stopped.result()
+
+    async def end(self) -> None:
+        """Kills all of it and waits for its end."""
+        self.cgroup.kill()
+        if self._init.pid:
+            await asyncio.shield(self._init.stopped)
+
+    async def _clear_away(self) -> None:
+        around = self._around
+        around.oom.remove(self.id)
+        if self._init.state is State.CREATING and self._bundle_written:
+            with suppress(AgentError):  # crun may have got far before it failed, or not
+                await around.crun.run(["delete", "--force", self.id])
+        for process in [self._init, *self._execs.values()]:
+            self._discard(process)
+        self._execs.clear()
+        shutil.rmtree(self._bundle, ignore_errors=True)
+
+    def _discard(self, process: Process) -> None:
+        process.give_up()
+        for token in process.request.tokens():
+            self._around.streams.forget(token)
+
+    def _check_alive(self) -> None:
+        if not self._init.alive:
+            raise FailedPrecondition(f"container {self.id} is {self._init.state.value}")
+
+    def _expect_streams(self, request: StdioRequest) -> None:
+        for token in request.tokens():
+            self._around.streams.expect(token)
+
+    def _write_bundle(self) -> None:
+        self._bundle_written = True
+        os.makedirs(self._bundle, mode=0o700)
+        write_file(f"{self._bundle}/config.json", json.dumps(self._spec.document))
+
+    def _follow(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._followers.add(task)
+        task.add_done_callback(self._unfollow)
+
+    def _unfollow(self, task: asyncio.Task[None]) -> None:
+        self._followers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            say(f"container {self.id}: {error!r}")
+
+    async def _see_exec_out(self, process: Process, end: "asyncio.Future[Exit]") -> None:
+        status = await end
+        process.step(Step.EXIT)
+        await process.see_out(status, to_the_end=not self._init.alive)
+
+    async def _see_init_out(self, end: "asyncio.Future[Exit]") -> None:
+        """The end of init is the container's: the others' ends are told before it."""
+        status = await end
+        self._init.step(Step.EXIT)
+        self._around.oom.check(self.id, self.cgroup)
+        self.cgroup.kill()  # a shared pid namespace outlives its user
+        ends = [process.stopped for process in self._execs.values() if process.pid]
+        if ends:
+            await asyncio.wait(ends, timeout=contract.DRAIN_TIMEOUT_S)
+        await self._init.see_out(status, to_the_end=True)

@@ -1,0 +1,104 @@
+"""PID 1 from its first instruction until it listens.
+
+The order is the guest's start-up time: the sockets listen before gRPC is
+imported, so that the host connects once and waits, instead of trying again.
+What cannot be set up is said in one line on the console, and the guest reboots,
+which the host sees as a crash.
+"""
+
+import errno
+import os
+import resource
+import socket
+import time
+from typing import Final
+
+from agent import linux
+from agent.console import say
+from agent.mounts import CGROUP_ROOT, KERNEL, SHARES, enable_controllers, mount_all, unmount_shares
+from agent.network import bring_up
+from proto import contract
+
+RUN_DIR: Final = "/run/sampan"
+HOSTNAME: Final = "sampan"
+MAX_FILES: Final = 1 << 20
+MAX_PID: Final = 1 << 22
+BACKLOG: Final = 256
+
+
+def main() -> None:
+    """Never returns."""
+    started_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    try:
+        set_up()
+        run_server(started_ns)
+        raise RuntimeError("the server ended by itself")
+    except BaseException as error:
+        say(f"cannot go on: {type(error).__name__}: {error}")
+        linux.reboot(linux.RB_AUTOBOOT)
+
+
+def set_up() -> None:
+    os.umask(0o022)
+    mount_all(KERNEL)
+    open_console()
+    load_modules()
+    mount_all(SHARES)
+    enable_controllers()
+    bring_up("lo")
+    socket.sethostname(HOSTNAME)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
+    with open("/proc/sys/kernel/pid_max", "w") as file:
+        file.write(str(MAX_PID))  # the later a pid comes again, the better
+
+
+def open_console() -> None:
+    """The kernel opens it for PID 1 when it can; 0, 1 and 2 must not become something else."""
+    fd = os.open("/dev/console", os.O_RDWR | os.O_CLOEXEC)
+    for target in (0, 1, 2):
+        if fd != target:
+            os.dup2(fd, target)
+    if fd > 2:
+        os.close(fd)
+
+
+def load_modules() -> None:
+    """In the order of the file; a kernel that has them built in needs no file."""
+    try:
+        with open(contract.GUEST_MODULES_FILE) as file:
+            paths = file.read().split()
+    except FileNotFoundError:
+        return
+    for path in paths:
+        try:
+            linux.load_module(path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:  # built in, or loaded already
+                raise
+
+
+def listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    listener.bind((socket.VMADDR_CID_ANY, port))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def run_server(started_ns: int) -> None:
+    streams, relay = listen(contract.STREAM_PORT), listen(contract.AGENT_PORT)
+    # Imported here, for it takes longer than everything before it.
+    import asyncio  # noqa: PLC0415
+
+    from agent.server import Places, serve  # noqa: PLC0415
+    from agent.service import GuestInfo  # noqa: PLC0415
+
+    places = Places(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
+    info = GuestInfo(os.uname().release, started_ns)
+    asyncio.run(serve(places, info, power_off))
+
+
+def power_off() -> None:
+    """Everything written is on the host before the guest goes."""
+    os.sync()
+    unmount_shares()
+    linux.reboot(linux.RB_POWER_OFF)

@@ -1,0 +1,80 @@
+"""System calls that Python 3.11 does not wrap, by libc through ctypes.
+
+Owns no state.  Constants carry their UAPI header.
+"""
+
+import ctypes
+import os
+from typing import Final
+
+MS_RDONLY: Final = 1  # linux/mount.h
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_NOEXEC: Final = 8
+MS_NOATIME: Final = 1024
+MNT_DETACH: Final = 2
+
+PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
+RB_POWER_OFF: Final = 0x4321FEDC  # linux/reboot.h
+RB_AUTOBOOT: Final = 0x01234567
+
+IN_MODIFY: Final = 0x2  # linux/inotify.h
+IN_IGNORED: Final = 0x8000
+IN_NONBLOCK: Final = os.O_NONBLOCK
+IN_CLOEXEC: Final = os.O_CLOEXEC
+
+SYS_FINIT_MODULE: Final = 313  # asm/unistd_64.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str, path: str = "") -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}", path or None)
+    return result
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode(),
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    check(result, f"mount {kind}", target)
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    check(_libc.umount2(os.fsencode(target), flags), "umount", target)
+
+
+def load_module(path: str) -> None:
+    with open(path, "rb", buffering=0) as file:
+        result = _libc.syscall(SYS_FINIT_MODULE, file.fileno(), b"", 0)
+    check(result, "finit_module", path)
+
+
+def become_subreaper() -> None:
+    """Orphans below this process become its children, as PID 1's do anyway."""
+    check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def reboot(command: int) -> None:
+    check(_libc.reboot(ctypes.c_int(command)), "reboot")
+
+
+def open_inotify() -> int:
+    return check(_libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1")
+
+
+def add_watch(inotify_fd: int, path: str, events: int) -> int:
+    """A watch descriptor; it ends by itself when the file goes away."""
+    return check(
+        _libc.inotify_add_watch(inotify_fd, os.fsencode(path), events), "inotify_add_watch", path
+    )
+
+
+def remove_watch(inotify_fd: int, watch: int) -> None:
+    check(_libc.inotify_rm_watch(inotify_fd, watch), "inotify_rm_watch")

@@ -1,0 +1,134 @@
+"""One process of a container: its state, its stdio, its end.
+
+Owns the Stdio.  A Process is made by its Container, which moves it along; its
+state changes only by the table in agent/lifecycle.py.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from typing import Final
+
+from agent.crun import Crun, read_pid, remove_file
+from agent.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
+from agent.lifecycle import ALIVE, State, Step, advance
+from agent.reaper import UNKNOWN_STATUS, Exit
+from agent.spec import ProcessSpec
+from agent.stdio import Stdio, StdioRequest
+from proto import contract
+
+MAX_SIGNAL: Final = 64
+
+
+class Process:
+    def __init__(self, name: str, spec: ProcessSpec, request: StdioRequest, state: State) -> None:
+        self.name = name
+        self.spec = spec
+        self.request = request
+        self.state = state
+        self.pid = 0
+        self.stdio = Stdio(request, spec.uid)
+        self.stopped: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        """The end, once the output has been handed over."""
+
+    @property
+    def alive(self) -> bool:
+        return self.state in ALIVE
+
+    def step(self, step: Step) -> None:
+        self.state = advance(self.state, step, self.name)
+
+    async def launch(self, crun: Crun, command: str, *arguments: str) -> None:
+        """`crun create` or `crun exec`; afterwards the pid is known and the pty attached."""
+        pid_file = crun.temporary_path("pid")
+        options = [command, f"--pid-file={pid_file}"]
+        console = ConsoleSocket(crun.temporary_path("tty")) if self.stdio.terminal else None
+        if console is not None:
+            options.append(f"--console-socket={console.path}")
+        try:
+            await crun.run(
+                [*options, *arguments], program=self.spec.program, child=self.stdio.child_fds()
+            )
+            self.pid = read_pid(pid_file)
+            if console is not None:
+                self.stdio.attach_pty(console.receive_pty())
+        finally:
+            # An end held here would keep the stream open for ever.
+            self.stdio.close_child_fds()
+            if console is not None:
+                console.close()
+            remove_file(pid_file)
+
+    async def see_out(self, end: Exit, *, to_the_end: bool) -> None:
+        """After it was reaped: until its output has been handed over.
+
+        `to_the_end` waits for the last writer to close, which is right when no
+        process of the container is left; else for what this one has written.
+        """
+        self.stdio.end_input()
+        if not to_the_end:
+            self.stdio.mark_drained_here()
+        await self.stdio.wait_drained(contract.DRAIN_TIMEOUT_S)
+        self.step(Step.DRAIN)
+        self.stopped.set_result(end)
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self.stopped)
+
+    def give_up(self) -> None:
+        """It never ran and never will: whoever waits for it gets an unknown status."""
+        self.stdio.close()
+        if not self.stopped.done():
+            self.stopped.set_result(Exit(UNKNOWN_STATUS, time.time_ns()))
+
+    def signal(self, number: int) -> None:
+        """No other process can get it: a pid is free only after its exit was reaped here."""
+        self.check_signal(number)
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            raise NotFound(f"{self.name}: process already finished") from None
+
+    def check_signal(self, number: int) -> None:
+        if not 1 <= number <= MAX_SIGNAL:
+            raise InvalidArgument(f"signal: {number} is not 1 to {MAX_SIGNAL}")
+        if self.state in (State.ENDED, State.STOPPED, State.DELETED):
+            raise NotFound(f"{self.name}: process already finished")
+        if self.pid == 0:
+            state = self.state.value
+            raise FailedPrecondition(f"cannot send signal {number} to {self.name}: it is {state}")
+
+    def resize(self, columns: int, rows: int) -> None:
+        if not self.stdio.terminal:
+            raise FailedPrecondition(f"{self.name} has no terminal")
+        if max(columns, rows) >= 1 << 16:
+            raise InvalidArgument(f"columns, rows: {columns}, {rows}: above 65535")
+        self.stdio.resize(columns, rows)
+
+
+class ConsoleSocket:
+    """Where crun hands over the pty it made in the container; used once."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(path)
+        self._socket.listen(1)
+        self._socket.setblocking(False)
+
+    def receive_pty(self) -> int:
+        """After crun has succeeded, so it is there: this does not wait."""
+        try:
+            connection, _ = self._socket.accept()
+            with connection:
+                _, fds, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            fds = []
+        if len(fds) != 1:
+            raise RuntimeFailure("crun: it sent no terminal")
+        return fds[0]
+
+    def close(self) -> None:
+        self._socket.close()
+        remove_file(self.path)

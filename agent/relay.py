@@ -1,0 +1,83 @@
+"""Joins vsock connections to the gRPC server's unix socket.
+
+grpcio's wheel is built without vsock addresses.  The listening socket may be
+older than the server: connections made meanwhile wait in its backlog, so the
+host needs to connect only once.  Runs in the event loop.
+"""
+
+import asyncio
+import socket
+
+from agent.console import say
+from agent.pump import Pump
+
+
+class Joint:
+    """Two connections and the pumps both ways; owns all of them until both have ended."""
+
+    def __init__(self, outside: socket.socket, inside: socket.socket, relay: "Relay") -> None:
+        self._sockets = (outside, inside)
+        self._relay = relay
+        self._running = 2
+        self._pumps = (
+            Pump(outside.fileno(), inside.fileno(), lambda: self._end(inside)),
+            Pump(inside.fileno(), outside.fileno(), lambda: self._end(outside)),
+        )
+        for pump in self._pumps:
+            pump.start()
+
+    def _end(self, sink: socket.socket) -> None:
+        self._running -= 1
+        try:
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()  # the other side has gone altogether
+            return
+        if self._running == 0:
+            self.close()
+
+    def close(self) -> None:
+        for pump in self._pumps:
+            pump.stop()
+        for end in self._sockets:
+            end.close()
+        self._relay.forget(self)
+
+
+class Relay:
+    """open() in the running loop once the server listens at `target`; close() ends every joint."""
+
+    def __init__(self, listener: socket.socket, target: str) -> None:
+        self._listener = listener
+        self._target = target
+        self._joints: set[Joint] = set()
+
+    def open(self) -> None:
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for joint in list(self._joints):
+            joint.close()
+
+    def forget(self, joint: Joint) -> None:
+        self._joints.discard(joint)
+
+    def _accept(self) -> None:
+        try:
+            outside, _ = self._listener.accept()
+        except OSError:
+            return  # gone again before it was accepted
+        inside = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            inside.connect(self._target)  # its backlog is ours alone: this does not block
+        except OSError as error:
+            say(f"relay: {self._target}: {error}")
+            outside.close()
+            inside.close()
+            return
+        outside.setblocking(False)
+        inside.setblocking(False)
+        self._joints.add(Joint(outside, inside, self))

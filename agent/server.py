@@ -1,0 +1,163 @@
+"""The agent's gRPC server: the only module of the agent that imports gRPC.
+
+Builds everything that serves, in one place, and runs it in one event loop.
+grpc.aio costs no import over plain grpc, whose core imports asyncio anyway,
+needs no thread for a call that waits, and does not wake up when idle.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
+from typing import Any, Final, NamedTuple
+
+import grpc
+import grpc.aio
+from google.protobuf.message_factory import GetMessageClass
+
+from agent import errors
+from agent.console import say
+from agent.container import Surroundings
+from agent.crun import Crun
+from agent.oom import OomWatch
+from agent.reaper import Reaper
+from agent.relay import Relay
+from agent.sandbox import Sandbox
+from agent.service import AgentService, GuestInfo
+from agent.streams import Streams
+from agent.watch import FileWatch
+from proto import contract
+from proto.gen.agent.v1 import agent_pb2
+
+CODES: Final = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RuntimeFailure: grpc.StatusCode.INTERNAL,
+}
+CANCELLED_WITH_CALLER: Final = frozenset({"WaitProcess"})
+"""These only wait.  All others finish what they began, whatever becomes of the caller."""
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+)
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+
+class Places(NamedTuple):
+    """Where the server listens and what it uses."""
+
+    run_dir: str
+    cgroup_root: str
+    grpc_path: str
+    """The gRPC server's unix socket, made by it."""
+    streams: socket.socket
+    """Listening; container stdio."""
+    relay: socket.socket | None = None
+    """Listening; joined with grpc_path."""
+
+
+async def serve(places: Places, info: GuestInfo, power_off: Callable[[], None]) -> None:
+    """Until SIGTERM, or until Shutdown has called `power_off`."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+
+    async def stop() -> None:
+        power_off()
+        stopping.set()
+
+    with ExitStack() as owned:
+        sandbox = open_sandbox(places, owned)
+        server = grpc.aio.server(options=OPTIONS)
+        service = AgentService(sandbox, info, stop)
+        server.add_generic_rpc_handlers((make_handlers(service),))
+        server.add_insecure_port(f"unix:{places.grpc_path}")
+        await server.start()
+        service.listening()
+        if places.relay is not None:
+            relay = Relay(places.relay, places.grpc_path)
+            relay.open()
+            owned.callback(relay.close)
+        await sandbox.around.crun.read_version()
+        await stopping.wait()
+        await server.stop(grace=None)
+        await sandbox.end_all()
+        await sandbox.delete_all()
+
+
+def open_sandbox(places: Places, owned: ExitStack) -> Sandbox:
+    os.makedirs(places.run_dir, mode=0o700, exist_ok=True)
+    reaper, files, streams = Reaper(), FileWatch(), Streams(places.streams)
+    crun = Crun(reaper, places.run_dir)
+    owned.callback(crun.close)
+    for part in (reaper, files, streams):
+        part.open()
+        owned.callback(part.close)
+    around = Surroundings(
+        reaper=reaper,
+        crun=crun,
+        streams=streams,
+        files=files,
+        oom=OomWatch(files),
+        bundles_dir=f"{places.run_dir}/bundles",
+        cgroup_root=places.cgroup_root,
+    )
+    return Sandbox(around)
+
+
+def make_handlers(service: AgentService) -> Any:
+    """One for each method of the .proto; a missing coroutine shows at start."""
+    description = agent_pb2.DESCRIPTOR.services_by_name["Agent"]
+    handlers = {}
+    for method in description.methods:
+        behaviour = getattr(service, method.name)
+        codec = {
+            "request_deserializer": GetMessageClass(method.input_type).FromString,
+            "response_serializer": GetMessageClass(method.output_type).SerializeToString,
+        }
+        if method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(
+                make_streaming(behaviour), **codec
+            )
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                make_unary(behaviour, method.name), **codec
+            )
+    return grpc.method_handlers_generic_handler(description.full_name, handlers)
+
+
+def make_unary(behaviour: Callable[[Any], Awaitable[Any]], name: str) -> Handler:
+    async def handle(request: Any, context: Any) -> Any:
+        try:
+            if name in CANCELLED_WITH_CALLER:
+                return await behaviour(request)
+            work = asyncio.ensure_future(behaviour(request))
+            work.add_done_callback(retrieve_result)
+            return await asyncio.shield(work)
+        except errors.AgentError as error:
+            await context.abort(CODES[type(error)], str(error))
+        except Exception as error:
+            # A kernel's refusal, or a mistake here: it ends this call, never the guest.
+            say(f"{name}: {error!r}")
+            await context.abort(grpc.StatusCode.INTERNAL, f"{name}: {error}")
+
+    return handle
+
+
+def make_streaming(behaviour: Callable[[Any], AsyncIterator[Any]]) -> Callable[..., Any]:
+    async def handle(request: Any, _: Any) -> AsyncIterator[Any]:
+        async for message in behaviour(request):
+            yield message
+
+    return handle
+
+
+def retrieve_result(task: "asyncio.Future[Any]") -> None:
+    """A caller that has gone does not ask; asyncio would complain."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,129 @@
+"""The Agent service of proto/agent/v1/agent.proto, as plain coroutines.
+
+Translates messages to the Sandbox and back; raises AgentError.  Knows nothing
+of gRPC: agent/server.py puts these on the wire.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
+
+from agent.reaper import Exit
+from agent.sandbox import Sandbox
+from agent.spec import parse_object
+from agent.stdio import StdioRequest, parse_stdio
+from proto import contract
+from proto.gen.agent.v1 import agent_pb2 as pb
+
+
+class GuestInfo(NamedTuple):
+    kernel_release: str
+    init_started_ns: int
+    """CLOCK_BOOTTIME, as all times of the guest's start."""
+
+
+class AgentService:
+    def __init__(
+        self, sandbox: Sandbox, info: GuestInfo, power_off: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._sandbox = sandbox
+        self._info = info
+        self._power_off = power_off
+        self._listening_ns = 0
+
+    def listening(self) -> None:
+        self._listening_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    async def GetInfo(self, _: pb.GetInfoRequest) -> pb.GetInfoResponse:
+        return pb.GetInfoResponse(
+            protocol_version=contract.PROTOCOL_VERSION,
+            kernel_release=self._info.kernel_release,
+            crun_version=self._sandbox.around.crun.version,
+            init_started_ns=self._info.init_started_ns,
+            listening_ns=self._listening_ns,
+        )
+
+    async def CreateContainer(
+        self, request: pb.CreateContainerRequest
+    ) -> pb.CreateContainerResponse:
+        stdio = read_stdio(request.stdio)
+        pid = await self._sandbox.create(request.container_id, request.spec_json, stdio)
+        return pb.CreateContainerResponse(guest_pid=pid)
+
+    async def AddExec(self, request: pb.AddExecRequest) -> pb.AddExecResponse:
+        self._sandbox.add_exec(
+            request.container_id, request.exec_id, request.process_json, read_stdio(request.stdio)
+        )
+        return pb.AddExecResponse()
+
+    async def StartProcess(self, ref: pb.ProcessRef) -> pb.StartProcessResponse:
+        pid = await self._sandbox.start(ref.container_id, ref.exec_id)
+        return pb.StartProcessResponse(guest_pid=pid)
+
+    async def WaitProcess(self, ref: pb.ProcessRef) -> pb.ProcessExit:
+        process = self._sandbox.find(ref.container_id).find(ref.exec_id)
+        return write_exit(await process.wait())
+
+    async def SignalProcess(self, request: pb.SignalProcessRequest) -> pb.SignalProcessResponse:
+        container = self._sandbox.find(request.process.container_id)
+        if request.all:
+            container.signal_all(request.signal)
+        else:
+            container.find(request.process.exec_id).signal(request.signal)
+        return pb.SignalProcessResponse()
+
+    async def ResizeTerminal(self, request: pb.ResizeTerminalRequest) -> pb.ResizeTerminalResponse:
+        container = self._sandbox.find(request.process.container_id)
+        container.find(request.process.exec_id).resize(request.columns, request.rows)
+        return pb.ResizeTerminalResponse()
+
+    async def DeleteProcess(self, ref: pb.ProcessRef) -> pb.ProcessExit:
+        return write_exit(await self._sandbox.delete(ref.container_id, ref.exec_id))
+
+    async def ListProcesses(self, ref: pb.ContainerRef) -> pb.ListProcessesResponse:
+        cgroup = self._sandbox.find(ref.container_id).cgroup
+        return pb.ListProcessesResponse(guest_pids=cgroup.list_processes())
+
+    async def PauseContainer(self, ref: pb.ContainerRef) -> pb.PauseContainerResponse:
+        await self._sandbox.find(ref.container_id).set_paused(True)
+        return pb.PauseContainerResponse()
+
+    async def ResumeContainer(self, ref: pb.ContainerRef) -> pb.ResumeContainerResponse:
+        await self._sandbox.find(ref.container_id).set_paused(False)
+        return pb.ResumeContainerResponse()
+
+    async def UpdateContainer(
+        self, request: pb.UpdateContainerRequest
+    ) -> pb.UpdateContainerResponse:
+        resources = parse_object(request.resources_json, "resources_json")
+        await self._sandbox.find(request.container_id).update(resources)
+        return pb.UpdateContainerResponse()
+
+    async def GetStats(self, ref: pb.ContainerRef) -> pb.GetStatsResponse:
+        stats = self._sandbox.find(ref.container_id).cgroup.read_stats()
+        files = {name: pb.StatFile(values=values) for name, values in stats.items()}
+        return pb.GetStatsResponse(files=files)
+
+    async def WatchEvents(self, _: pb.WatchEventsRequest) -> AsyncIterator[pb.GuestEvent]:
+        with self._sandbox.around.oom.subscribe() as kills:
+            while True:
+                kill = await kills.get()
+                yield pb.GuestEvent(
+                    container_id=kill.container_id,
+                    out_of_memory=pb.OutOfMemory(oom_kills=kill.kills),
+                )
+
+    async def Shutdown(self, _: pb.ShutdownRequest) -> pb.ShutdownResponse:
+        await self._sandbox.end_all()
+        await self._power_off()
+        return pb.ShutdownResponse()
+
+
+def read_stdio(stdio: pb.Stdio) -> StdioRequest:
+    return parse_stdio(stdio.terminal, stdio.stdin_token, stdio.stdout_token, stdio.stderr_token)
+
+
+def write_exit(end: Exit) -> pb.ProcessExit:
+    message = pb.ProcessExit(exit_status=end.status)
+    message.exited_at.FromNanoseconds(end.ended_at_ns)
+    return message

@@ -1,0 +1,103 @@
+"""What the agent itself reads from OCI documents: ids, cgroup, user, program.  Pure.
+
+Spec: OCI runtime-spec 1.2, config.md and config-linux.md.  Everything else in
+them is crun's to judge.
+"""
+
+import json
+import re
+from typing import Any, Final, NamedTuple
+
+from agent.errors import InvalidArgument
+from proto import contract
+
+ID: Final = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+CGROUP_PARENT: Final = "/sampan"
+
+
+class ProcessSpec(NamedTuple):
+    """An OCI `process`: an exec's document, or the init process in a container's."""
+
+    document: dict[str, Any]
+    program: str
+    uid: int
+    """The user as the guest's kernel has it, that is outside the user namespace."""
+
+
+class ContainerSpec(NamedTuple):
+    document: dict[str, Any]
+    cgroup_path: str
+    init: ProcessSpec
+
+
+def check_id(text: str, field: str) -> str:
+    if len(text.encode()) > contract.MAX_ID_BYTES:
+        raise InvalidArgument(f"{field}: longer than {contract.MAX_ID_BYTES} bytes: {text!r}")
+    if not ID.fullmatch(text) or text in (".", ".."):
+        raise InvalidArgument(f"{field}: {text!r} is not letters, digits, '_', '.' and '-'")
+    return text
+
+
+def parse_object(text: bytes, field: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InvalidArgument(f"{field}: not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidArgument(f"{field}: not an object but {type(document).__name__}")
+    return document
+
+
+def parse_container(text: bytes, container_id: str, terminal: bool) -> ContainerSpec:
+    document = parse_object(text, "spec_json")
+    linux = take_object(document, "linux")
+    cgroup_path = linux.setdefault("cgroupsPath", f"{CGROUP_PARENT}/{container_id}")
+    check_cgroup_path(cgroup_path)
+    init = take_process(document.get("process"), "spec_json.process", terminal)
+    outside = map_uid(init.uid, linux.get("uidMappings") or [])
+    return ContainerSpec(document, cgroup_path, init._replace(uid=outside))
+
+
+def parse_exec(text: bytes, terminal: bool) -> ProcessSpec:
+    return take_process(parse_object(text, "process_json"), "process_json", terminal)
+
+
+def take_object(document: dict[str, Any], field: str) -> dict[str, Any]:
+    if document.get(field) is None:
+        document[field] = {}
+    value = document[field]
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"spec_json.{field}: not an object but {type(value).__name__}")
+    return value
+
+
+def take_process(process: object, field: str, terminal: bool) -> ProcessSpec:
+    if not isinstance(process, dict):
+        raise InvalidArgument(f"{field}: not an object but {type(process).__name__}")
+    arguments = process.get("args")
+    if not isinstance(arguments, list) or not arguments:
+        raise InvalidArgument(f"{field}.args: empty")
+    process["terminal"] = terminal
+    uid = (process.get("user") or {}).get("uid", 0)
+    if not isinstance(uid, int) or not 0 <= uid < 1 << 32:
+        raise InvalidArgument(f"{field}.user.uid: {uid!r}")
+    return ProcessSpec(process, str(arguments[0]), uid)
+
+
+def check_cgroup_path(path: object) -> None:
+    """Below CGROUP_PARENT, so that no container gets at the agent's own cgroup."""
+    parts = path.split("/") if isinstance(path, str) else []
+    inside = len(parts) > 2 and parts[0] == "" and parts[1] == CGROUP_PARENT[1:]
+    if not inside or any(part in ("", ".", "..") for part in parts[1:]):
+        raise InvalidArgument(
+            f"spec_json.linux.cgroupsPath: {path!r} is not a path below {CGROUP_PARENT}"
+        )
+
+
+def map_uid(uid: int, mappings: list[dict[str, int]]) -> int:
+    """From a user namespace's inside to its outside; unmapped ids stay as they are."""
+    for mapping in mappings:
+        first, count = mapping["containerID"], mapping["size"]
+        if first <= uid < first + count:
+            return int(mapping["hostID"]) + uid - first
+    return uid

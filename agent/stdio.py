@@ -1,0 +1,168 @@
+"""The stdio of one process: its pipes or pty, and the pumps to the host's streams.
+
+A process never gets a socket as stdio: /dev/stdout has to be openable.  Order:
+connect() when the host's streams are there, `child` goes to crun, start() once
+crun has succeeded (so that crun's own complaints never reach the container's
+stderr), end_input() when the process has ended, wait_drained(), close().
+"""
+
+import array
+import asyncio
+import fcntl
+import os
+import socket
+import termios
+from contextlib import suppress
+from functools import partial
+from typing import Final, NamedTuple
+
+from agent.errors import InvalidArgument
+from agent.pump import Pump
+from agent.streams import Streams, parse_token
+
+PIPE_BYTES: Final = 1 << 20
+"""/proc/sys/fs/pipe-max-size, which root could exceed: fewer, larger splices."""
+
+
+class StdioRequest(NamedTuple):
+    """What a process's stdio shall be; an empty token is /dev/null."""
+
+    terminal: bool
+    stdin: bytes
+    stdout: bytes
+    stderr: bytes
+
+    def tokens(self) -> list[bytes]:
+        return [token for token in self[1:] if token]
+
+
+def parse_stdio(terminal: bool, stdin: str, stdout: str, stderr: str) -> StdioRequest:
+    names = ("stdio.stdin_token", "stdio.stdout_token", "stdio.stderr_token")
+    tokens = [
+        parse_token(text, name) if text else b""
+        for text, name in zip((stdin, stdout, stderr), names, strict=True)
+    ]
+    if terminal and stderr:
+        raise InvalidArgument(f"{names[2]}: a terminal has one output")
+    return StdioRequest(terminal, *tokens)
+
+
+class ChildFds(NamedTuple):
+    """What becomes 0, 1 and 2 of crun; -1 is /dev/null."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+class Stdio:
+    """Owns the host's streams, the agent's ends of the pipes (or the pty), and the pumps."""
+
+    def __init__(self, request: StdioRequest, uid: int) -> None:
+        self._request = request
+        self._uid = uid
+        self._streams: dict[str, socket.socket] = {}
+        self._fds: dict[str, int] = {}
+        self._child: dict[str, int] = {}
+        self._pumps: dict[str, Pump] = {}
+        self._pty = -1
+        self._size = (0, 0)
+
+    @property
+    def terminal(self) -> bool:
+        return self._request.terminal
+
+    async def connect(self, streams: Streams) -> None:
+        for name in ("stdin", "stdout", "stderr"):
+            token: bytes = getattr(self._request, name)
+            if token:
+                self._streams[name] = await streams.take(token)
+        if not self.terminal:
+            for name in self._streams:
+                self._open_pipe(name)
+
+    def child_fds(self) -> ChildFds:
+        return ChildFds(*(self._child.get(name, -1) for name in ChildFds._fields))
+
+    def close_child_fds(self) -> None:
+        """After crun has started: an end held here would keep the stream open for ever."""
+        for fd in self._child.values():
+            os.close(fd)
+        self._child.clear()
+
+    def attach_pty(self, fd: int) -> None:
+        self._pty = fd
+        os.set_blocking(fd, False)
+        if self._size != (0, 0):
+            self.resize(*self._size)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Remembered until there is a pty."""
+        self._size = (columns, rows)
+        if self._pty >= 0:
+            window = array.array("H", (rows, columns, 0, 0))
+            fcntl.ioctl(self._pty, termios.TIOCSWINSZ, window)
+
+    def start(self) -> None:
+        for name, stream in self._streams.items():
+            inner = self._pty if self.terminal else self._fds[name]
+            ends = (stream.fileno(), inner) if name == "stdin" else (inner, stream.fileno())
+            # At the end of input a pipe's reader sees it; a terminal's does not.
+            done = partial(self._close_stream, name)
+            self._pumps[name] = Pump(*ends, done, splice=not self.terminal)
+            self._pumps[name].start()
+
+    def end_input(self) -> None:
+        """The process has ended: nobody reads any more."""
+        self._close_stream("stdin")
+
+    def mark_drained_here(self) -> None:
+        """wait_drained() waits for what the ended process wrote, not for others that have
+        its pipes open.  A pty says too late what is in it: there only its end counts."""
+        if self.terminal:
+            return
+        for name in ("stdout", "stderr"):
+            if name in self._pumps:
+                self._pumps[name].mark_drained_here()
+
+    async def wait_drained(self, timeout_s: float) -> None:
+        """At the timeout the pumps go on; close() ends them."""
+        waits = [self._pumps[name].wait_drained() for name in self._pumps if name != "stdin"]
+        if waits:
+            try:
+                await asyncio.wait_for(asyncio.gather(*waits), timeout_s)
+            except TimeoutError:
+                return
+
+    def close(self) -> None:
+        self.close_child_fds()
+        for name in list(self._streams):
+            self._close_stream(name)
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+        if self._pty >= 0:
+            os.close(self._pty)
+            self._pty = -1
+
+    def _open_pipe(self, name: str) -> None:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        ours, theirs = (writer, reader) if name == "stdin" else (reader, writer)
+        self._fds[name], self._child[name] = ours, theirs
+        os.set_blocking(ours, False)
+        fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        # The process's user opens /dev/stdout, which is this inode.
+        os.fchown(theirs, self._uid, -1)
+
+    def _close_stream(self, name: str) -> None:
+        pump = self._pumps.get(name)
+        if pump is not None:
+            pump.stop()
+        stream = self._streams.pop(name, None)
+        if stream is not None:
+            with suppress(OSError):  # the host was first
+                stream.shutdown(socket.SHUT_RDWR if name == "stdin" else socket.SHUT_WR)
+            stream.close()
+        fd = self._fds.pop(name, -1)
+        if fd >= 0:
+            os.close(fd)

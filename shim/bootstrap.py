@@ -1,0 +1,322 @@
+"""containerd-shim-sampan-v2: what containerd runs to begin and end a sandbox.
+
+    start    makes the sandbox's directory and socket, forks the server, prints
+             the address; for a further container of a pod, the address of its
+             pod's server
+    delete   ends what is left of a sandbox, prints a DeleteResponse
+    -v, -info
+
+containerd core/runtime/v2/shim (binary.go, shim.go).  Flags are Go's, with one
+dash, the action last.  Everything that containerd reads is on stdout; it reads
+stderr into the same pipe, so nothing may be written there on success, and the
+server must not hold either.  Their time is a container's start and end: both
+import the little that they need, the server the rest after the fork.
+"""
+
+import errno
+import json
+import os
+import socket
+import sys
+import time
+
+from shim.host.process import end_process, load_identity, read_identity, write_identity
+from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
+from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_text
+
+VERSION = "0.1.0"
+RUNTIME_NAME = "io.containerd.sampan.v2"
+GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
+OPTIONS_TYPE = "runtimeoptions.v1.Options"
+MAX_STDIN_BYTES = 4 << 20
+MAX_SPEC_BYTES = 8 << 20
+LISTEN_BACKLOG = 16
+OOM_SCORE_MAX = 1000
+KILLED_STATUS = 137
+SERVER_PATIENCE_S = 2.0
+"""`delete` has 5 s; a server that was told to shut down needs a fraction of one."""
+KILL_WAIT_S = 1.0
+TEXT_FLAGS = ("namespace", "address", "publish-binary", "id", "bundle", "socket")
+TRUTH_FLAGS = ("debug", "v", "version", "info")
+
+
+class UsageError(Exception):
+    pass
+
+
+class Invocation:
+    """The command line, and what stdin and the environment add to it."""
+
+    def __init__(self, values: dict[str, str], action: str) -> None:
+        self.namespace = values.get("namespace", "")
+        self.container_id = values.get("id", "")
+        self.containerd = values.get("address", "")
+        self.bundle = values.get("bundle") or os.getcwd()
+        self.debug = "debug" in values
+        self.asks_version = "v" in values or "version" in values
+        self.asks_info = "info" in values
+        self.action = action
+
+    def check(self) -> None:
+        for name, value in (("namespace", self.namespace), ("id", self.container_id)):
+            if not value or "/" in value or value.startswith("."):
+                raise UsageError(f"-{name}: expected a name, is {value!r}")
+
+
+def parse_arguments(argv: list[str]) -> Invocation:
+    """As Go's flag package: -name value, -name=value, one dash or two."""
+    values: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            return Invocation(values, word)
+        name, equals, value = word.lstrip("-").partition("=")
+        if name in TRUTH_FLAGS:
+            if value not in ("false", "0"):
+                values[name] = "true"
+        elif name in TEXT_FLAGS:
+            values[name] = value if equals else next(words, "")
+        else:
+            raise UsageError(f"flag provided but not defined: -{name}")
+    return Invocation(values, "")
+
+
+class StartOptions:
+    """What `start` finds on stdin: BootstrapParams (containerd 2.3), or an Any of options."""
+
+    def __init__(self, stdin: bytes, container_id: str) -> None:
+        self.is_bootstrap = False
+        self.config_path = ""
+        try:
+            fields = decode_fields(stdin)
+            self.is_bootstrap = bool(fields) and read_text(fields, 1) == container_id
+            extensions = fields.get(8, []) if self.is_bootstrap else [stdin]
+            for extension in extensions:
+                self._read_extension(extension)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise UsageError(f"stdin: neither options nor BootstrapParams: {error}") from error
+
+    def _read_extension(self, extension: int | bytes) -> None:
+        """Options of other runtimes are none of ours, and no error either."""
+        if not isinstance(extension, bytes):
+            return
+        fields = decode_fields(extension)
+        if self.is_bootstrap:
+            inner = fields.get(1, [b""])[-1]
+            fields = decode_fields(inner) if isinstance(inner, bytes) else {}
+        if read_text(fields, 1) != OPTIONS_TYPE:
+            return
+        value = fields.get(2, [b""])[-1]
+        if isinstance(value, bytes):
+            self.config_path = read_text(decode_fields(value), 2)
+
+
+def read_group(bundle: str) -> str:
+    """The sandbox that a bundle's annotations name; "" when there is none or no spec.
+
+    Nothing is judged here: Create reads the spec again and says what is wrong.
+    """
+    try:
+        with open(f"{bundle}/config.json", "rb") as file:
+            spec = json.loads(file.read(MAX_SPEC_BYTES))
+        annotations = spec.get("annotations") or {}
+        return next((annotations[name] for name in GROUP_ANNOTATIONS if annotations.get(name)), "")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return ""
+
+
+def start(invocation: Invocation) -> None:
+    stdin = sys.stdin.buffer.read(MAX_STDIN_BYTES)
+    options = StartOptions(stdin, invocation.container_id)
+    sandbox_id = read_group(invocation.bundle) or invocation.container_id
+    key = SandboxKey(invocation.containerd, invocation.namespace, str(sandbox_id))
+    sandbox = find_sandbox(key)
+    if not is_served(sandbox):
+        start_server(invocation, options, sandbox, key)
+    write_atomically(f"{invocation.bundle}/address", sandbox.address)
+    print_address(sandbox, options)
+
+
+def is_served(sandbox: Sandbox) -> bool:
+    """Whether a server answers; what one has left behind is cleared away."""
+    if not os.path.isdir(sandbox.path):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(sandbox.socket)
+            return True
+        except OSError:
+            clean_up(sandbox, patience_s=SERVER_PATIENCE_S)
+            return False
+
+
+def start_server(
+    invocation: Invocation, options: StartOptions, sandbox: Sandbox, key: SandboxKey
+) -> None:
+    """The socket listens before anyone is told of it; the server is a child of init's."""
+    os.umask(0o077)
+    sandbox.create(key)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(sandbox.socket)
+    listener.listen(LISTEN_BACKLOG)
+    oom_score = read_oom_score(os.getppid())
+    server = os.fork()
+    if server == 0:
+        become_server(invocation, options, sandbox, key, listener, oom_score)
+    listener.close()
+    identity = read_identity(server)
+    if identity is not None:
+        write_identity(sandbox.shim_pid, identity)
+
+
+def become_server(
+    invocation: Invocation,
+    options: StartOptions,
+    sandbox: Sandbox,
+    key: SandboxKey,
+    listener: socket.socket,
+    oom_score: int,
+) -> None:
+    """The child of `start`; never returns to it."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir(invocation.bundle)
+        log_fd = redirect_standard_streams()
+        write_oom_score(oom_score)
+        # Only now, with the parent's pipes closed, what takes its time.
+        from shim.host import syscalls  # noqa: PLC0415
+        from shim.service.server import ServerArguments, run_server  # noqa: PLC0415
+
+        syscalls.set_process_name("sampan-shim")
+        syscalls.set_child_subreaper()
+        syscalls.enter_mount_namespace()
+        arguments = ServerArguments(
+            namespace=invocation.namespace,
+            sandbox_id=key.sandbox_id,
+            sandbox=sandbox,
+            bundle=invocation.bundle,
+            events_address=os.environ.get("TTRPC_ADDRESS", ""),
+            config_path=options.config_path,
+            debug=invocation.debug,
+            log_fd=log_fd,
+        )
+        run_server(arguments, listener)
+        status = 0
+    except BaseException:  # noqa: BLE001 (the last place where it can be told)
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def redirect_standard_streams() -> int:
+    """stdin and stdout to nowhere, stderr to containerd's log FIFO; that descriptor."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        # Opened for reading too: so it opens, and stays, without a reader.
+        log = os.open("log", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        log = os.dup(null)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    os.close(log)
+    return 2
+
+
+def read_oom_score(pid: int) -> int:
+    """One above the score of `pid`, containerd, so that we go before it does."""
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+            return min(int(file.read()) + 1, OOM_SCORE_MAX)
+    except (OSError, ValueError):
+        return 0
+
+
+def write_oom_score(score: int) -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(score))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            raise
+
+
+def write_atomically(path: str, text: str) -> None:
+    temporary = f"{os.path.dirname(path)}/.{os.path.basename(path)}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(temporary, path)
+
+
+def print_address(sandbox: Sandbox, options: StartOptions) -> None:
+    """containerd 1.6, which sets no MAX_SHIM_VERSION, takes a plain address only."""
+    text = sandbox.address
+    if options.is_bootstrap or "MAX_SHIM_VERSION" in os.environ:
+        text = json.dumps({"version": 2, "address": text, "protocol": "ttrpc"})
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def delete(invocation: Invocation) -> None:
+    """Also runs after every orderly end, while the server may be on its way out."""
+    key = SandboxKey(invocation.containerd, invocation.namespace, invocation.container_id)
+    clean_up(find_sandbox(key), SERVER_PATIENCE_S)
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    exited_at = encode_number(1, seconds) + encode_number(2, nanos)
+    response = encode_number(2, KILLED_STATUS) + encode_bytes(3, exited_at)
+    sys.stdout.buffer.write(response)
+    sys.stdout.buffer.flush()
+
+
+def clean_up(sandbox: Sandbox, patience_s: float) -> None:
+    """Ends the server and the vmm of a sandbox and removes its directory; idempotent.
+
+    Its mounts go with the last of the two: they are in their own mount namespace.
+    """
+    for path, patience in ((sandbox.shim_pid, patience_s), (sandbox.vmm_pid, 0.5)):
+        identity = load_identity(path)
+        if identity is not None and not end_process(identity, patience, KILL_WAIT_S):
+            sys.stderr.write(f"process {identity.pid} of {sandbox.path} does not end\n")
+    sandbox.remove()
+
+
+def print_info() -> None:
+    """containerd.types.RuntimeInfo: name=1, version=2 RuntimeVersion{version=1}."""
+    sys.stdin.buffer.read(MAX_STDIN_BYTES)
+    version = encode_bytes(1, VERSION.encode())
+    info = encode_bytes(1, RUNTIME_NAME.encode()) + encode_bytes(2, version)
+    sys.stdout.buffer.write(info)
+    sys.stdout.buffer.flush()
+
+
+def run(argv: list[str]) -> None:
+    invocation = parse_arguments(argv)
+    if invocation.asks_version:
+        sys.stdout.write(f"containerd-shim-sampan-v2:\n  Version: {VERSION}\n")
+        return
+    if invocation.asks_info:
+        print_info()
+        return
+    actions = {"start": start, "delete": delete}
+    if invocation.action not in actions:
+        raise UsageError(f"expected start or delete, is {invocation.action!r}")
+    invocation.check()
+    actions[invocation.action](invocation)
+
+
+def main() -> None:
+    """On failure containerd shows what was printed, as the error's text."""
+    try:
+        run(sys.argv[1:])
+    except (UsageError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

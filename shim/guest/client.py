@@ -1,0 +1,198 @@
+"""Calls the agent in the guest: the only module of the shim that imports gRPC.
+
+One AgentClient for a machine, on the event loop, over the unix socket that
+the vmm's vsock device serves.  Takes and gives plain values; an agent's status
+becomes one of shim/errors.py.  The agent is the guest's: what it answers is
+data, never trusted with a path or a pid of the host.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+
+from proto.contract import MAX_GRPC_MESSAGE_BYTES
+from proto.gen.agent.v1 import agent_pb2, agent_pb2_grpc
+from shim.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    GuestFault,
+    InvalidArgument,
+    NotFound,
+    SampanError,
+    Unavailable,
+    Unimplemented,
+)
+
+CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.UNIMPLEMENTED: Unimplemented,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.CANCELLED: Unavailable,
+}
+CONNECT_RETRY_MS: Final = 20
+CONNECT_RETRY_MAX_MS: Final = 100
+CONNECT_ATTEMPT_MS: Final = 10_000
+"""While the guest's driver is not up yet an attempt hangs and then succeeds or is refused."""
+OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", CONNECT_RETRY_MS),
+    ("grpc.max_reconnect_backoff_ms", CONNECT_RETRY_MAX_MS),
+    ("grpc.min_reconnect_backoff_ms", CONNECT_ATTEMPT_MS),
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessName:
+    """`exec_id` is "" for a container's init process."""
+
+    container_id: str
+    exec_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StdioTokens:
+    """Stream tokens; "" is /dev/null."""
+
+    terminal: bool
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    protocol_version: int
+    kernel_release: str
+    crun_version: str
+
+
+class AgentClient:
+    """Lifecycle: `wait_info` once, any calls at once, `close`."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._channel = grpc.aio.insecure_channel(f"unix:{socket_path}", options=OPTIONS)
+        self._stub = agent_pb2_grpc.AgentStub(self._channel)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def wait_info(self) -> AgentInfo:
+        """Waits, as long as the caller does, until the agent answers."""
+        while True:
+            try:
+                call = self._stub.GetInfo(agent_pb2.GetInfoRequest(), wait_for_ready=True)
+                info = await _translate(call)
+            except Unavailable:
+                # Connected, and the connection was lost again: the guest is on its way up.
+                await asyncio.sleep(CONNECT_RETRY_MS / 1000)
+                continue
+            return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
+
+    async def create_container(
+        self, container_id: str, spec_json: bytes, stdio: StdioTokens
+    ) -> int:
+        """The init process's pid in the guest."""
+        request = agent_pb2.CreateContainerRequest(
+            container_id=container_id, spec_json=spec_json, stdio=_stdio(stdio)
+        )
+        response = await _translate(self._stub.CreateContainer(request))
+        return int(response.guest_pid)
+
+    async def add_exec(self, process: ProcessName, process_json: bytes, stdio: StdioTokens) -> None:
+        request = agent_pb2.AddExecRequest(
+            container_id=process.container_id,
+            exec_id=process.exec_id,
+            process_json=process_json,
+            stdio=_stdio(stdio),
+        )
+        await _translate(self._stub.AddExec(request))
+
+    async def start_process(self, process: ProcessName) -> int:
+        response = await _translate(self._stub.StartProcess(_ref(process)))
+        return int(response.guest_pid)
+
+    async def wait_process(self, process: ProcessName) -> int:
+        """The exit status."""
+        response = await _translate(self._stub.WaitProcess(_ref(process)))
+        return int(response.exit_status)
+
+    async def signal_process(self, process: ProcessName, signal: int, everyone: bool) -> None:
+        request = agent_pb2.SignalProcessRequest(process=_ref(process), signal=signal, all=everyone)
+        await _translate(self._stub.SignalProcess(request))
+
+    async def resize_terminal(self, process: ProcessName, columns: int, rows: int) -> None:
+        request = agent_pb2.ResizeTerminalRequest(process=_ref(process), columns=columns, rows=rows)
+        await _translate(self._stub.ResizeTerminal(request))
+
+    async def delete_process(self, process: ProcessName) -> None:
+        await _translate(self._stub.DeleteProcess(_ref(process)))
+
+    async def pause_container(self, container_id: str) -> None:
+        await _translate(self._stub.PauseContainer(_container(container_id)))
+
+    async def resume_container(self, container_id: str) -> None:
+        await _translate(self._stub.ResumeContainer(_container(container_id)))
+
+    async def update_container(self, container_id: str, resources_json: bytes) -> None:
+        request = agent_pb2.UpdateContainerRequest(
+            container_id=container_id, resources_json=resources_json
+        )
+        await _translate(self._stub.UpdateContainer(request))
+
+    async def get_stats(self, container_id: str) -> dict[str, dict[str, int]]:
+        """Figures by file of the container's cgroup and by key."""
+        response = await _translate(self._stub.GetStats(_container(container_id)))
+        return {name: dict(file.values) for name, file in response.files.items()}
+
+    async def watch_oom_kills(self) -> AsyncIterator[str]:
+        """Ids of containers in which the kernel has killed for want of memory."""
+        call = self._stub.WatchEvents(agent_pb2.WatchEventsRequest())
+        try:
+            async for event in call:
+                if event.WhichOneof("event") == "out_of_memory":
+                    yield event.container_id
+        except grpc.aio.AioRpcError as error:
+            raise describe_failure(error) from error
+
+
+async def _translate(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise describe_failure(error) from error
+
+
+def describe_failure(error: grpc.aio.AioRpcError) -> SampanError:
+    category = CATEGORIES.get(error.code())
+    if category is not None:
+        return category(error.details() or error.code().name)
+    return GuestFault(f"the guest's agent: {error.code().name}: {error.details()}")
+
+
+def _container(container_id: str) -> agent_pb2.ContainerRef:
+    return agent_pb2.ContainerRef(container_id=container_id)
+
+
+def _ref(process: ProcessName) -> agent_pb2.ProcessRef:
+    return agent_pb2.ProcessRef(container_id=process.container_id, exec_id=process.exec_id)
+
+
+def _stdio(tokens: StdioTokens) -> agent_pb2.Stdio:
+    return agent_pb2.Stdio(
+        terminal=tokens.terminal,
+        stdin_token=tokens.stdin,
+        stdout_token=tokens.stdout,
+        stderr_token=tokens.stderr,
+    )

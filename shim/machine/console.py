@@ -1,0 +1,27 @@
+"""The end of a guest's console, for the log and for errors.
+
+Pure but for reading the file.  The text is the guest's: only printable
+characters go on.
+"""
+
+import os
+from typing import Final
+
+TAIL_BYTES: Final = 4096
+TAIL_LINES: Final = 8
+
+
+def read_console_tail(path: str) -> str:
+    """The last lines, joined by " | "; "" when there is nothing."""
+    try:
+        with open(path, "rb") as console:
+            console.seek(max(0, os.fstat(console.fileno()).st_size - TAIL_BYTES))
+            return summarize_console(console.read(TAIL_BYTES))
+    except OSError:
+        return ""
+
+
+def summarize_console(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").splitlines()
+    cleaned = ("".join(c if c.isprintable() else " " for c in line).strip() for line in lines)
+    return " | ".join([line for line in cleaned if line][-TAIL_LINES:])

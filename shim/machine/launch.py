@@ -1,0 +1,112 @@
+"""Starts a vmm and asks it to boot, before anything else of the shim is there.
+
+Synchronous, and imports little: the machine comes up while the shim is still
+importing its own modules.  `launch_machine` hands everything over to
+shim/machine/machine.py.
+"""
+
+import json
+import os
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proto.contract import AGENT_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
+from proto.control import CONTROL_FD, MachineConfig, Operation, Share, SharePolicy
+from shim.config import Config
+from shim.errors import HostResource
+from shim.host.process import read_identity, write_identity
+from shim.machine.sandbox import Sandbox
+from shim.oci.sandbox import MachineSize
+
+BOOT_REQUEST_ID: Final = 1
+LISTEN_BACKLOG: Final = 8
+VMM_MODULE: Final = "shim.vmm.process"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedMachine:
+    """A vmm that is booting; the boot request is BOOT_REQUEST_ID on `control`."""
+
+    pid: int
+    control: socket.socket
+
+
+def launch_machine(
+    config: Config, sandbox: Sandbox, size: MachineSize, log_fd: int
+) -> LaunchedMachine:
+    """The caller owns the result and reaps the child."""
+    check_image(config)
+    with listen_for_agent(sandbox) as listener:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = spawn_vmm(config, theirs.fileno(), log_fd)
+        # It has not been reaped, so the pid is its own even if it has died.
+        identity = read_identity(pid)
+        if identity is not None:
+            write_identity(sandbox.vmm_pid, identity)
+        request = {
+            "id": BOOT_REQUEST_ID,
+            "op": Operation.BOOT,
+            "args": describe_machine(config, sandbox, size).to_json(),
+        }
+        # A vmm that has died already is found out by whoever waits for its answer.
+        with suppress(BrokenPipeError):
+            socket.send_fds(ours, [json.dumps(request).encode()], [listener.fileno()])
+        return LaunchedMachine(pid, ours)
+
+
+def check_image(config: Config) -> None:
+    if not Path(config.kernel_path).is_file():
+        raise HostResource(
+            f"{config.kernel_path}: no guest kernel there; `sampan image build` makes one"
+        )
+    if not Path(config.image_root).is_dir():
+        raise HostResource(
+            f"{config.image_root}: no guest image there; `sampan image build` makes one"
+        )
+
+
+def listen_for_agent(sandbox: Sandbox) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(sandbox.agent_socket)
+    listener.listen(LISTEN_BACKLOG)
+    return listener
+
+
+def describe_machine(config: Config, sandbox: Sandbox, size: MachineSize) -> MachineConfig:
+    return MachineConfig(
+        vcpus=size.vcpus,
+        memory_bytes=size.memory_bytes,
+        kernel_path=config.kernel_path,
+        console_path=sandbox.console,
+        shares=(
+            Share(IMAGE_TAG, config.image_root, SharePolicy.IMAGE),
+            Share(ROOTFS_TAG, sandbox.rootfs_dir, SharePolicy.EXCLUSIVE),
+            Share(VOLUMES_TAG, sandbox.volumes_dir, SharePolicy.SHARED),
+        ),
+        ports=(AGENT_PORT,),
+        kernel_arguments=config.kernel_arguments,
+        console_limit_bytes=config.console_limit_bytes,
+    )
+
+
+def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
+    """posix_spawn: nothing but the three standard descriptors and the control socket goes on."""
+    command = config.vmm_command or (sys.executable, "-P", "-s", "-m", VMM_MODULE)
+    tree = str(Path(__file__).resolve().parents[2])
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": tree}
+    # Order matters: CONTROL_FD may be the number of log_fd itself.
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log_fd, 2),
+        (os.POSIX_SPAWN_DUP2, control_fd, CONTROL_FD),
+    ]
+    try:
+        return os.posix_spawnp(command[0], command, environment, file_actions=actions, setpgroup=0)
+    except OSError as error:
+        raise HostResource(f"{command[0]}: cannot start the vmm: {error.strerror}") from error

@@ -1,0 +1,234 @@
+"""A sandbox's machine as the rest of the shim sees it.
+
+Owns the vmm process (through the control socket and its pid) and the client
+of the guest's agent.  A Machine ends once, whatever the reason, and then
+`ended` resolves; everything that waits for the guest waits for that too.
+"""
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Coroutine
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from proto.contract import PROTOCOL_VERSION, STREAM_TOKEN_BYTES
+from proto.control import Direction, Event, Operation, StreamArgs
+from shim.config import Config
+from shim.errors import GuestFault, SampanError
+from shim.host.reaper import Reaper
+from shim.machine.console import read_console_tail
+from shim.machine.control import ControlSocket
+from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine
+from shim.machine.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from shim.guest.client import AgentClient
+
+SIGKILL_STATUS: Final = 137
+UNKNOWN_STATUS: Final = 255
+STOP_TIMEOUT_S: Final = 3.0
+"""For the vmm to end: after a request, after its socket has closed, in turn."""
+STOPPED_GRACE_S: Final = 1.0
+"""For a vmm whose guest has stopped to end by itself."""
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEnd:
+    """Why a machine is no more, and what its processes' exit status is then."""
+
+    reason: str
+    exit_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A descriptor of the host joined with a stream of a process in the guest."""
+
+    token: str
+    closed: "asyncio.Future[int]"
+    """An errno, or 0, once everything has been moved."""
+
+
+class Machine:
+    """Lifecycle: `wait_agent`, any use of agent and streams, `stop`."""
+
+    def __init__(
+        self, launched: LaunchedMachine, reaper: Reaper, sandbox: Sandbox, config: Config
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.pid = launched.pid
+        self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
+        self._sandbox = sandbox
+        self._config = config
+        self._stop_requested = False
+        self._stopped_because = ""
+        self._streams: dict[int, Stream] = {}
+        self._last_stream = 0
+        self._agent: AgentClient | None = None
+        self._control = ControlSocket(launched.control, self._handle_event)
+        self._booted = self._control.expect(BOOT_REQUEST_ID)
+        self._process = reaper.watch(launched.pid)
+        self._process.add_done_callback(self._handle_exit)
+        self._ready = asyncio.create_task(self._connect())
+        self._ready.add_done_callback(_retrieve_result)
+
+    async def wait_agent(self) -> "AgentClient":
+        """The agent once it answers; GuestFault with the console's tail if it never does."""
+        return await self.until_end(asyncio.shield(self._ready))
+
+    async def until_end(
+        self, work: "asyncio.Future[Result] | Coroutine[Any, Any, Result]"
+    ) -> Result:
+        """The result of something that the guest is to do; GuestFault when it has ended."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, self.ended}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if self.ended.done() and (not task.done() or task.exception() is not None):
+            task.cancel()
+            task.add_done_callback(_retrieve_result)
+            raise GuestFault(self.ended.result().reason)
+        return await task
+
+    def open_stream(self, descriptor: int, direction: Direction) -> Stream:
+        """Joins `descriptor`, which stays the caller's, with a stream of the guest.
+
+        Does not wait: a stream that cannot be opened is closed with an error.
+        """
+        self._last_stream += 1
+        number = self._last_stream
+        stream = Stream(secrets.token_hex(STREAM_TOKEN_BYTES), self._loop.create_future())
+        self._streams[number] = stream
+        arguments = asdict(StreamArgs(number, stream.token, direction))
+        opened = self._control.send(Operation.OPEN_STREAM, arguments, [descriptor])
+        opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
+        return stream
+
+    async def read_counters(self) -> dict[str, Any]:
+        counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})
+        return counters
+
+    async def stop(self) -> None:
+        """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
+        self._stop_requested = True
+        self._ready.cancel()
+        if self._agent is not None:
+            await self._agent.close()
+        for step in (self._request_stop, self._close_control, self._kill):
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await step()
+                    await asyncio.shield(self._process)
+                return
+            except TimeoutError:
+                continue
+        log.error("the vmm, process %d, does not end even when killed", self.pid)
+
+    async def _request_stop(self) -> None:
+        try:
+            await self._control.request(Operation.STOP, {})
+        except SampanError as error:
+            log.debug("the vmm was asked to stop: %s", error)
+            self._control.close()
+
+    async def _close_control(self) -> None:
+        self._control.close()
+
+    async def _kill(self) -> None:
+        if not self._process.done():
+            # Not reaped yet, so the pid is still its own.
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def _connect(self) -> "AgentClient":
+        try:
+            async with asyncio.timeout(self._config.agent_timeout_s):
+                # gRPC takes long to import; meanwhile the guest boots.
+                connect = await asyncio.to_thread(_import_client)
+                await self._booted
+                self._agent = connect(self._sandbox.agent_socket)
+                info = await self._agent.wait_info()
+        except TimeoutError as error:
+            raise GuestFault(
+                f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
+                f"{self._quote_console()}"
+            ) from error
+        if info.protocol_version != PROTOCOL_VERSION:
+            raise GuestFault(
+                f"{self._config.image_dir}: the guest image speaks version "
+                f"{info.protocol_version} of our protocol, this shim {PROTOCOL_VERSION}; rebuild "
+                "it with `sampan image build`"
+            )
+        await self._save_counters()
+        return self._agent
+
+    async def _save_counters(self) -> None:
+        """What a boot has cost, for `sampan counters`."""
+        try:
+            counters = await self.read_counters()
+            with open(self._sandbox.counters, "w", encoding="utf-8") as file:
+                json.dump(counters, file)
+        except (SampanError, OSError) as error:
+            log.warning("the vmm's counters: %s", error)
+
+    def _handle_opened(self, number: int, answer: "asyncio.Future[Any]") -> None:
+        if not answer.cancelled() and (error := answer.exception()) is not None:
+            log.error("stream %d of the guest: %s", number, error)
+            self._close_stream(number, errno.EIO)
+
+    def _close_stream(self, number: int, error: int) -> None:
+        stream = self._streams.pop(number, None)
+        if stream is not None and not stream.closed.done():
+            stream.closed.set_result(error)
+
+    def _handle_event(self, event: Event, arguments: dict[str, Any]) -> None:
+        if event is Event.STREAM_CLOSED:
+            self._close_stream(arguments["stream"], arguments["error"])
+            return
+        detail = f" ({arguments['detail']})" if arguments.get("detail") else ""
+        self._stopped_because = f"{arguments['reason']}{detail}"
+        self._loop.call_later(STOPPED_GRACE_S, self._control.close)
+
+    def _handle_exit(self, process: "asyncio.Future[int]") -> None:
+        end = self._describe_end(process.result())
+        (log.info if self._stop_requested else log.error)("%s", end.reason)
+        self._control.close()
+        self.ended.set_result(end)
+        for number in list(self._streams):
+            self._close_stream(number, errno.EPIPE)
+
+    def _describe_end(self, code: int) -> MachineEnd:
+        status = SIGKILL_STATUS if code == -signal.SIGKILL else UNKNOWN_STATUS
+        how = f"signal {-code}" if code < 0 else f"status {code}"
+        if self._stop_requested:
+            return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
+        if self._booted.done() and self._booted.exception() is None and self._stopped_because:
+            what = f"the microVM stopped: {self._stopped_because}"
+        else:
+            what = f"the microVM's vmm, process {self.pid}, ended with {how}"
+        return MachineEnd(what + self._quote_console(), status)
+
+    def _quote_console(self) -> str:
+        tail = read_console_tail(self._sandbox.console)
+        return f"; the guest's last words: {tail}" if tail else ""
+
+
+def _import_client() -> "type[AgentClient]":
+    from shim.guest.client import AgentClient  # noqa: PLC0415 (see Machine._connect)
+
+    return AgentClient
+
+
+def _retrieve_result(task: "asyncio.Future[Any]") -> None:
+    """Marks an error as seen: whoever asks again gets it again."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,131 @@
+"""A sandbox's directory on the host: its name, its contents, its end.
+
+    /run/sampan/<24 hex digits>/     0700
+        shim.sock shim.pid           the server, and who it is
+        vmm.pid agent.sock           the machine, and the way to its agent
+        console.log counters.json
+        rootfs/<container>/          mounts, in the server's own mount namespace
+        volumes/<container>/<n>
+        sandbox.json                 which sandbox this is, for people and `sampan`
+
+Synchronous.  `start` and `delete` import it, and their time is a container's
+start and end: so it imports nothing that takes milliseconds (no dataclasses,
+pathlib, shutil, typing).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+
+DEFAULT_STATE_DIR = "/run/sampan"
+STATE_VARIABLE = "SAMPAN_STATE_DIR"
+NAME_DIGITS = 24
+"""Keeps socket paths far below the 108 bytes of sockaddr_un."""
+
+
+class SandboxKey:
+    """One sandbox of one namespace of one containerd."""
+
+    __slots__ = ("containerd", "namespace", "sandbox_id")
+
+    def __init__(self, containerd: str, namespace: str, sandbox_id: str) -> None:
+        self.containerd = containerd
+        self.namespace = namespace
+        self.sandbox_id = sandbox_id
+
+    @property
+    def digest(self) -> str:
+        name = "/".join((self.containerd, self.namespace, self.sandbox_id))
+        return hashlib.sha256(name.encode()).hexdigest()[:NAME_DIGITS]
+
+    def to_json(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Sandbox:
+    """Names only: nothing exists before `create`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.socket = f"{path}/shim.sock"
+        self.address = f"unix://{self.socket}"
+        self.shim_pid = f"{path}/shim.pid"
+        self.vmm_pid = f"{path}/vmm.pid"
+        self.agent_socket = f"{path}/agent.sock"
+        self.console = f"{path}/console.log"
+        self.counters = f"{path}/counters.json"
+        self.rootfs_dir = f"{path}/rootfs"
+        self.volumes_dir = f"{path}/volumes"
+        self.description = f"{path}/sandbox.json"
+
+    def create(self, key: SandboxKey) -> None:
+        """FileExistsError when there is one of this name already."""
+        os.makedirs(os.path.dirname(self.path), mode=0o711, exist_ok=True)
+        os.mkdir(self.path, mode=0o700)
+        os.mkdir(self.rootfs_dir)
+        os.mkdir(self.volumes_dir)
+        with open(self.description, "w", encoding="utf-8") as description:
+            json.dump(key.to_json(), description)
+
+    def remove(self) -> None:
+        """Removes everything; idempotent.
+
+        Hazard: something may still be mounted below rootfs/ or volumes/.  What
+        is in there is not ours: only empty directories and files are removed.
+        """
+        for directory in (self.rootfs_dir, self.volumes_dir):
+            for child in list_directory(directory):
+                for grandchild in list_directory(child):
+                    remove_mount_point(grandchild)
+                remove_mount_point(child)
+            remove_mount_point(directory)
+        for path in list_directory(self.path):
+            if not os.path.isdir(path):
+                unlink_if_there(path)
+        remove_mount_point(self.path)
+
+
+def list_directory(directory: str) -> list[str]:
+    try:
+        return [os.path.join(directory, name) for name in os.listdir(directory)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def remove_mount_point(path: str) -> None:
+    """Removes an empty directory or file; leaves everything else where it is."""
+    try:
+        if os.path.isdir(path):
+            os.rmdir(path)
+        elif os.stat(path).st_size == 0:
+            os.unlink(path)
+    except OSError:
+        return  # mounted, or filled
+
+
+def unlink_if_there(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def state_dir() -> str:
+    return os.environ.get(STATE_VARIABLE) or DEFAULT_STATE_DIR
+
+
+def find_sandbox(key: SandboxKey) -> Sandbox:
+    return Sandbox(f"{state_dir()}/{key.digest}")
+
+
+def list_sandboxes() -> Iterator[tuple[SandboxKey, Sandbox]]:
+    """Every sandbox that has said who it is."""
+    for path in sorted(list_directory(state_dir())):
+        sandbox = Sandbox(path)
+        try:
+            with open(sandbox.description, encoding="utf-8") as description:
+                key = SandboxKey(**json.load(description))
+        except (OSError, ValueError, TypeError):
+            continue
+        yield key, sandbox

@@ -1,0 +1,122 @@
+"""The shim's server process, from its first instruction to its last.
+
+Composition root of the service: begins the machine, then imports and builds
+everything else beside it, serves ttrpc until it is told to go, and takes down
+in reverse what it has put up.  Runs in the process that `start` forked: no
+thread, no event loop and no gRPC before `run_server`.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from shim.config import Config, load_config
+from shim.errors import SampanError
+from shim.host.reaper import Reaper
+from shim.log import log_to
+from shim.machine.launch import LaunchedMachine, launch_machine
+from shim.machine.sandbox import Sandbox
+from shim.oci.sandbox import SizeRules, size_machine
+from shim.oci.spec import parse_spec
+
+EVENTS_PATIENCE_S: Final = 5.0
+LAST_ANSWERS_S: Final = 1.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerArguments:
+    namespace: str
+    sandbox_id: str
+    sandbox: Sandbox
+    bundle: str
+    events_address: str
+    config_path: str
+    debug: bool
+    log_fd: int
+
+
+def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
+    """Returns when the sandbox is over and nothing of it is left."""
+    faulthandler.register(signal.SIGUSR1)
+    config = Config()
+    launched: LaunchedMachine | SampanError
+    try:
+        config = load_config(arguments.config_path or None)
+        log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
+        launched = begin_machine(arguments, config)
+    except SampanError as error:
+        log_to(arguments.log_fd, "info")
+        log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
+        launched = error
+    try:
+        asyncio.run(serve(arguments, config, launched, listener))
+    finally:
+        arguments.sandbox.remove()
+
+
+def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine:
+    with open(f"{arguments.bundle}/config.json", "rb") as file:
+        spec = parse_spec(file.read())
+    rules = SizeRules(
+        vcpus=config.vcpus,
+        max_vcpus=min(config.max_vcpus, len(os.sched_getaffinity(0))),
+        memory_mib=config.memory_mib,
+        memory_overhead_mib=config.memory_overhead_mib,
+        max_memory_mib=config.max_memory_mib,
+    )
+    size = size_machine(spec, rules)
+    return launch_machine(config, arguments.sandbox, size, arguments.log_fd)
+
+
+async def serve(
+    arguments: ServerArguments,
+    config: Config,
+    launched: LaunchedMachine | SampanError,
+    listener: socket.socket,
+) -> None:
+    # protobuf and all that stands on it: imported while the guest boots.
+    from shim.machine.machine import Machine  # noqa: PLC0415
+    from shim.service.announce import Announcer  # noqa: PLC0415
+    from shim.service.codes import describe_error  # noqa: PLC0415
+    from shim.service.containers import Containers  # noqa: PLC0415
+    from shim.service.events import Publisher  # noqa: PLC0415
+    from shim.service.task import TaskService  # noqa: PLC0415
+    from shim.ttrpc.server import Server  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+    reaper = Reaper(loop)
+    machine: Machine | SampanError
+    if isinstance(launched, SampanError):
+        machine = launched
+    else:
+        machine = Machine(launched, reaper, arguments.sandbox, config)
+    publisher = Publisher(arguments.events_address, arguments.namespace)
+    publisher.start()
+    pid = machine.pid if isinstance(machine, Machine) else 0
+    containers = Containers(
+        arguments.namespace,
+        arguments.sandbox_id,
+        arguments.sandbox,
+        machine,
+        Announcer(publisher, pid),
+        reaper,
+    )
+    server = Server(TaskService(containers, over.set).describe(), describe_error)
+    await server.start(listener)
+    oom_watch = asyncio.create_task(containers.watch_oom_kills())
+    await over.wait()
+    log.debug("sandbox %s is over", arguments.sandbox_id)
+    oom_watch.cancel()
+    await server.close(LAST_ANSWERS_S)
+    await containers.close()
+    await publisher.close(EVENTS_PATIENCE_S)
+    reaper.close()

@@ -1,0 +1,171 @@
+"""The host's ends of a process's stdin, stdout and stderr.
+
+Opens what containerd names (FIFOs, files, logging programs) and hands the
+descriptors to the machine; the bytes never come through here.  Who holds what
+(containerd pkg/cio, and runc's shim):
+
+* output FIFO: opened for reading and writing, so that a reader that comes and
+  goes (containerd's restart) makes no EPIPE; the machine closes it at the end,
+  and only then does the reader see EOF.
+* input FIFO: a reader for the machine, and a writer held here, so that a
+  client that detaches is no EOF; CloseIO closes the writer.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from proto.control import Direction
+from shim.errors import HostResource, InvalidArgument
+from shim.guest.client import StdioTokens
+from shim.host.fds import OwnedFd
+from shim.machine.machine import Machine, Stream
+from shim.service.logger import LoggerSpec, LoggingProgram, parse_logger
+
+OUTPUT_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class StdioPaths:
+    """As containerd gives them; "" is /dev/null."""
+
+    terminal: bool
+    stdin: str
+    stdout: str
+    stderr: str
+
+
+@dataclass(slots=True)
+class OpenedStdio:
+    """Descriptors that await their streams."""
+
+    stdin: OwnedFd | None = None
+    stdin_writer: OwnedFd | None = None
+    stdout: OwnedFd | None = None
+    stderr: OwnedFd | None = None
+    logger: LoggingProgram | None = None
+
+    def close(self) -> None:
+        for descriptor in (self.stdin, self.stdin_writer, self.stdout, self.stderr):
+            if descriptor is not None:
+                descriptor.close()
+
+
+class ProcessStdio:
+    """Lifecycle: `open`, `join` once the agent answers, `wait_drained`, `close`."""
+
+    def __init__(self, paths: StdioPaths, start_logger: Callable[[LoggerSpec], LoggingProgram]):
+        self.paths = paths
+        self._start_logger = start_logger
+        self._opened = OpenedStdio()
+        self._outputs: list[Stream] = []
+        self._stdin_closed = False
+
+    async def open(self) -> None:
+        try:
+            self._open_input()
+            await self._open_outputs()
+        except BaseException:
+            self.close()
+            raise
+
+    def join(self, machine: Machine) -> StdioTokens:
+        """Hands every descriptor but the held writer over."""
+        tokens = {"stdin": "", "stdout": "", "stderr": ""}
+        for name, direction in (
+            ("stdin", Direction.TO_GUEST),
+            ("stdout", Direction.FROM_GUEST),
+            ("stderr", Direction.FROM_GUEST),
+        ):
+            descriptor: OwnedFd | None = getattr(self._opened, name)
+            if descriptor is None:
+                continue
+            stream = machine.open_stream(descriptor.fileno(), direction)
+            descriptor.close()
+            tokens[name] = stream.token
+            if direction is Direction.FROM_GUEST:
+                self._outputs.append(stream)
+        return StdioTokens(self.paths.terminal, **tokens)
+
+    def close_stdin(self) -> None:
+        """EOF for the process once the client has closed its end too."""
+        self._stdin_closed = True
+        if self._opened.stdin_writer is not None:
+            self._opened.stdin_writer.close()
+
+    async def wait_drained(self, timeout_s: float) -> bool:
+        """Whether all output has reached its reader's pipe."""
+        waiting = [stream.closed for stream in self._outputs]
+        if not waiting:
+            return True
+        _, pending = await asyncio.wait(waiting, timeout=timeout_s)
+        return not pending
+
+    def close(self) -> None:
+        self._opened.close()
+        if self._opened.logger is not None:
+            self._opened.logger.close()
+
+    def _open_input(self) -> None:
+        path = self.paths.stdin
+        if not path:
+            return
+        self._opened.stdin = open_path("stdin", path, os.O_RDONLY | OUTPUT_FLAGS)
+        if not self._stdin_closed and stat.S_ISFIFO(os.fstat(self._opened.stdin.fileno()).st_mode):
+            writer = open_path("stdin", path, os.O_WRONLY | OUTPUT_FLAGS)
+            self._opened.stdin_writer = writer
+
+    async def _open_outputs(self) -> None:
+        stdout, stderr = self.paths.stdout, "" if self.paths.terminal else self.paths.stderr
+        scheme = urlsplit(stdout).scheme if "://" in stdout else ""
+        if scheme == "binary":
+            await self._open_logger(stdout)
+            return
+        for name, uri in (("stdout", stdout), ("stderr", stderr)):
+            if uri:
+                setattr(self._opened, name, open_output(name, uri))
+
+    async def _open_logger(self, uri: str) -> None:
+        logger = self._start_logger(parse_logger(uri))
+        self._opened.logger = logger
+        self._opened.stdout = logger.stdout
+        if self.paths.terminal:
+            logger.stderr.close()
+        else:
+            self._opened.stderr = logger.stderr
+        await logger.wait_ready()
+
+
+def open_output(name: str, uri: str) -> OwnedFd:
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return open_plain_output(name, uri)
+    if scheme == "fifo":
+        return open_plain_output(name, rest)
+    if scheme == "file":
+        path = urlsplit(uri).path
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        return open_path(name, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | OUTPUT_FLAGS)
+    raise InvalidArgument(f"{name}: {uri!r}: scheme {scheme!r} is not supported")
+
+
+def open_plain_output(name: str, path: str) -> OwnedFd:
+    try:
+        is_fifo = stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError as error:
+        raise InvalidArgument(f"{name}: {path}: {error.strerror}") from error
+    flags = os.O_RDWR if is_fifo else os.O_WRONLY | os.O_APPEND
+    return open_path(name, path, flags | OUTPUT_FLAGS)
+
+
+def open_path(name: str, path: str, flags: int) -> OwnedFd:
+    try:
+        return OwnedFd(os.open(path, flags, 0o644))
+    except FileNotFoundError as error:
+        raise InvalidArgument(f"{name}: {path}: {error.strerror}") from error
+    except OSError as error:
+        raise HostResource(f"{name}: {path}: {error.strerror}") from error

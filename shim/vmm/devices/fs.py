@@ -1,0 +1,73 @@
+"""virtio-fs: a directory of the host as a file system of the guest.
+
+Configuration only: tag, queues, and what the guest may cache by the share's
+policy.  Requests are served in C, on the device's own threads.
+Spec: virtio 1.2 §5.11.
+"""
+
+import os
+import struct
+from typing import Any, Final
+
+from native.ffi import check, ffi, lib
+from proto.control import Share, SharePolicy
+from shim.errors import HostResource, InvalidArgument
+from shim.vmm.devices.pci import DeviceDescription
+
+VIRTIO_TYPE: Final = 26
+CLASS_CODE: Final = 0x018000  # mass storage, other
+TAG_BYTES: Final = 36
+REQUEST_QUEUES: Final = 1
+HIPRIO_QUEUE_SIZE: Final = 64
+REQUEST_QUEUE_SIZE: Final = 512
+"""Linux sends requests of at most this many pages less four: enough for its 1 MiB."""
+WORKERS: Final = {SharePolicy.IMAGE: 1, SharePolicy.EXCLUSIVE: 2, SharePolicy.SHARED: 2}
+LONG_VALIDITY_NS: Final = 24 * 3600 * 1_000_000_000
+
+
+def describe_fs(share: Share) -> DeviceDescription:
+    tag = share.tag.encode()
+    if not 0 < len(tag) <= TAG_BYTES:
+        raise InvalidArgument(f"share tag {share.tag!r}: must have 1 to {TAG_BYTES} bytes")
+    return DeviceDescription(
+        name=share.tag,
+        virtio_type=VIRTIO_TYPE,
+        class_code=CLASS_CODE,
+        features=0,
+        queue_sizes=(HIPRIO_QUEUE_SIZE,) + (REQUEST_QUEUE_SIZE,) * REQUEST_QUEUES,
+        config=struct.pack(f"<{TAG_BYTES}sI", tag, REQUEST_QUEUES),
+    )
+
+
+def open_fs_model(share: Share) -> Any:
+    """The device model; PciBus.add takes it over."""
+    server = ffi.new("struct fuse_server **")
+    root_fd = open_share(share)
+    try:
+        check(lib.fuse_server_new(configure(share.policy, root_fd), server), "fuse_server_new")
+    finally:
+        os.close(root_fd)
+    model = ffi.new("struct virtio_device **")
+    result = lib.fs_device_new(server[0], REQUEST_QUEUES, WORKERS[share.policy], model)
+    if result < 0:
+        lib.fuse_server_free(server[0])
+    check(result, "fs_device_new")
+    return model[0]
+
+
+def open_share(share: Share) -> int:
+    try:
+        return os.open(share.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostResource(f"share {share.tag}: {share.path}: {error.strerror}") from error
+
+
+def configure(policy: SharePolicy, root_fd: int) -> Any:
+    config = ffi.new("struct fuse_server_config *")
+    alone = policy is not SharePolicy.SHARED
+    config.root_fd = root_fd
+    config.read_only = policy is SharePolicy.IMAGE
+    config.exclusive = alone
+    config.entry_valid_ns = config.attr_valid_ns = LONG_VALIDITY_NS if alone else 0
+    config.announce_submounts = policy is not SharePolicy.IMAGE
+    return config

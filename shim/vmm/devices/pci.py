@@ -1,0 +1,92 @@
+"""PCI bus 0: which device sits in which slot, and where its BAR begins.
+
+Owns native's window, and with it every device model put into it.  Serves
+nothing itself: configuration space and BARs are answered in C.
+Spec: PCI Express 5.0 §7.2.2 (ECAM); virtio 1.2 §4.1.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from native.ffi import check, ffi, lib
+from shim.errors import InvalidArgument
+from shim.vmm.address_map import ECAM_GPA, PCI_WINDOW_BYTES, PCI_WINDOW_GPA, Range
+from shim.vmm.kvm.memory import GuestRam
+from shim.vmm.kvm.vm import Vm
+
+FIRST_SLOT: Final = 1
+"""Slot 0 is a host bridge's by custom, and stays empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDescription:
+    """A virtio device as its driver finds it."""
+
+    name: str
+    virtio_type: int  # virtio 1.2 §5
+    class_code: int
+    features: int
+    queue_sizes: tuple[int, ...]
+    config: bytes
+
+
+class PciBus:
+    """Fill it, attach it to the bus, run vCPUs; `close` only after those have stopped."""
+
+    def __init__(self, vm: Vm, ram: GuestRam, events: Any) -> None:
+        ret_window = ffi.new("struct pci_window **")
+        ioapic = True
+        check(
+            lib.pci_window_new(
+                ffi.addressof(lib, "kvm_calls"), vm.fd, ioapic, ram.table, events, ret_window
+            ),
+            "pci_window_new",
+        )
+        self.window = ret_window[0]
+        self.slots: list[str] = []
+
+    def add(self, description: DeviceDescription, model: Any) -> None:
+        """Takes the model over, also when it fails."""
+        slot = FIRST_SLOT + len(self.slots)
+        try:
+            if slot >= lib.PCI_WINDOW_SLOTS:
+                raise InvalidArgument(f"{description.name}: no PCI slot is left")
+            described = describe(description, PCI_WINDOW_GPA + slot * lib.PCI_BAR_BYTES)
+            check(lib.pci_window_add(self.window, slot, described, model), "pci_window_add")
+        except BaseException:
+            lib.virtio_device_destroy(model)
+            raise
+        self.slots.append(description.name)
+
+    def attach(self, bus: Any, window64: Range) -> None:
+        check(lib.pci_window_attach_ecam(self.window, bus, ECAM_GPA), "pci_window_attach_ecam")
+        for gpa, length in ((PCI_WINDOW_GPA, PCI_WINDOW_BYTES), (window64.gpa, window64.length)):
+            result = lib.pci_window_attach_memory(self.window, bus, gpa, length)
+            check(result, "pci_window_attach_memory")
+
+    def read_counters(self) -> dict[str, dict[str, int]]:
+        counters = ffi.new("struct pci_device_counters *")
+        found = {}
+        for slot, name in enumerate(self.slots, FIRST_SLOT):
+            check(lib.pci_window_read_counters(self.window, slot, counters), name)
+            found[name] = {field: getattr(counters, field) for field in dir(counters[0])}
+        return found
+
+    def close(self) -> None:
+        if self.window is not None:
+            lib.pci_window_free(self.window)
+            self.window = None
+
+
+def describe(description: DeviceDescription, bar_gpa: int) -> Any:
+    described = ffi.new("struct pci_device_description *")
+    described.name = description.name.encode()[: lib.VIRTIO_PCI_NAME_BYTES - 1]
+    described.virtio_type = description.virtio_type
+    described.class_code = description.class_code
+    described.features = description.features
+    described.queue_count = len(description.queue_sizes)
+    described.queue_sizes[0 : len(description.queue_sizes)] = description.queue_sizes
+    described.config_bytes = len(description.config)
+    ffi.memmove(described.config, description.config, len(description.config))
+    described.bar_gpa = bar_gpa
+    return described

@@ -1,0 +1,38 @@
+"""The ports by which a guest ends its machine; what they mean is in the ACPI tables.
+
+Owns native's object; a write to a port becomes a machine event.
+"""
+
+from typing import Any
+
+from native.ffi import check, ffi, lib
+from shim.vmm.address_map import (
+    RESET_PORT,
+    RESET_VALUE,
+    SLEEP_CONTROL_PORT,
+    SLEEP_STATUS_PORT,
+    SLEEP_TYPE_S5,
+)
+
+
+class PowerPorts:
+    """`close` after the bus that it is attached to."""
+
+    def __init__(self, events: Any) -> None:
+        ports = ffi.new("struct power_ports *")
+        ports.reset_port = RESET_PORT
+        ports.reset_value = RESET_VALUE
+        ports.sleep_control_port = SLEEP_CONTROL_PORT
+        ports.sleep_status_port = SLEEP_STATUS_PORT
+        ports.sleep_type_off = SLEEP_TYPE_S5
+        power = ffi.new("struct power **")
+        check(lib.power_new(ports, events, power), "power_new")
+        self.power = power[0]
+
+    def attach(self, bus: Any) -> None:
+        check(lib.power_attach(self.power, bus), "power_attach")
+
+    def close(self) -> None:
+        if self.power is not None:
+            lib.power_free(self.power)
+            self.power = None

@@ -1,0 +1,75 @@
+"""The guest's console: a 16550A at COM1 whose output goes to a file of bounded size.
+
+Owns the file and the port's interrupt; the port itself is served in C.
+"""
+
+import os
+from typing import Any, Final
+
+from native.ffi import check, ffi, lib
+from shim.errors import HostResource, InvalidArgument
+from shim.vmm.address_map import SERIAL_GSI, SERIAL_PORT
+from shim.vmm.kvm.vm import Vm
+
+OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+MODE: Final = 0o600
+
+
+class SerialConsole:
+    """Attach it before vCPUs run; `close` after they have stopped, and after the bus."""
+
+    def __init__(self, vm: Vm, path: str, limit_bytes: int) -> None:
+        if limit_bytes < lib.CONSOLE_MIN_BYTES:
+            raise InvalidArgument(
+                f"console_limit_bytes is {limit_bytes}: at least {lib.CONSOLE_MIN_BYTES}"
+            )
+        self.console: Any = None
+        self.port: Any = None
+        try:
+            self.console = open_console(path, limit_bytes)
+            self.port = open_port(vm, self.console)
+        except BaseException:
+            self.close()
+            raise
+
+    def attach(self, bus: Any) -> None:
+        check(lib.serial_attach(self.port, bus, SERIAL_PORT), "serial_attach")
+
+    def flush(self) -> None:
+        """Also what waits for its line end is in the file afterwards."""
+        lib.serial_flush(self.port)
+
+    def close(self) -> None:
+        if self.port is not None:
+            lib.serial_free(self.port)
+            self.port = None
+        if self.console is not None:
+            lib.console_free(self.console)
+            self.console = None
+
+
+def open_console(path: str, limit_bytes: int) -> Any:
+    try:
+        fd = os.open(path, OPEN_FLAGS, MODE)
+    except OSError as error:
+        raise HostResource(f"console_path {path}: {error.strerror}") from error
+    console = ffi.new("struct console **")
+    try:
+        os.fchmod(fd, MODE)
+        check(lib.console_new(fd, limit_bytes, console), "console_new")
+    except BaseException:
+        os.close(fd)
+        raise
+    return console[0]
+
+
+def open_port(vm: Vm, console: Any) -> Any:
+    port = ffi.new("struct serial **")
+    irq_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        vm.connect_irqfd(irq_fd, SERIAL_GSI)
+        check(lib.serial_new(console, irq_fd, port), "serial_new")
+    except BaseException:
+        os.close(irq_fd)
+        raise
+    return port[0]

@@ -1,0 +1,61 @@
+"""Fixtures of the end-to-end tests, and the check that each left nothing on the host."""
+
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.ctr import RUNC, SAMPAN, Ctr
+from tests.e2e.host import read_host, wait_unchanged
+
+
+@pytest.fixture
+def ctr() -> Iterator[Ctr]:
+    client = Ctr(SAMPAN)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def runc() -> Iterator[Ctr]:
+    client = Ctr(RUNC, prefix="r")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def module_ctr() -> Iterator[Ctr]:
+    client = Ctr(SAMPAN, prefix="m")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def module_runc() -> Iterator[Ctr]:
+    client = Ctr(RUNC, prefix="n")
+    yield client
+    client.close()
+
+
+@pytest.fixture(autouse=True)
+def _host_check(_capabilities: None) -> Generator[None, None, None]:
+    """No process, mount, socket, file or loop device is left by a test."""
+    before = read_host()
+    yield
+    left = wait_unchanged(before)
+    if left:
+        pytest.fail("left on the host: " + "; ".join(left))
+
+
+@pytest.fixture(scope="session")
+def debian_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The Debian image's files, read only, for `ctr run --config`."""
+    target = tmp_path_factory.mktemp("debian-root")
+    from tests.e2e.ctr import DEBIAN
+
+    subprocess.run(["ctr", "image", "mount", DEBIAN, str(target)], check=True, capture_output=True)
+    yield target
+    subprocess.run(
+        ["ctr", "image", "unmount", "--rm", str(target)], check=True, capture_output=True
+    )

@@ -1,0 +1,166 @@
+"""A vmm without a machine: speaks proto/control.py, its guest is the agent on this host.
+
+`python -m tests.fakes.vmm`, started by the shim in the real one's place (the
+configuration's `vmm_command`).  The agent runs in a mount namespace with the
+shares where a guest has them; vsock connections become unix ones; each stream
+is moved by a thread.  Needs root, crun and cgroup2.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from proto.contract import GUEST_ROOTFS_DIR, GUEST_VOLUMES_DIR, ROOTFS_TAG, VOLUMES_TAG
+from proto.control import CONTROL_FD, MAX_PACKET_BYTES, Direction, Event, Operation
+
+TREE = Path(__file__).resolve().parents[2]
+CHUNK_BYTES = 64 << 10
+PREPARE = """
+set -e
+mount -t tmpfs none "$0"; mkdir -p "$0/rootfs" "$0/volumes"
+mount --rbind "$1" "$0/rootfs"; mount --rbind "$2" "$0/volumes"
+mkdir -p /run/sampan/rootfs /run/sampan/volumes
+mount --rbind "$0/rootfs" /run/sampan/rootfs; mount --rbind "$0/volumes" /run/sampan/volumes
+mount -t cgroup2 none /sys/fs/cgroup
+shift 2
+exec "$@"
+"""
+
+
+class FakeVmm:
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.sending = threading.Lock()
+        self.agent: subprocess.Popen[bytes] | None = None
+        self.directory = Path()
+
+    def run(self) -> None:
+        while True:
+            packet, descriptors, _, _ = socket.recv_fds(self.control, MAX_PACKET_BYTES, 8)
+            if not packet:
+                return
+            request = json.loads(packet)
+            result = self.serve(request["op"], request["args"], descriptors)
+            self.send({"id": request["id"], "result": result})
+            if request["op"] == Operation.STOP:
+                return
+
+    def send(self, message: dict[str, Any]) -> None:
+        with self.sending, suppress(BrokenPipeError):
+            self.control.send(json.dumps(message).encode())
+
+    def serve(self, operation: str, arguments: dict[str, Any], descriptors: list[int]) -> Any:
+        if operation == Operation.BOOT:
+            self.boot(arguments, socket.socket(fileno=descriptors[0]))
+            return {"timings_us": {}}
+        if operation == Operation.OPEN_STREAM:
+            start_thread(self.move_stream, arguments, descriptors[0])
+        if operation == Operation.COUNTERS:
+            return {"exits": {}, "devices": {}}
+        return {}
+
+    def boot(self, machine: dict[str, Any], listener: socket.socket) -> None:
+        shares = {share["tag"]: share["path"] for share in machine["shares"]}
+        self.directory = Path(machine["console_path"]).parent / "fake"
+        self.directory.mkdir()
+        scratch = self.directory / "mnt"
+        scratch.mkdir()
+        (self.directory / "run").mkdir()
+        agent = [sys.executable, "-m", "agent", f"--grpc={self.directory}/grpc"]
+        agent += [f"--streams={self.directory}/streams", f"--run-dir={self.directory}/run"]
+        shell = ["sh", "-c", PREPARE, str(scratch), shares[ROOTFS_TAG], shares[VOLUMES_TAG]]
+        self.agent = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "slave", "--", *shell, *agent], cwd=TREE
+        )
+        start_thread(self.accept, listener)
+        start_thread(self.report_end)
+
+    def report_end(self) -> None:
+        assert self.agent is not None
+        status = self.agent.wait()
+        detail = f"agent ended with {status}"
+        self.send({"event": Event.STOPPED, "args": {"reason": "poweroff", "detail": detail}})
+
+    def accept(self, listener: socket.socket) -> None:
+        while True:
+            client, _ = listener.accept()
+            agent = socket.socket(socket.AF_UNIX)
+            try:
+                agent.connect(f"{self.directory}/grpc")
+            except OSError:
+                client.close()
+                agent.close()
+                continue
+            start_thread(pump_socket, client, agent)
+            start_thread(pump_socket, agent, client)
+
+    def move_stream(self, arguments: dict[str, Any], descriptor: int) -> None:
+        os.set_blocking(descriptor, True)
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.connect(f"{self.directory}/streams")
+            stream.sendall(bytes.fromhex(arguments["token"]))
+            if arguments["direction"] == Direction.TO_GUEST:
+                moved = send_all(descriptor, stream)
+            else:
+                moved = receive_all(stream, descriptor)
+        os.close(descriptor)
+        closed = {"stream": arguments["stream"], "bytes_moved": moved, "error": 0}
+        self.send({"event": Event.STREAM_CLOSED, "args": closed})
+
+
+def send_all(descriptor: int, stream: socket.socket) -> int:
+    moved = 0
+    with suppress(OSError):
+        while data := os.read(descriptor, CHUNK_BYTES):
+            stream.sendall(data)
+            moved += len(data)
+        stream.shutdown(socket.SHUT_WR)
+    return moved
+
+
+def receive_all(stream: socket.socket, descriptor: int) -> int:
+    moved = 0
+    while data := stream.recv(CHUNK_BYTES):
+        moved += len(data)
+        while data:
+            data = data[os.write(descriptor, data) :]
+    return moved
+
+
+def pump_socket(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(CHUNK_BYTES):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def start_thread(function: Any, *arguments: Any) -> None:
+    threading.Thread(target=function, args=arguments, daemon=True).start()
+
+
+def main() -> None:
+    assert GUEST_ROOTFS_DIR == "/run/sampan/rootfs"
+    assert GUEST_VOLUMES_DIR == "/run/sampan/volumes"
+    vmm = FakeVmm(socket.socket(fileno=CONTROL_FD))
+    try:
+        vmm.run()
+    finally:
+        if vmm.agent is not None:
+            # The agent's shell did exec: its pid is the agent's.
+            vmm.agent.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                vmm.agent.wait(5)
+            vmm.agent.kill()
+            subprocess.run(["rm", "-rf", vmm.directory], check=False)
+
+
+if __name__ == "__main__":
+    main()
