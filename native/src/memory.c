@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 int guest_memory_add(struct guest_memory *mem, uint64_t gpa, uint64_t len, void *hva)
 {
@@ -32,4 +35,79 @@ void *guest_memory_at(const struct guest_memory *mem, uint64_t gpa, uint64_t len
 			return r->hva + (gpa - r->gpa);
 	}
 	return NULL;
+}
+
+int guest_memory_map(uint64_t len, void **ret_hva)
+{
+	void *hva = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (hva == MAP_FAILED)
+		return -errno;
+	*ret_hva = hva;
+	return 0;
+}
+
+int guest_memory_unmap(void *hva, uint64_t len)
+{
+	return munmap(hva, len) < 0 ? -errno : 0;
+}
+
+int guest_memory_write(const struct guest_memory *mem, uint64_t gpa, const void *data, uint64_t len)
+{
+	void *hva = guest_memory_at(mem, gpa, len);
+
+	if (!hva)
+		return -EFAULT;
+	memcpy(hva, data, len);
+	return 0;
+}
+
+int guest_memory_read(const struct guest_memory *mem, uint64_t gpa, void *data, uint64_t len)
+{
+	const void *hva = guest_memory_at(mem, gpa, len);
+
+	if (!hva)
+		return -EFAULT;
+	memcpy(data, hva, len);
+	return 0;
+}
+
+int guest_memory_load(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
+		      uint64_t len)
+{
+	uint8_t *hva = guest_memory_at(mem, gpa, len);
+	uint64_t done = 0;
+
+	if (!hva)
+		return -EFAULT;
+	while (done < len) {
+		ssize_t n = pread(fd, hva + done, len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -ENODATA;
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
+int guest_memory_map_file(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
+			  uint64_t len)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	void *hva = guest_memory_at(mem, gpa, len);
+
+	if (!hva)
+		return -EFAULT;
+	if (((uintptr_t)hva | offset | len) % page != 0)
+		return -EINVAL;
+	/* MAP_FIXED replaces RAM that is ours: the range was checked above. */
+	if (mmap(hva, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) ==
+	    MAP_FAILED)
+		return -errno;
+	return 0;
 }

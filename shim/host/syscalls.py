@@ -24,6 +24,7 @@ MOUNT_ATTR_RDONLY: Final = 1
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 1 << 18
 MS_SLAVE: Final = 1 << 19
+MS_SHARED: Final = 1 << 20
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 
@@ -117,10 +118,12 @@ def attach_tree(tree: int, target: str) -> None:
 def enter_mount_namespace() -> None:
     """A mount namespace of our own that still follows the host's mounts and unmounts.
 
-    Only before the process has a second thread.
+    Shared with namespaces that are made from it, as a jailed vmm's is.  Only
+    before the process has a second thread.
     """
     _check(_libc.unshare(CLONE_NEWNS), "unshare CLONE_NEWNS")
     mount("", "/", "", MS_REC | MS_SLAVE, "")
+    mount("", "/", "", MS_REC | MS_SHARED, "")
 
 
 def set_process_name(name: str) -> None:

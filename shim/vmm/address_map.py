@@ -5,6 +5,7 @@ firmware: RAM from 0 up to the PCI hole at 3 GiB and again from 4 GiB; in the ho
 the PCI windows and the interrupt controllers at their customary addresses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -88,7 +89,7 @@ def plan_ram(memory_bytes: int) -> tuple[Range, ...]:
     )
 
 
-def place_window64(ram: tuple[Range, ...]) -> Range:
+def place_window64(ram: Sequence[Range]) -> Range:
     """The 64-bit PCI window: above all RAM, aligned to its size."""
     end = max(HIGH_RAM_GPA, ram[-1].end)
     return Range(Gpa(-(-end // PCI_WINDOW64_BYTES) * PCI_WINDOW64_BYTES), PCI_WINDOW64_BYTES)

@@ -14,7 +14,6 @@ counters and whatever output is still on its way, until the shim is done.
 import os
 import select
 import socket
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,8 +36,9 @@ from shim.errors import (
     SampanError,
     Unimplemented,
 )
-from shim.vmm.builder import Machine, boot_machine
+from shim.vmm.builder import boot_machine
 from shim.vmm.control import ControlChannel, MalformedPacket, Request, close_all
+from shim.vmm.machine import Machine
 
 PROCESS_NAME: Final = "sampan-vmm"
 
@@ -111,7 +111,6 @@ class Vmm:
         except SampanError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            traceback.print_exc()
             raise InvalidArgument(f"control: {request.operation}: {error!r}") from error
         except Exception as error:
             traceback.print_exc()
@@ -168,9 +167,12 @@ class Vmm:
     # --- events --------------------------------------------------------------------------
 
     def tell_stopped(self) -> None:
+        """Faults of devices wake this as well; the end comes once."""
         machine = self.booted()
-        self.unwatch(machine.stopped_fd)
-        self.tell_end(machine.read_stop())
+        stopped = machine.read_stop()
+        if stopped is not None:
+            self.unwatch(machine.stopped_fd)
+            self.tell_end(stopped)
 
     def tell_end(self, stopped: StoppedEvent) -> None:
         self.stop_told = True
@@ -205,4 +207,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    sys.stdout.flush()

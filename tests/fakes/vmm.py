@@ -29,9 +29,26 @@ mount --rbind "$1" "$0/rootfs"; mount --rbind "$2" "$0/volumes"
 mkdir -p /run/sampan/rootfs /run/sampan/volumes
 mount --rbind "$0/rootfs" /run/sampan/rootfs; mount --rbind "$0/volumes" /run/sampan/volumes
 mount -t cgroup2 none /sys/fs/cgroup
-shift 2
+cp "$(readlink -f /usr/bin/crun)" "$0/crun"
+mount --bind "$3" /usr/bin/crun
+shift 3
 exec "$@"
 """
+
+
+CRUN = """\
+#!{python}
+import json, os, sys
+for word in sys.argv:
+    if word.startswith("--bundle="):
+        path = word.removeprefix("--bundle=") + "/config.json"
+        spec = json.load(open(path))
+        spec["linux"].pop("resources", None)
+        json.dump(spec, open(path, "w"))
+os.execv("{scratch}/crun", ["crun", *sys.argv[1:]])
+"""
+"""Without limits: a host with cgroup v1 beside v2 has no controllers to enforce them,
+and one without CAP_SYS_RESOURCE cannot load the program that guards devices."""
 
 
 class FakeVmm:
@@ -76,11 +93,18 @@ class FakeVmm:
         agent = [sys.executable, "-m", "agent", f"--grpc={self.directory}/grpc"]
         agent += [f"--streams={self.directory}/streams", f"--run-dir={self.directory}/run"]
         shell = ["sh", "-c", PREPARE, str(scratch), shares[ROOTFS_TAG], shares[VOLUMES_TAG]]
+        shell.append(self.write_crun(scratch))
         self.agent = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "slave", "--", *shell, *agent], cwd=TREE
         )
         start_thread(self.accept, listener)
         start_thread(self.report_end)
+
+    def write_crun(self, scratch: Path) -> str:
+        crun = self.directory / "crun"
+        crun.write_text(CRUN.format(python=sys.executable, scratch=scratch))
+        crun.chmod(0o755)
+        return str(crun)
 
     def report_end(self) -> None:
         assert self.agent is not None

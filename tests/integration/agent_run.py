@@ -85,6 +85,7 @@ class Agent:
         self.directory = directory
         self.run_dir = directory / "run"
         self.tasks: list[Task] = []
+        self.prefix = secrets.token_hex(3)
         self.rootfs = make_rootfs(directory / "rootfs")
         self.grpc_path, self.streams_path, self.relay_path = (
             str(directory / name) for name in ("grpc", "streams", "relay")
@@ -127,6 +128,10 @@ class Agent:
             task.close()
         self.tasks.clear()
 
+    def make_id(self) -> str:
+        """Unlike those of another agent that is being tested on this machine."""
+        return f"{self.prefix}-{secrets.token_hex(4)}"
+
     def complaints(self) -> str:
         return (self.directory / "stderr").read_text()
 
@@ -149,7 +154,7 @@ class Agent:
             "mounts": len((proc / "mounts").read_text().splitlines()),
             "files": sorted(str(path) for path in self.run_dir.rglob("*")),
             "cgroups": sorted(
-                path.name for path in (proc / "root/sys/fs/cgroup/sampan").glob("*/")
+                path.name for path in (proc / "root/sys/fs/cgroup/sampan").glob(f"{self.prefix}*/")
             ),
         }
 
@@ -225,7 +230,7 @@ def create(
     uid: int = 0,
     change: dict[str, Any] | None = None,
 ) -> Task:
-    task = Task(agent, f"c{secrets.token_hex(4)}")
+    task = Task(agent, agent.make_id())
     spec = spec_document(agent.rootfs, process_document(args, uid), task.container_id)
     spec.update(change or {})
     stdio = task.open_streams(streams, terminal=terminal)

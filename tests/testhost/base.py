@@ -11,9 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.testhost import debian
 from tests.testhost.cache import cached, hash_inputs
 from tests.testhost.chroot import Chroot
-from tests.testhost import debian
 from tests.testhost.debian import SUITE, bootstrap_directory
 from tests.testhost.disk import make_ext4
 from tests.testhost.images import build_images, image_inputs

@@ -27,11 +27,15 @@ def hash_inputs(*inputs: str | bytes | Path) -> str:
     """A key for texts and for the contents of files; absent files count as absent."""
     digest = hashlib.sha256()
     for item in inputs:
-        if isinstance(item, Path):
-            item = item.read_bytes() if item.exists() else b"<absent>"
-        data = item.encode() if isinstance(item, str) else item
+        data = read_input(item)
         digest.update(b"%d:" % len(data) + data)
     return digest.hexdigest()[:16]
+
+
+def read_input(item: str | bytes | Path) -> bytes:
+    if isinstance(item, Path):
+        return item.read_bytes() if item.exists() else b"<absent>"
+    return item.encode() if isinstance(item, str) else item
 
 
 def cached(kind: str, key: str, build: Callable[[Path], None], *, keep: int) -> Path:

@@ -46,10 +46,10 @@ class Chroot:
         """Output goes to stderr: stdout belongs to the command under test."""
         binds = {**network_binds(self.root), **self.binds}
         pairs = [str(word) for inside, outside in binds.items() for word in (outside, inside)]
-        entered = ["env", "-C", cwd, *command]
+        enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "chroot"]
+        words = [str(self.root), "yes" if self.writable else "no", *pairs, "--"]
         subprocess.run(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "chroot"]
-            + [str(self.root), "yes" if self.writable else "no", *pairs, "--", *entered],
+            [*enter, *words, "env", "-C", cwd, *command],
             env=carried_environment() | {"PATH": PATH, "HOME": "/tmp", "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=2,

@@ -17,10 +17,10 @@ from tests.testhost.base import provide_base
 from tests.testhost.cache import cache_directory
 from tests.testhost.emulated import EmulatedHost
 from tests.testhost.guest_image import provide_guest_image
+from tests.testhost.host import Built, Host
 from tests.testhost.lock import machine_lock
 from tests.testhost.log import say
 from tests.testhost.mirror import MirrorError
-from tests.testhost.host import Built, Host
 from tests.testhost.session import HostFailure, Job, RawTerminal
 from tests.testhost.this_machine import ThisMachine
 from tests.testhost.tools import ToolError, install_qemu, install_tools
@@ -47,9 +47,15 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--mem", type=int, default=6144, metavar="MiB")
     parser.add_argument("--timeout", type=float, metavar="S")
-    parser.add_argument("--put", action="append", default=[], type=split_put, metavar="LOCAL:REMOTE")
-    parser.add_argument("--get", action="append", default=[], type=split_get, metavar="REMOTE:LOCAL")
-    parser.add_argument("--bare", action="store_true", help="the tree and its packages; no containerd")
+    parser.add_argument(
+        "--put", action="append", default=[], type=split_put, metavar="LOCAL:REMOTE"
+    )
+    parser.add_argument(
+        "--get", action="append", default=[], type=split_get, metavar="REMOTE:LOCAL"
+    )
+    parser.add_argument(
+        "--bare", action="store_true", help="the tree and its packages; no containerd"
+    )
     parser.add_argument("--stdin", action="store_true", help="pass stdin on")
     parser.add_argument("--tty", action="store_true", help="give COMMAND this terminal")
     parser.add_argument("--where", choices=("auto", "here", "emulated"), default="auto")

@@ -12,18 +12,15 @@ EXCLUDED = ("doc", "man", "info", "locale", "lintian")
 
 
 def bootstrap_directory(root: Path, packages: Sequence[str], source: Source) -> None:
-    # The lists stay: programs in there ask apt which mirror it has.
-    run_mmdebstrap(root, packages, source, ["--format=directory", "--skip=cleanup/apt/lists"])
+    run_mmdebstrap(root, packages, source, "directory")
 
 
 def bootstrap_tar(tar: Path, packages: Sequence[str], source: Source) -> None:
-    run_mmdebstrap(tar, packages, source, ["--format=tar"])
+    run_mmdebstrap(tar, packages, source, "tar")
 
 
-def run_mmdebstrap(
-    target: Path, packages: Sequence[str], source: Source, options: Sequence[str]
-) -> None:
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", *options]
+def run_mmdebstrap(target: Path, packages: Sequence[str], source: Source, form: str) -> None:
+    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--format={form}"]
     command += [f"--include={','.join(packages)}"]
     # The machine's apt is used, its configuration is not: carry how mirrors are reached.
     command += [f"--aptopt={line}" for line in apt_settings()]

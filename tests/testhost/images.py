@@ -19,10 +19,9 @@ DEBIAN_IMAGE = "localhost/sampan/debian:1"
 DEBIAN_PACKAGES = """
 python3 libpython3.13-testsuite gcc libc6-dev make procps attr acl fio stress-ng
 """.split()
-DIRECTORIES = {
-    name: 0o755
-    for name in "bin dev etc home home/app proc root run sbin sys usr usr/bin usr/sbin var".split()
-} | {"tmp": 0o1777}
+DIRECTORIES = """
+bin dev etc home home/app proc root run sbin sys tmp usr usr/bin usr/sbin var
+""".split()
 FILES = {
     "etc/passwd": (
         "root:x:0:0:root:/root:/bin/sh\n"
@@ -56,8 +55,8 @@ def pack_busybox(busybox: Path, layer: Path) -> None:
     """A root of busybox with every applet linked to it."""
     listed = subprocess.run([busybox, "--list-full"], capture_output=True, text=True, check=True)
     with tarfile.open(layer, "w") as tar:
-        for name, mode in sorted(DIRECTORIES.items()):
-            tar.addfile(entry(name, tarfile.DIRTYPE, mode))
+        for name in DIRECTORIES:
+            tar.addfile(entry(name, tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755))
         for name, text in FILES.items():
             add_regular(tar, name, text.encode(), 0o644)
         add_regular(tar, "bin/busybox", busybox.read_bytes(), 0o755)

@@ -1,4 +1,4 @@
-"""Chooses from the tree's lock files what the test host's venv needs.  Pure but for reading them."""
+"""Chooses from the tree's lock files what the test host's venv needs."""
 
 from pathlib import Path
 

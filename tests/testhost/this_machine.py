@@ -57,10 +57,11 @@ class ThisMachine:
         ]
         words = [*map(str, paths), str(channel.fileno())]
         # Into the cgroup first: the cgroup namespace takes its root from where it is made.
-        join = "[ -z \"$1\" ] || echo $$ >\"$1/cgroup.procs\"; shift; exec \"$@\""
+        join = '[ -z "$1" ] || echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
+        enter = ["sh", "-c", join, "join", str(cgroup or ""), "setpriv", "--pdeathsig", "KILL"]
+        enter += ["unshare", *NAMESPACES, "--propagation", "private", "sh", str(ENTER)]
         return subprocess.Popen(
-            ["sh", "-c", join, "join", str(cgroup or ""), "setpriv", "--pdeathsig", "KILL"]
-            + ["unshare", *NAMESPACES, "--propagation", "private", "sh", str(ENTER), *words],
+            [*enter, *words],
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=[channel.fileno()],

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.testhost.mirror import find_source, machine_uris, private_apt, Source
+from tests.testhost.mirror import Source, find_source, machine_uris, private_apt
 
 QEMU = "qemu-system-x86_64"
 MIN_QEMU_MAJOR = 10

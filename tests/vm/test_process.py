@@ -17,42 +17,6 @@ def refuse(config) -> Refused:
     return caught.value
 
 
-def test_a_missing_kernel_is_named(make_config, tmp_path: Path) -> None:
-    path = tmp_path / "no-such-kernel"
-    refused = refuse(make_config(kernel_path=str(path)))
-    assert refused.category == "HostResource"
-    assert str(path) in refused.message
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"\x7fELF" + bytes(4092)])
-def test_a_garbage_kernel_is_named(make_config, tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "garbage"
-    path.write_bytes(content)
-    refused = refuse(make_config(kernel_path=str(path)))
-    assert refused.category == "HostResource"
-    assert str(path) in refused.message
-
-
-def test_a_kernel_cut_off_is_told(make_config, kernel: Path, tmp_path: Path) -> None:
-    path = tmp_path / "truncated"
-    path.write_bytes(kernel.read_bytes()[: 16 << 20])
-    refused = refuse(make_config(kernel_path=str(path)))
-    assert "cut off" in refused.message
-
-
-@pytest.mark.parametrize("memory_bytes", [0, 1 << 20, 63 << 20])
-def test_too_little_memory_is_told_with_the_value(make_config, memory_bytes: int) -> None:
-    refused = refuse(make_config(memory_bytes=memory_bytes))
-    assert refused.category == "InvalidArgument"
-    assert f"memory_bytes is {memory_bytes}" in refused.message
-
-
-def test_memory_that_the_kernel_does_not_fit_in_is_told(make_config) -> None:
-    refused = refuse(make_config(memory_bytes=64 << 20))
-    assert refused.category == "InvalidArgument"
-    assert f"memory_bytes is {64 << 20}" in refused.message
-
-
 @pytest.mark.parametrize("vcpus", [0, 100000])
 def test_a_number_of_vcpus_out_of_range_is_told(make_config, vcpus: int) -> None:
     refused = refuse(make_config(vcpus=vcpus))
@@ -63,26 +27,6 @@ def test_a_number_of_vcpus_out_of_range_is_told(make_config, vcpus: int) -> None
 def test_a_share_that_is_not_there_is_named(make_config, tmp_path: Path) -> None:
     refused = refuse(make_config(tmp_path / "no-such-directory"))
     assert "no-such-directory" in refused.message
-
-
-@pytest.mark.parametrize("packet", [b"\xff\xfe", b"[]", b'{"op": "boot"}', b'{"id": 1, "op": 3}'])
-def test_a_malformed_packet_is_answered_and_the_vmm_goes_on(packet: bytes) -> None:
-    with VmmProcess() as vmm:
-        vmm.send_raw(packet)
-        answer = vmm.receive_until(lambda message: "error" in message)
-        assert answer["error"]["category"] == "InvalidArgument"
-        with pytest.raises(Refused, match="no machine is booted"):
-            vmm.request("counters")
-
-
-def test_an_unknown_operation_is_refused_and_its_descriptors_closed() -> None:
-    reader, writer = os.pipe()
-    with VmmProcess() as vmm:
-        with pytest.raises(Refused, match="Unimplemented"):
-            vmm.request("dance", fds=[writer])
-        os.close(writer)
-        assert os.read(reader, 1) == b""
-    os.close(reader)
 
 
 def test_stop_ends_the_machine_and_then_the_process(make_config, make_root) -> None:

@@ -6,7 +6,7 @@ zero-page.rst; struct boot_params of asm/bootparam.h.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,7 +65,7 @@ class Blob:
 
 
 def build_boot_data(
-    ram: tuple[Range, ...], command_line: str, rsdp_gpa: Gpa, rng_seed: bytes
+    ram: Sequence[Range], command_line: str, rsdp_gpa: Gpa, rng_seed: bytes
 ) -> tuple[Blob, ...]:
     """Zero page, command line and seed, ready to be copied into memory."""
     encoded = encode_command_line(command_line)
@@ -92,7 +92,7 @@ def encode_command_line(text: str) -> bytes:
     return encoded + b"\0"
 
 
-def build_zero_page(ram: tuple[Range, ...], command_line_bytes: int, rsdp_gpa: Gpa) -> bytes:
+def build_zero_page(ram: Sequence[Range], command_line_bytes: int, rsdp_gpa: Gpa) -> bytes:
     page = bytearray(PAGE_BYTES)
 
     def put(offset: int, layout: str, value: int) -> None:
@@ -116,7 +116,7 @@ def build_zero_page(ram: tuple[Range, ...], command_line_bytes: int, rsdp_gpa: G
     return bytes(page)
 
 
-def build_memory_map(ram: tuple[Range, ...]) -> Iterable[tuple[Range, int]]:
+def build_memory_map(ram: Sequence[Range]) -> Iterable[tuple[Range, int]]:
     """RAM less the legacy hole, the ACPI tables, and the ECAM window.
 
     Linux uses an ECAM window only where the memory map or an ACPI device

@@ -79,5 +79,5 @@ def open_device() -> int:
             case errno.EACCES | errno.EPERM:
                 reason = "permission denied"
             case _:
-                reason = error.strerror
+                reason = str(error)
         raise HostResource(f"{DEVICE}: {reason}") from error

@@ -70,4 +70,4 @@ def describe_failure(error: OSError) -> str:
         case errno.EBUSY:
             return "another hypervisor holds the processor's virtualisation"
         case _:
-            return error.strerror
+            return str(error)

@@ -5,6 +5,7 @@ the runner's loop.  Stdin is written by a thread: a command that does not read
 while it floods its output must not stop the loop.
 """
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -54,10 +55,8 @@ class Command:
             fcntl.ioctl(self._stdin, termios.TIOCSWINSZ, size)
 
     def send_signal(self, number: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, number)
-        except ProcessLookupError:
-            pass
 
     def exit_status(self) -> int:
         """As a shell gives it: 128 + N for a death by signal N."""
@@ -81,7 +80,8 @@ def start_on_pipes(argv: Sequence[str], env: Mapping[str, str], *, stdin: bool) 
         bufsize=0,
         start_new_session=True,
     )
-    assert child.stdout is not None and child.stderr is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
     outputs = {child.stdout.fileno(): "stdout", child.stderr.fileno(): "stderr"}
     return Command(child, child.stdin.fileno() if child.stdin else -1, outputs, False)
 

@@ -1,0 +1,14 @@
+"""sampan beside runc: `make bench`, or `python3 -m benchmarks` as root on a host
+that has containerd with both runtimes.
+
+    compare    the run: rounds in turn, what is written at the end
+    measures   what one round measures of one runtime
+    ctr        containerd's client, with clocks
+    processes  which processes start, and when (the kernel's own time stamps)
+    memory     what a container costs while it idles
+    report     figures to JSON and Markdown (pure)
+    host       where the figures come from
+
+A benchmark never fails because something is slow: it fails when something is
+wrong.
+"""

@@ -1,0 +1,47 @@
+"""Where the figures come from: facts that a reader needs to judge them."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+
+def read_facts() -> dict[str, str]:
+    facts = {
+        "kernel": platform.release(),
+        "processor": read_processor(),
+        "cpus": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 20} MiB",
+        "machine": read_machine(),
+        "python": platform.python_version(),
+    }
+    for program in ("containerd", "runc"):
+        facts[program] = first_line([program, "--version"])
+    return facts
+
+
+def read_processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "unknown"
+
+
+def read_machine() -> str:
+    """An emulated machine says so: its times are no hardware's."""
+    path = Path("/sys/class/dmi/id")
+    try:
+        return " ".join(
+            (path / name).read_text().strip() for name in ("sys_vendor", "product_name")
+        )
+    except OSError:
+        return "unknown"
+
+
+def first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except OSError as error:
+        return f"none ({error.strerror})"
+    lines = done.stdout.splitlines()
+    return lines[0] if lines else "unknown"

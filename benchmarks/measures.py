@@ -1,0 +1,154 @@
+"""What one round measures of one runtime.
+
+Each measure yields what it finds as it goes: samples by metric (METRICS says
+what a metric is) and details that have no median.  Times that include ctr
+itself include it for both runtimes.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.ctr import Runtime, run_ctr, running, time_exec, time_output, time_run
+from benchmarks.memory import list_pids, read_settled_pss
+from benchmarks.processes import Exec, ProcessWatch
+from shim.machine.sandbox import list_sandboxes
+
+SHIM_MARK: Final = "containerd-shim-"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    title: str
+    unit: str
+    more_is_better: bool = False
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "shim_first_byte_s": Metric("shim start to first output byte", "s"),
+    "run_first_byte_s": Metric("`ctr run` to first output byte", "s"),
+    "create_to_delete_s": Metric("create to delete (`ctr run --rm`)", "s"),
+    "run_execs": Metric("programs started for it", "programs"),
+    "exec_first_byte_s": Metric("`ctr task exec` to first output byte", "s"),
+    "ctr_alone_s": Metric("of these, ctr alone", "s"),
+    "idle_pss_mib": Metric("PSS of an idle container", "MiB"),
+    "stdout_mib_s": Metric("stdout", "MiB/s", more_is_better=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    image: str
+    stdout_mib: int
+    execs: int
+    idle: int
+    """How many containers idle at a time for the memory figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    samples: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Measure = Callable[[Runtime, Settings], Iterator[Found]]
+
+
+def measure_run(runtime: Runtime, settings: Settings) -> Iterator[Found]:
+    with ProcessWatch() as watch:
+        output = time_run(runtime, settings.image, "echo", "x")
+        execs = watch.since(output.start_ns)
+    samples = {
+        "run_first_byte_s": seconds(output.start_ns, output.first_byte_ns),
+        "create_to_delete_s": seconds(output.start_ns, output.end_ns),
+        "run_execs": float(len(execs) - 1),  # ctr's own
+    }
+    if (shim := find_shim(execs)) is not None:
+        samples["shim_first_byte_s"] = seconds(shim.time_ns, output.first_byte_ns)
+    yield Found(samples)
+
+
+def measure_ctr(_runtime: Runtime, _settings: Settings) -> Iterator[Found]:
+    output = time_output("version")
+    yield Found({"ctr_alone_s": seconds(output.start_ns, output.end_ns)})
+
+
+def measure_exec(runtime: Runtime, settings: Settings) -> Iterator[Found]:
+    with running(runtime, settings.image, "sleep", "1000000") as name:
+        for _ in range(settings.execs):
+            output = time_exec(name, "echo", "x")
+            yield Found({"exec_first_byte_s": seconds(output.start_ns, output.first_byte_ns)})
+
+
+def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
+    """With what is known of the last one: memory by process, exits of its boot."""
+    before = list_pids()
+    with ExitStack() as stack:
+        for _ in range(settings.idle):
+            name = stack.enter_context(running(runtime, settings.image, "sleep", "1000000"))
+        pss = read_settled_pss(before)
+        details: dict[str, Any] = {
+            "pss_mib": {comm: mib(size) / settings.idle for comm, size in sorted(pss.items())},
+            **read_boot_counters(name),
+        }
+    yield Found({"idle_pss_mib": mib(sum(pss.values())) / settings.idle}, details)
+
+
+def measure_stdout(runtime: Runtime, settings: Settings) -> Iterator[Found]:
+    """From the first byte to the last, read as fast as they come."""
+    command = ("dd", "if=/dev/zero", "bs=64k", f"count={settings.stdout_mib * 16}")
+    output = time_run(runtime, settings.image, *command)
+    if output.bytes_read != settings.stdout_mib << 20:
+        raise ValueError(
+            f"{runtime.name}: {output.bytes_read} bytes of {settings.stdout_mib << 20} came through"
+        )
+    taken = seconds(output.first_byte_ns, output.last_byte_ns)
+    yield Found({"stdout_mib_s": settings.stdout_mib / taken if taken else 0.0})
+
+
+def warm_up(runtime: Runtime, settings: Settings) -> Iterator[Found]:
+    """The first container after boot pays for cold caches: no sample."""
+    time_run(runtime, settings.image, "echo", "x")
+    yield Found({})
+
+
+MEASURES: Final[tuple[Measure, ...]] = (
+    measure_ctr,
+    measure_run,
+    measure_exec,
+    measure_stdout,
+    measure_idle,
+)
+
+
+def has_image(image: str) -> bool:
+    return image in run_ctr("image", "ls", "-q").split()
+
+
+def read_boot_counters(container_id: str) -> dict[str, Any]:
+    """What sampan's vmm counted from its first instruction to the agent's answer."""
+    for key, sandbox in list_sandboxes():
+        if key.sandbox_id == container_id and Path(sandbox.counters).exists():
+            return {"boot": json.loads(Path(sandbox.counters).read_text())}
+    return {}
+
+
+def find_shim(execs: list[Exec]) -> Exec | None:
+    shims = (started for started in execs if SHIM_MARK in started.command.split(" -", 1)[0])
+    return min(shims, key=lambda started: started.time_ns, default=None)
+
+
+def seconds(start_ns: int, end_ns: int) -> float:
+    return (end_ns - start_ns) / 1e9
+
+
+def mib(size: int) -> float:
+    return size / (1 << 20)
+
+
+def now_text() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

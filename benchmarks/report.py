@@ -1,0 +1,103 @@
+"""Figures to JSON and Markdown.  Pure."""
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from benchmarks.measures import METRICS, Found, Metric
+
+
+@dataclass(slots=True)
+class Figures:
+    """Everything that one run has found."""
+
+    taken_at: str
+    host: dict[str, str]
+    settings: dict[str, Any]
+    runtimes: tuple[str, ...]
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """By metric, then by runtime."""
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By runtime; of the last round."""
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, runtime: str, found: Found) -> None:
+        self.details.setdefault(runtime, {}).update(found.details)
+        for metric, value in found.samples.items():
+            self.samples.setdefault(metric, {}).setdefault(runtime, []).append(value)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "taken_at": self.taken_at,
+            "host": self.host,
+            "settings": self.settings,
+            "metrics": {name: summarize(by) for name, by in self.samples.items()},
+            "details": self.details,
+            "failures": self.failures,
+        }
+
+
+def summarize(by_runtime: dict[str, list[float]]) -> dict[str, Any]:
+    return {
+        runtime: {
+            "median": median(values),
+            "min": min(values),
+            "max": max(values),
+            "samples": values,
+        }
+        for runtime, values in by_runtime.items()
+    }
+
+
+def render_markdown(figures: Figures) -> str:
+    ours, theirs = figures.runtimes
+    lines = [
+        f"| {ours} beside {theirs} | {ours}: median (min–max) | {theirs} | ratio |",
+        "|---|---|---|---|",
+    ]
+    for name, metric in METRICS.items():
+        by_runtime = figures.samples.get(name, {})
+        if by_runtime:
+            cells = [render_cell(by_runtime.get(runtime, [])) for runtime in figures.runtimes]
+            lines.append(
+                f"| {render_title(metric)} | {cells[0]} | {cells[1]} "
+                f"| {render_ratio(by_runtime, ours, theirs)} |"
+            )
+    lines += ["", *render_boot(figures.details.get(ours, {}))]
+    lines += [f"- {name}: {value}" for name, value in figures.host.items()]
+    lines += [f"- {name}: {value}" for name, value in figures.settings.items()]
+    lines += [f"- **failed**: {failure}" for failure in figures.failures]
+    return "\n".join(lines) + "\n"
+
+
+def render_title(metric: Metric) -> str:
+    return f"{metric.title}, {metric.unit}{', more is better' if metric.more_is_better else ''}"
+
+
+def render_cell(values: list[float]) -> str:
+    if not values:
+        return "–"
+    return f"{render(median(values))} ({render(min(values))}–{render(max(values))})"
+
+
+def render_ratio(by_runtime: dict[str, list[float]], ours: str, theirs: str) -> str:
+    if not by_runtime.get(ours) or not by_runtime.get(theirs):
+        return "–"
+    base = median(by_runtime[theirs])
+    return f"{median(by_runtime[ours]) / base:.2f}" if base else "–"
+
+
+def render(value: float) -> str:
+    """Three digits that matter."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def render_boot(details: dict[str, Any]) -> list[str]:
+    """Exits from the first instruction to the agent's answer, the most first."""
+    exits = details.get("boot", {}).get("exits", {})
+    if not exits:
+        return []
+    ranked = sorted(exits.items(), key=lambda item: -item[1])
+    lines = [f"| exits from boot to agent ready: {sum(exits.values())} | |", "|---|---|"]
+    lines += [f"| {reason} | {count} |" for reason, count in ranked]
+    return [*lines, ""]

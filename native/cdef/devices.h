@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* For cffi: the PCI bus and the device models; meanings and lifetimes are in
+ * the headers of native/src. */
+
+/* --- pci_window.h, virtio_pci.h ------------------------------------------- */
+
+#define PCI_WINDOW_SLOTS ...
+#define PCI_ECAM_BYTES ...
+#define PCI_BAR_BYTES ...
+#define VIRTIO_PCI_MAX_QUEUES ...
+#define VIRTIO_PCI_MAX_CONFIG_BYTES ...
+#define VIRTIO_PCI_NAME_BYTES ...
+#define VIRTQUEUE_MAX_SIZE ...
+
+struct pci_device_description {
+	char name[...];
+	uint16_t virtio_type;
+	uint32_t class_code;
+	uint64_t features;
+	unsigned queue_count;
+	uint16_t queue_sizes[...];
+	unsigned config_bytes;
+	uint8_t config[...];
+	uint64_t bar_gpa;
+	...;
+};
+
+struct pci_device_counters {
+	uint64_t status_writes;
+	uint64_t status_ns;
+	uint64_t activations;
+	uint64_t notify_exits;
+	uint64_t chains;
+	uint64_t signals;
+	...;
+};
+
+struct virtio_device;
+struct pci_window;
+
+int pci_window_new(const struct kvm_calls *calls, int vm_fd, bool ioapic,
+		   const struct guest_memory *mem, struct machine_events *events,
+		   struct pci_window **ret_window);
+void pci_window_free(struct pci_window *window);
+int pci_window_attach_ecam(struct pci_window *window, struct bus *bus, uint64_t gpa);
+int pci_window_attach_memory(struct pci_window *window, struct bus *bus, uint64_t gpa,
+			     uint64_t len);
+int pci_window_add(struct pci_window *window, unsigned slot,
+		   const struct pci_device_description *description, struct virtio_device *model);
+void pci_window_stop(struct pci_window *window);
+int pci_window_set_config(struct pci_window *window, unsigned slot, unsigned offset,
+			  const void *data, unsigned len);
+int pci_window_read_counters(struct pci_window *window, unsigned slot,
+			     struct pci_device_counters *ret_counters);
+
+/* --- vsock_device.h ------------------------------------------------------- */
+
+#define VSOCK_STREAM_PREFIX_MAX ...
+#define VSOCK_TO_GUEST ...
+#define VSOCK_FROM_GUEST ...
+
+struct vsock_event {
+	uint64_t stream;
+	uint64_t bytes;
+	int error;
+	...;
+};
+
+struct vsock_device;
+
+int vsock_device_new(uint64_t guest_cid, struct vsock_device **ret_device);
+struct virtio_device *vsock_device_virtio(struct vsock_device *dev);
+int vsock_device_listen(struct vsock_device *dev, int listen_fd, uint32_t guest_port);
+int vsock_device_open_stream(struct vsock_device *dev, uint64_t stream, uint32_t guest_port,
+			     int direction, int fd, const void *prefix, size_t prefix_len);
+int vsock_device_event_fd(const struct vsock_device *dev);
+int vsock_device_next_event(struct vsock_device *dev, struct vsock_event *ret_event);
+
+/* --- fs_device.h, fuse_server.h ------------------------------------------- */
+
+struct fuse_server_config {
+	int root_fd;
+	bool read_only;
+	uint64_t entry_valid_ns, attr_valid_ns;
+	bool exclusive;
+	bool announce_submounts;
+	...;
+};
+
+struct fuse_server;
+
+int fuse_server_new(const struct fuse_server_config *config, struct fuse_server **ret_server);
+void fuse_server_free(struct fuse_server *server);
+int fs_device_new(struct fuse_server *server, unsigned request_queues, unsigned worker_count,
+		  struct virtio_device **ret_device);

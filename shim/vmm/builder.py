@@ -1,0 +1,157 @@
+"""The one place where a machine is put together.
+
+Sets everything up in order on one ExitStack, so that teardown is the same order
+reversed: vCPUs stop, devices end their threads, the VM goes, its memory after it.
+Knows how the parts fit, not how any of them works.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from time import perf_counter_ns
+from typing import Final, Protocol, TypeVar
+
+from proto.contract import GUEST_INIT
+from proto.control import BootResult, MachineConfig, SharePolicy
+from shim.errors import InvalidArgument
+from shim.vmm.address_map import Gpa, Range, place_window64, plan_ram
+from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
+from shim.vmm.devices.fs import describe_fs, open_fs_model
+from shim.vmm.devices.pci import PciBus
+from shim.vmm.devices.power import PowerPorts
+from shim.vmm.devices.serial import SerialConsole
+from shim.vmm.devices.vsock import Vsock
+from shim.vmm.kvm.bus import Bus
+from shim.vmm.kvm.events import MachineEvents
+from shim.vmm.kvm.memory import GuestRam
+from shim.vmm.kvm.system import KvmSystem
+from shim.vmm.kvm.vcpu import Vcpu
+from shim.vmm.kvm.vcpus import VcpuSet
+from shim.vmm.kvm.vm import Vm
+from shim.vmm.loader import KernelFile, load_boot_data
+from shim.vmm.machine import Machine, MachineParts
+
+MAX_VCPUS: Final = 254
+"""APIC ids are bytes here; one is the broadcast, one is left for the IO-APIC."""
+COMMAND_LINE: Final = (
+    "console=ttyS0 quiet panic=-1 reboot=a "
+    "tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1"
+)
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+Part = TypeVar("Part", bound=Closable)
+
+
+class Stopwatch:
+    """Microseconds of each phase, in the order in which they were passed."""
+
+    def __init__(self) -> None:
+        self.timings_us: dict[str, int] = {}
+        self.last_ns = perf_counter_ns()
+
+    def lap(self, phase: str) -> None:
+        now_ns = perf_counter_ns()
+        self.timings_us[phase] = (now_ns - self.last_ns) // 1000
+        self.last_ns = now_ns
+
+
+def boot_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, BootResult]:
+    """Takes `listeners` over.  Whatever fails, nothing of the machine is left."""
+    watch = Stopwatch()
+    with ExitStack() as stack:
+        stack.callback(close_rest, listeners)
+        ram_plan = plan_ram(config.memory_bytes)
+        with ExitStack() as setup:
+            kernel = setup.enter_context(KernelFile(config.kernel_path))
+            kernel.check_fit(config.memory_bytes, ram_plan[0])
+            system = setup.enter_context(closing(KvmSystem()))
+            check_vcpus(config.vcpus, system)
+            watch.lap("checks")
+            builder = Builder(stack, config, system, ram_plan)
+            watch.lap("vm")
+            parts = builder.build_parts(listeners, kernel.kernel.entry_gpa)
+            watch.lap("parts")
+            kernel.load(builder.ram)
+            watch.lap("kernel")
+        load_boot_data(builder.ram, ram_plan, config.vcpus, build_command_line(config))
+        watch.lap("boot_data")
+        parts.vcpus.start()
+        watch.lap("start")
+        return Machine(parts, stack.pop_all()), BootResult(watch.timings_us)
+
+
+class Builder:
+    """One machine under construction; every part goes on the stack as soon as it is."""
+
+    def __init__(
+        self, stack: ExitStack, config: MachineConfig, system: KvmSystem, ram_plan: Sequence[Range]
+    ) -> None:
+        self.stack = stack
+        self.config = config
+        self.system = system
+        self.supported_cpuid = system.read_supported_cpuid()
+        self.window64 = place_window64(ram_plan)
+        self.ram = self.own(GuestRam(ram_plan))
+        self.vm = self.own(Vm(system))
+        self.vm.create_interrupt_controllers()
+        self.vm.add_memory(self.ram)
+
+    def own(self, part: Part) -> Part:
+        self.stack.callback(part.close)
+        return part
+
+    def build_parts(self, listeners: list[int], entry_gpa: Gpa) -> MachineParts:
+        """The bus is made after, and so goes before, what is attached to it."""
+        events = self.own(MachineEvents())
+        console = self.own(
+            SerialConsole(self.vm, self.config.console_path, self.config.console_limit_bytes)
+        )
+        power = self.own(PowerPorts(events.events))
+        pci = self.own(PciBus(self.vm, self.ram, events.events))
+        for share in self.config.shares:
+            pci.add(describe_fs(share), open_fs_model(share))
+        vsock = Vsock(pci)
+        vsock.listen(listeners, self.config.ports)
+        bus = self.own(Bus())
+        console.attach(bus.bus)
+        power.attach(bus.bus)
+        pci.attach(bus.bus, self.window64)
+        vcpus = [self.build_vcpu(index) for index in range(self.config.vcpus)]
+        vcpus[0].set_entry_state(build_entry_state(entry_gpa))
+        vcpu_set = self.own(VcpuSet(self.system, vcpus, bus.bus, events.events))
+        return MachineParts(events, console, pci, vsock, bus, vcpu_set)
+
+    def build_vcpu(self, index: int) -> Vcpu:
+        vcpu = self.own(Vcpu(self.vm, index))
+        topology = Topology(index, self.config.vcpus)
+        vcpu.set_cpuid(
+            build_cpuid(
+                self.supported_cpuid,
+                topology,
+                tsc_deadline=self.system.read_capability("KVM_CAP_TSC_DEADLINE_TIMER") > 0,
+            )
+        )
+        vcpu.set_msrs(BOOT_MSRS)
+        return vcpu
+
+
+def check_vcpus(vcpus: int, system: KvmSystem) -> None:
+    limit = min(MAX_VCPUS, system.read_capability("KVM_CAP_MAX_VCPUS"))
+    if not 1 <= vcpus <= limit:
+        raise InvalidArgument(f"vcpus is {vcpus}: must be between 1 and {limit}")
+
+
+def build_command_line(config: MachineConfig) -> str:
+    """Ours first, so that the configuration's own arguments have the last word."""
+    roots = [share.tag for share in config.shares if share.policy is SharePolicy.IMAGE]
+    root = f"root={roots[0]} rootfstype=virtiofs ro init={GUEST_INIT}" if roots else ""
+    return " ".join(filter(None, (COMMAND_LINE, root, config.kernel_arguments)))
+
+
+def close_rest(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

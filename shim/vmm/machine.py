@@ -1,0 +1,77 @@
+"""A machine whose vCPUs run: what the control socket may ask of it.
+
+Made by `builder`; owns every part of itself through one ExitStack.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from proto.control import StoppedEvent, StreamArgs, StreamClosedEvent
+from shim.vmm.devices.pci import PciBus
+from shim.vmm.devices.serial import SerialConsole
+from shim.vmm.devices.vsock import Vsock
+from shim.vmm.kvm.bus import Bus
+from shim.vmm.kvm.events import MachineEvents
+from shim.vmm.kvm.vcpus import VcpuSet
+
+
+@dataclass(frozen=True, slots=True)
+class MachineParts:
+    events: MachineEvents
+    console: SerialConsole
+    pci: PciBus
+    vsock: Vsock
+    bus: Bus
+    vcpus: VcpuSet
+
+
+class Machine:
+    """`close` ends it and frees everything: vCPUs, devices, the VM, its memory."""
+
+    def __init__(self, parts: MachineParts, stack: ExitStack) -> None:
+        self.parts = parts
+        self.stack = stack
+
+    @property
+    def stopped_fd(self) -> int:
+        """Polls readable when `read_stop` may have something to answer."""
+        return self.parts.events.fd
+
+    @property
+    def streams_fd(self) -> int:
+        """Polls readable when `read_closed_streams` has something to answer."""
+        return self.parts.vsock.events_fd
+
+    def read_stop(self) -> StoppedEvent | None:
+        """How the machine ended, once; by then the console's file is complete."""
+        stopped = self.parts.events.take()
+        if stopped is not None:
+            self.parts.console.flush()
+        return stopped
+
+    def read_closed_streams(self) -> Iterator[StreamClosedEvent]:
+        return self.parts.vsock.read_closed()
+
+    def open_stream(self, arguments: StreamArgs, fd: int) -> None:
+        """Takes the descriptor over on success."""
+        self.parts.vsock.open_stream(arguments, fd)
+
+    def pause(self) -> None:
+        self.parts.vcpus.pause()
+
+    def resume(self) -> None:
+        self.parts.vcpus.resume()
+
+    def read_counters(self) -> dict[str, Any]:
+        """`exits` to user space by reason, `accesses` by who answered them."""
+        return {
+            "exits": self.parts.vcpus.read_exits(),
+            "accesses": self.parts.bus.read_accesses(),
+            "devices": self.parts.pci.read_counters(),
+            "faults": self.parts.events.faults,
+        }
+
+    def close(self) -> None:
+        self.stack.close()
