@@ -100,8 +100,9 @@ class MachineLibrary(Protocol):
 
 
 class DeviceLibrary(Protocol):
-    """pci_window.h, vsock_device.h, fs_device.h, fuse_server.h."""
+    """device.h, pci_window.h, vsock_device.h, fs_device.h, fuse_server.h."""
 
+    def virtio_device_destroy(self, device: VirtioDevice, /) -> None: ...
     def pci_window_new(
         self,
         calls: Pointer,

@@ -38,6 +38,8 @@ struct pci_device_counters {
 struct virtio_device;
 struct pci_window;
 
+void virtio_device_destroy(struct virtio_device *dev);
+
 int pci_window_new(const struct kvm_calls *calls, int vm_fd, bool ioapic,
 		   const struct guest_memory *mem, struct machine_events *events,
 		   struct pci_window **ret_window);

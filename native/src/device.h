@@ -32,4 +32,10 @@ struct virtio_device {
 	void *transport;
 };
 
+/* For a device that no transport has taken over. */
+static inline void virtio_device_destroy(struct virtio_device *dev)
+{
+	dev->ops->destroy(dev);
+}
+
 #endif

@@ -9,6 +9,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "fuse_dir.h"
+
 #define FIRST_BUCKETS 256U
 
 static uint64_t hash(const struct fuse_identity *identity)
@@ -138,8 +140,9 @@ int fuse_inodes_init(struct fuse_inodes *inodes, int root_fd)
 
 static void destroy(struct fuse_inodes *inodes, struct fuse_inode *inode)
 {
-	if (inode->data_fd > 0)
-		close(inode->data_fd - 1);
+	fuse_data_drop(&inode->read_data);
+	fuse_data_drop(&inode->write_data);
+	fuse_dir_free(atomic_exchange(&inode->dir, NULL));
 	close(inode->fd);
 	fuse_table_recycle(&inodes->table, &inode->entry);
 }

@@ -13,7 +13,10 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "fuse_data.h"
 #include "fuse_table.h"
+
+struct fuse_dir;
 
 struct fuse_identity {
 	uint64_t mount_id;
@@ -30,9 +33,9 @@ struct fuse_inode {
 	uint64_t lookups;
 	struct fuse_inode *next; /* in its bucket */
 
-	/* Files that are read and written without OPEN: opened when first needed. */
-	_Atomic int data_fd;	 /* -1 + 1: 0 means none, else the descriptor + 1 */
-	_Atomic bool data_write; /* data_fd can write */
+	/* What is read and written without OPEN: see fuse_data.h. */
+	struct fuse_data read_data, write_data;
+	struct fuse_dir *_Atomic dir; /* of a directory that is read without OPENDIR */
 };
 
 struct fuse_inodes {

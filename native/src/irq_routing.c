@@ -106,16 +106,25 @@ static struct kvm_irq_routing_entry *find_or_append(struct irq_routing *routing,
 
 int irq_routing_set(struct irq_routing *routing, uint32_t gsi, uint64_t address, uint32_t data)
 {
-	struct kvm_irq_routing_entry *entry;
+	struct kvm_irq_routing_entry *entry, old_entry;
+	uint32_t old_nr;
 	int r;
 
 	pthread_mutex_lock(&routing->lock);
+	old_nr = routing->table->nr;
 	entry = find_or_append(routing, gsi);
+	old_entry = *entry;
 	entry->u.msi.address_lo = (uint32_t)address;
 	entry->u.msi.address_hi = address >> 32;
 	entry->u.msi.data = data;
 	r = routing->calls->ioctl(routing->calls, routing->vm_fd, KVM_SET_GSI_ROUTING,
 				  routing->table);
+	/* The message is the guest's: one that KVM refuses must not spoil the
+	 * table for the other devices. */
+	if (r < 0) {
+		*entry = old_entry;
+		routing->table->nr = old_nr;
+	}
 	pthread_mutex_unlock(&routing->lock);
 	return r < 0 ? r : 0;
 }

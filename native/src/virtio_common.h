@@ -15,6 +15,9 @@ void virtio_common_write(struct virtio_pci *device, uint64_t offset, const void 
 /* Status 0: the model is reset, queues and vectors are as after power-on. */
 void virtio_common_reset(struct virtio_pci *device);
 
+/* The configuration change interrupt (§2.5).  Any thread, no lock. */
+void virtio_common_config_changed(struct virtio_pci *device);
+
 /* DEVICE_NEEDS_RESET, and the interrupt if the driver is up.  Takes no lock:
  * the model's threads call it while a reset waits for them. */
 void virtio_common_break(struct virtio_pci *device, const char *why);

@@ -1,6 +1,5 @@
 """The vmm process and its control socket: refusals, and that nothing outlives the shim."""
 
-import os
 from pathlib import Path
 
 import pytest

@@ -19,7 +19,8 @@ mnt ext4 /dev/vdb /opt/sampan
 $box mount -o remount,rw /
 # The runner waits for these just before the command starts.
 $box mkfifo /run/testhost/modules
-(modprobe --all kvm-amd overlay tun loop veth bridge vhost_net vhost_vsock fuse \
+# By its path: this shell would take busybox's own.
+(/usr/sbin/modprobe --all kvm-amd overlay tun loop veth bridge vhost_net vhost_vsock fuse \
 	sch_ingress act_mirred cls_matchall cls_u32 >/run/testhost/modules 2>&1) &
 $box ln -sf /proc/self/fd /dev/fd
 echo "+cpuset +cpu +io +memory +pids" >/sys/fs/cgroup/cgroup.subtree_control

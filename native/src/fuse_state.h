@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The server's parts, for the files that implement its requests.
+ *
+ * A request handler gets the parsed call, appends to its reply and answers 0
+ * or -errno. */
+#ifndef SAMPAN_FUSE_STATE_H
+#define SAMPAN_FUSE_STATE_H
+
+#include "fuse_handle.h"
+#include "fuse_inode.h"
+#include "fuse_proto.h"
+#include "fuse_server.h"
+
+#define FUSE_OPCODES 64
+
+struct fuse_server {
+	struct fuse_server_config config;
+	/* Files are reached by node id, without OPEN: nobody but the client
+	 * changes them, so that there is nothing to find out at an open. */
+	bool without_open;
+	bool flush_matters; /* closing a file may fail: a network file system */
+	int proc_fd;	    /* /proc/self/fd: opens files by their O_PATH descriptors */
+	struct fuse_inodes inodes;
+	struct fuse_handles handles;
+	_Atomic uint64_t features; /* INIT flags agreed on; 0: no INIT yet */
+	_Atomic uint32_t open_data; /* descriptors held by inodes' data */
+	_Atomic uint32_t data_hand; /* slot where the search for idle ones goes on */
+	_Atomic uint64_t counters[FUSE_OPCODES];
+};
+
+/* --- fuse_session.c -------------------------------------------------------- */
+int fuse_do_init(struct fuse_call *call);
+int fuse_do_destroy(struct fuse_call *call);
+
+/* --- fuse_attr.c ----------------------------------------------------------- */
+#define FUSE_STATX_MASK (STATX_BASIC_STATS | STATX_MNT_ID)
+
+void fuse_fill_attr(struct fuse_attr *attr, const struct statx *st);
+int fuse_do_getattr(struct fuse_call *call);
+int fuse_do_setattr(struct fuse_call *call);
+int fuse_do_statfs(struct fuse_call *call);
+#if FUSE_KERNEL_MINOR_VERSION >= 39
+int fuse_do_statx(struct fuse_call *call);
+#endif
+
+/* --- fuse_node.c ----------------------------------------------------------- */
+/* Looks one name up for the client and fills the reply; counts a lookup. */
+int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, const char *name,
+		     struct fuse_entry_out *ret_entry);
+/* The same for a file that is open already: `fd` is any descriptor of it. */
+int fuse_node_adopt(struct fuse_server *server, struct fuse_inode *parent, int fd,
+		    struct fuse_entry_out *ret_entry);
+int fuse_do_lookup(struct fuse_call *call);
+int fuse_do_forget(struct fuse_call *call);
+int fuse_do_batch_forget(struct fuse_call *call);
+int fuse_do_readlink(struct fuse_call *call);
+
+/* --- fuse_create.c --------------------------------------------------------- */
+int fuse_do_mknod(struct fuse_call *call);
+int fuse_do_mkdir(struct fuse_call *call);
+int fuse_do_symlink(struct fuse_call *call);
+int fuse_do_create(struct fuse_call *call);
+int fuse_do_tmpfile(struct fuse_call *call);
+
+/* --- fuse_names.c ---------------------------------------------------------- */
+int fuse_do_link(struct fuse_call *call);
+int fuse_do_unlink(struct fuse_call *call);
+int fuse_do_rmdir(struct fuse_call *call);
+int fuse_do_rename(struct fuse_call *call);
+int fuse_do_rename2(struct fuse_call *call);
+
+/* --- fuse_open.c ----------------------------------------------------------- */
+int fuse_do_open(struct fuse_call *call);
+int fuse_do_release(struct fuse_call *call);
+int fuse_do_flush(struct fuse_call *call);
+
+/* --- fuse_io.c ------------------------------------------------------------- */
+int fuse_do_read(struct fuse_call *call);
+int fuse_do_write(struct fuse_call *call);
+int fuse_do_fsync(struct fuse_call *call);
+int fuse_do_syncfs(struct fuse_call *call);
+int fuse_do_fallocate(struct fuse_call *call);
+int fuse_do_lseek(struct fuse_call *call);
+int fuse_do_copy_file_range(struct fuse_call *call);
+
+/* --- fuse_readdir.c -------------------------------------------------------- */
+int fuse_do_opendir(struct fuse_call *call);
+int fuse_do_readdir(struct fuse_call *call);
+int fuse_do_readdirplus(struct fuse_call *call);
+int fuse_do_releasedir(struct fuse_call *call);
+
+/* --- fuse_xattr.c ---------------------------------------------------------- */
+int fuse_do_setxattr(struct fuse_call *call);
+int fuse_do_getxattr(struct fuse_call *call);
+int fuse_do_listxattr(struct fuse_call *call);
+int fuse_do_removexattr(struct fuse_call *call);
+
+#endif

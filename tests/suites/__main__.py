@@ -1,0 +1,105 @@
+"""`python3 -m tests.suites --binaries DIR [NAME…]`: every suite, sampan beside runc.
+
+Runs where containerd has both runtimes.  Prints a Markdown report of how many
+tests ended how and of every difference; keeps each run's whole output in --log.
+Exit status 1 when there is a difference that tests/suites/known.txt does not
+name, with its reason, as `suite where test: reason`.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.e2e.ctr import DEBIAN, RUNC, SAMPAN, Ctr
+from tests.suites.suite import PJDFSTEST_CONFIG, SUITES, Outcomes, Suite, differences
+
+KNOWN = Path(__file__).with_name("known.txt")
+WHERE = {"rootfs": "/root/work", "bind mount": "/data/work"}
+TIMEOUT_S = 2400
+MEMORY = ("--annotation", "dev.sampan.memory_mib=1536")
+
+
+def read_known() -> dict[str, str]:
+    lines = [line for line in KNOWN.read_text().splitlines() if line and line[0] != "#"]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def run_suite(suite: Suite, runtime: str, work: str, suites_dir: Path, log: Path) -> Outcomes:
+    """One container, made for this run: what a suite leaves behind meets no other."""
+    client = Ctr(runtime, prefix="suite")
+    name = client.new_id()
+    with tempfile.TemporaryDirectory() as data:
+        script = f"export WORK={work} HOME=/root; mkdir -p $WORK; {suite.script}"
+        flags = [
+            "--rm", *MEMORY, "--privileged",
+            "--mount", f"type=bind,src={suites_dir},dst=/suites,options=rbind:ro",
+            "--mount", f"type=bind,src={data},dst=/data,options=rbind:rw",
+        ]  # fmt: skip
+        arguments = ["ctr", "run", "--runtime", runtime, *flags, DEBIAN, name, "sh", "-c", script]
+        try:
+            with log.open("wb") as file:
+                done = subprocess.run(
+                    arguments, stdout=file, stderr=subprocess.STDOUT, timeout=TIMEOUT_S,
+                    stdin=subprocess.DEVNULL, check=False,
+                )  # fmt: skip
+                status = done.returncode
+        except subprocess.TimeoutExpired:
+            status = -1
+        finally:
+            client.close()
+    return suite.parse(log.read_text(errors="replace"), status)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binaries", type=Path, required=True, help="pjdfstest and fsx")
+    parser.add_argument("--log", type=Path, default=Path("/tmp/suites"))
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    options = parser.parse_args()
+    options.log.mkdir(parents=True, exist_ok=True)
+    known = read_known()
+    unknown = 0
+    with tempfile.TemporaryDirectory() as directory:
+        suites_dir = Path(directory)
+        suites_dir.chmod(0o755)
+        for binary in ("pjdfstest", "fsx"):
+            shutil.copy2(options.binaries / binary, suites_dir / binary)
+        (suites_dir / "pjdfstest.toml").write_text(PJDFSTEST_CONFIG)
+        for suite in SUITES:
+            if options.names and suite.name not in options.names:
+                continue
+            for where, work in WHERE.items():
+                unknown += compare(suite, where, work, suites_dir, options.log, known)
+    return 1 if unknown else 0
+
+
+def compare(
+    suite: Suite, where: str, work: str, suites_dir: Path, log: Path, known: dict[str, str]
+) -> int:
+    """Prints one section; answers how many differences have no known reason."""
+    results, taken = {}, {}
+    for runtime in (RUNC, SAMPAN):
+        started = time.monotonic()
+        name = f"{suite.name}-{where.replace(' ', '-')}-{runtime.split('.')[-2]}.log"
+        results[runtime] = run_suite(suite, runtime, work, suites_dir, log / name)
+        taken[runtime] = time.monotonic() - started
+    print(f"\n## {suite.name}, {where}\n")
+    for runtime, outcomes in results.items():
+        counts = ", ".join(f"{n} {kind}" for kind, n in Counter(outcomes.values()).most_common(6))
+        print(f"* {runtime}: {counts} ({taken[runtime]:.0f} s)")
+    unknown = 0
+    for test, (ours, theirs) in differences(results[SAMPAN], results[RUNC]).items():
+        reason = known.get(f"{suite.name} {where} {test}", known.get(f"{suite.name} * {test}"))
+        unknown += reason is None
+        print(f"* `{test}`: sampan {ours}, runc {theirs}: {reason or '**no known reason**'}")
+    sys.stdout.flush()
+    return unknown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

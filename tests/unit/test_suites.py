@@ -1,0 +1,45 @@
+"""The reports of the public suites are read into one outcome a test."""
+
+from tests.suites import suite
+
+
+def test_pjdfstest_outcomes_and_its_exit_status() -> None:
+    text = "chown::enoent_comp      ok\nopen::etxtbsy           FAILED\n\nSummary: 1 failed\n"
+    assert suite.parse_pjdfstest(text, 1) == {
+        "chown::enoent_comp": "ok",
+        "open::etxtbsy": "FAILED",
+        "(exit status)": "1",
+    }
+
+
+def test_unittest_lines_with_a_docstring_and_with_noise_between() -> None:
+    text = (
+        "test_a (test.test_os.T.test_a) ... ok\n"
+        "test_b (test.test_os.T.test_b)\nA docstring. ... skipped 'no such thing'\n"
+        "test_c (test.test_os.T.test_c) ... noise\nERROR\n"
+    )
+    assert suite.parse_python(text, 2) == {
+        "test.test_os.T.test_a": "ok",
+        "test.test_os.T.test_b": "skipped",
+        "test.test_os.T.test_c": "ERROR",
+        "(exit status)": "2",
+    }
+
+
+def test_stress_ng_kinds() -> None:
+    text = (
+        "stress-ng: info:  [1] skipped: 2: binderfs (1) ramfs (1)\n"
+        "stress-ng: info:  [1] passed: 1: access (1)\n"
+        "stress-ng: info:  [1] failed: 1: xattr (1)\n"
+    )
+    assert suite.parse_stress(text, 2) == {
+        "binderfs": "skipped",
+        "ramfs": "skipped",
+        "access": "passed",
+        "xattr": "failed",
+        "(exit status)": "2",
+    }
+
+
+def test_a_test_that_only_one_side_ran_is_a_difference() -> None:
+    assert suite.differences({"a": "ok"}, {"a": "ok", "b": "ok"}) == {"b": ("absent", "ok")}
