@@ -25,7 +25,10 @@ IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 TIMESTAMP: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z?:? ")
 MISSING: Final = re.compile(r"executable file `(?P<program>.*)` not found")
-NOT_PERMITTED: Final = re.compile(r"open executable|cannot (?:exec|open) executable")
+NOT_PERMITTED: Final = re.compile(
+    r"^open executable"  # crun 1.8
+    r"|^the path `.*` (?:exists but it is not executable|is not a regular file)"  # crun 1.21
+)
 
 
 def explain_failure(log: str, status: int, program: str) -> AgentError:

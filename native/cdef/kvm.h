@@ -79,7 +79,7 @@ struct kvm_userspace_memory_region {
 
 struct kvm_enable_cap {
 	uint32_t cap, flags;
-	uint64_t args[4];
+	unsigned long long args[4];
 	...;
 };
 
@@ -176,6 +176,6 @@ struct kvm_calls {
 	...;
 };
 
-extern const struct kvm_calls kvm_calls;
+extern struct kvm_calls kvm_calls;
 
 int kvm_ioctl(int fd, unsigned long request, void *arg);

@@ -158,7 +158,7 @@ int bus_read_counter(struct bus *bus, unsigned index, struct bus_counter *ret_co
 	index -= bus->count;
 	/* Slots are taken from the first on. */
 	if (index < UNCLAIMED_SLOTS && atomic_load(&bus->unclaimed[index].key) != 0) {
-		copy_unclaimed(&bus->unclaimed[index], "unclaimed", ret_counter);
+		copy_unclaimed(&bus->unclaimed[index], "", ret_counter);
 		return 1;
 	}
 	if (index == UNCLAIMED_SLOTS) {

@@ -25,7 +25,8 @@ struct bus_ops {
 
 struct bus;
 
-/* Accesses by region, and by address for what no region claims. */
+/* Accesses by region; by address, without a name, for what no region claims;
+ * "unclaimed-rest" for addresses beyond those that can be told apart. */
 struct bus_counter {
 	int space;
 	uint64_t address;

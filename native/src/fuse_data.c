@@ -60,10 +60,12 @@ bool fuse_data_close(struct fuse_data *data, bool spare_recent)
 	return true;
 }
 
-void fuse_data_drop(struct fuse_data *data)
+bool fuse_data_drop(struct fuse_data *data)
 {
 	const uint64_t word = atomic_exchange(&data->word, 0);
 
-	if (descriptor_of(word) >= 0)
-		close(descriptor_of(word));
+	if (descriptor_of(word) < 0)
+		return false;
+	close(descriptor_of(word));
+	return true;
 }

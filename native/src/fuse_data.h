@@ -29,7 +29,7 @@ int fuse_data_publish(struct fuse_data *data, int fd);
  * last call.  True: closed. */
 bool fuse_data_close(struct fuse_data *data, bool spare_recent);
 
-/* Closes it; nobody else may know of it. */
-void fuse_data_drop(struct fuse_data *data);
+/* Closes it; nobody else may know of it.  True: it was open. */
+bool fuse_data_drop(struct fuse_data *data);
 
 #endif

@@ -72,8 +72,6 @@ static int fill(struct fuse_dir *dir, int fd, int64_t position)
 int fuse_dir_entry(struct fuse_dir *dir, int fd, int64_t position,
 		   const struct fuse_dir_entry **ret_entry)
 {
-	const struct fuse_dir_entry *entry;
-
 	/* Position 0 is a new reader or rewinddir(3): both must see what is there
 	 * now, not what was. */
 	if (position == 0 || position != dir->position || dir->taken == dir->filled) {
@@ -87,9 +85,15 @@ int fuse_dir_entry(struct fuse_dir *dir, int fd, int64_t position,
 		*ret_entry = NULL;
 		return 0;
 	}
-	entry = (const struct fuse_dir_entry *)(dir->buffer + dir->taken);
+	*ret_entry = (const struct fuse_dir_entry *)(dir->buffer + dir->taken);
+	return 0;
+}
+
+void fuse_dir_advance(struct fuse_dir *dir)
+{
+	const struct fuse_dir_entry *entry =
+		(const struct fuse_dir_entry *)(dir->buffer + dir->taken);
+
 	dir->taken += entry->bytes;
 	dir->position = entry->position;
-	*ret_entry = entry;
-	return 0;
 }

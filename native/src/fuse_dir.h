@@ -30,5 +30,7 @@ void fuse_dir_end(struct fuse_dir *dir);
 /* The entry at `position` (0: the first), or NULL in *ret_entry at the end. */
 int fuse_dir_entry(struct fuse_dir *dir, int fd, int64_t position,
 		   const struct fuse_dir_entry **ret_entry);
+/* Leaves the entry that was just given. */
+void fuse_dir_advance(struct fuse_dir *dir);
 
 #endif

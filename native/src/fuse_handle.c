@@ -106,15 +106,15 @@ static void make_room(struct fuse_server *server)
 	struct fuse_table *table = &server->inodes.table;
 
 	for (unsigned i = 0; i < SLOTS_A_SEARCH; i++) {
-		struct fuse_inode *inode = fuse_table_at(table, server->data_hand++);
+		struct fuse_inode *inode = fuse_table_at(table, server->inodes.data_hand++);
 
 		if (!inode) {
-			server->data_hand = 0;
+			server->inodes.data_hand = 0;
 			continue;
 		}
 		if (fuse_data_close(&inode->read_data, true) ||
 		    fuse_data_close(&inode->write_data, true)) {
-			server->open_data--;
+			server->inodes.open_data--;
 			return;
 		}
 	}
@@ -124,7 +124,7 @@ static int publish(struct fuse_server *server, struct fuse_data *data, int fd)
 {
 	const int shared = fuse_data_publish(data, fd);
 
-	if (shared == fd && ++server->open_data > MAX_OPEN_DATA)
+	if (shared == fd && ++server->inodes.open_data > MAX_OPEN_DATA)
 		make_room(server);
 	return shared;
 }

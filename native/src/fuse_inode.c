@@ -140,8 +140,8 @@ int fuse_inodes_init(struct fuse_inodes *inodes, int root_fd)
 
 static void destroy(struct fuse_inodes *inodes, struct fuse_inode *inode)
 {
-	fuse_data_drop(&inode->read_data);
-	fuse_data_drop(&inode->write_data);
+	inodes->open_data -= fuse_data_drop(&inode->read_data);
+	inodes->open_data -= fuse_data_drop(&inode->write_data);
 	fuse_dir_free(atomic_exchange(&inode->dir, NULL));
 	close(inode->fd);
 	fuse_table_recycle(&inodes->table, &inode->entry);

@@ -36,6 +36,14 @@ void fuse_server_free(struct fuse_server *server);
 ptrdiff_t fuse_server_handle(struct fuse_server *server, const struct iovec *in, unsigned in_count,
 			     const struct iovec *out, unsigned out_count);
 
+/* To be called once by every thread before its first request: gives it a umask
+ * and a working directory of its own. */
+int fuse_server_enter_thread(struct fuse_server *server);
+
+/* Requests so far, by opcode. */
+#define FUSE_OPCODES 64
+void fuse_server_counters(const struct fuse_server *server, uint64_t ret_counts[FUSE_OPCODES]);
+
 /* Forgets every inode and handle: a new INIT may follow. */
 void fuse_server_reset(struct fuse_server *server);
 

@@ -11,8 +11,6 @@
 #include "fuse_proto.h"
 #include "fuse_server.h"
 
-#define FUSE_OPCODES 64
-
 struct fuse_server {
 	struct fuse_server_config config;
 	/* Files are reached by node id, without OPEN: nobody but the client
@@ -23,8 +21,6 @@ struct fuse_server {
 	struct fuse_inodes inodes;
 	struct fuse_handles handles;
 	_Atomic uint64_t features; /* INIT flags agreed on; 0: no INIT yet */
-	_Atomic uint32_t open_data; /* descriptors held by inodes' data */
-	_Atomic uint32_t data_hand; /* slot where the search for idle ones goes on */
 	_Atomic uint64_t counters[FUSE_OPCODES];
 };
 
@@ -50,6 +46,10 @@ int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, cons
 /* The same for a file that is open already: `fd` is any descriptor of it. */
 int fuse_node_adopt(struct fuse_server *server, struct fuse_inode *parent, int fd,
 		    struct fuse_entry_out *ret_entry);
+/* Replies with an entry, and `open` if it is not NULL; without room for it the
+ * client does not know of the entry, and the lookup is taken back. */
+int fuse_reply_entry(struct fuse_call *call, const struct fuse_entry_out *entry,
+		     const struct fuse_open_out *open);
 int fuse_do_lookup(struct fuse_call *call);
 int fuse_do_forget(struct fuse_call *call);
 int fuse_do_batch_forget(struct fuse_call *call);

@@ -259,10 +259,14 @@ static void write_bar_locked(struct virtio_pci *dev, uint64_t offset, const void
 	default: /* the device configuration has no field that a driver may write */
 		break;
 	}
-	if (dev->msix.error < 0) {
-		dev->msix.error = 0;
-		virtio_common_break(dev, "KVM refused an interrupt of the driver's");
-	}
+}
+
+static void check_interrupts(struct virtio_pci *dev)
+{
+	if (dev->msix.error == 0)
+		return;
+	dev->msix.error = 0;
+	virtio_common_break(dev, "KVM refused an interrupt of the driver's");
 }
 
 void virtio_pci_bar_read(struct virtio_pci *dev, uint64_t offset, void *data, unsigned len)
@@ -276,6 +280,7 @@ void virtio_pci_bar_write(struct virtio_pci *dev, uint64_t offset, const void *d
 {
 	pthread_mutex_lock(&dev->lock);
 	write_bar_locked(dev, offset, data, len);
+	check_interrupts(dev);
 	pthread_mutex_unlock(&dev->lock);
 }
 
@@ -314,5 +319,6 @@ void virtio_pci_config_write(struct virtio_pci *dev, uint64_t offset, const void
 	msix_set_control(&dev->msix, decoded.msix_enabled, decoded.msix_masked);
 	atomic_store(&dev->bar_gpa, decoded.bar_gpa);
 	wire_notifications(dev);
+	check_interrupts(dev);
 	pthread_mutex_unlock(&dev->lock);
 }

@@ -24,7 +24,7 @@ TREE = Path(__file__).resolve().parents[2]
 DEADLINE_S = 50
 """For anything that is to happen; nothing here takes as long unless it never happens."""
 APPLETS = (
-    "sh cat echo sleep ls id dd stty head true false kill ps test mkdir rm sha256sum yes wc touch"
+    "sh cat echo sleep ls id dd stty head true false kill ps test mkdir rm sha256sum yes wc touch tail"
 ).split()
 START = 'mount -t cgroup2 none /sys/fs/cgroup && exec "$0" "$@"'
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -229,10 +229,12 @@ def create(
     terminal: bool = False,
     uid: int = 0,
     change: dict[str, Any] | None = None,
+    resources: dict[str, Any] | None = None,
 ) -> Task:
     task = Task(agent, agent.make_id())
     spec = spec_document(agent.rootfs, process_document(args, uid), task.container_id)
     spec.update(change or {})
+    spec["linux"]["resources"] = resources or {}
     stdio = task.open_streams(streams, terminal=terminal)
     request = pb.CreateContainerRequest(
         container_id=task.container_id, spec_json=json.dumps(spec).encode(), stdio=stdio

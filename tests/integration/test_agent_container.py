@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from proto import contract
 from proto.gen.agent.v1 import agent_pb2 as pb
 from tests.integration.agent_run import (
     ALL,
+    CGROUP_ROOT,
     DEADLINE_S,
     Agent,
     Task,
@@ -371,3 +373,47 @@ def test_a_caller_that_goes_leaves_a_whole_container(agent: Agent) -> None:
             if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
     finish(task)
+
+
+def test_an_out_of_memory_kill_is_told_and_survived(agent: Agent) -> None:
+    """Also when it takes the init process; the agent is in no cgroup with a limit."""
+    if "memory" not in (CGROUP_ROOT / "cgroup.controllers").read_text():
+        pytest.skip("cgroup v2 has no memory controller here")
+    events = agent.stub.WatchEvents(pb.WatchEventsRequest())
+    limits = {"memory": {"limit": 32 << 20, "swap": 32 << 20}}
+    task = create(agent, ["sh", "-c", "head -c 200000000 /dev/zero | tail"], resources=limits)
+    task.start()
+    event = next(iter(events))
+    assert event.container_id == task.container_id
+    assert event.out_of_memory.oom_kills == 1
+    events.cancel()
+    files = agent.stub.GetStats(task.container).files
+    assert files["memory.max"].values[""] == 32 << 20
+    assert files["memory.events"].values["oom_kill"] >= 1
+    assert files["memory.stat"].values["pgfault"] > 0
+    finish(task)
+
+
+def test_a_limit_can_be_changed(agent: Agent) -> None:
+    if "memory" not in (CGROUP_ROOT / "cgroup.controllers").read_text():
+        pytest.skip("cgroup v2 has no memory controller here")
+    task = running(agent, FOREVER)
+    agent.stub.UpdateContainer(
+        pb.UpdateContainerRequest(
+            container_id=task.container_id, resources_json=b'{"memory": {"limit": 67108864}}'
+        )
+    )
+    assert agent.stub.GetStats(task.container).files["memory.max"].values[""] == 64 << 20
+    finish(task)
+
+
+def test_shutdown_ends_what_runs(tmp_path: Path) -> None:
+    """Before it powers the guest off, which outside a guest is the agent's end."""
+    with Agent(tmp_path) as agent:
+        task = running(agent, FOREVER)
+        pids = task.pids()
+        agent.stub.Shutdown(pb.ShutdownRequest(), timeout=DEADLINE_S)
+        assert agent.process.wait(DEADLINE_S) == 0
+        assert all(is_gone(pid) for pid in pids)
+        assert agent.complaints() == ""
+        task.close()

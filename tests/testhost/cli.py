@@ -22,7 +22,7 @@ from tests.testhost.lock import machine_lock
 from tests.testhost.log import say
 from tests.testhost.mirror import MirrorError
 from tests.testhost.session import HostFailure, Job, RawTerminal
-from tests.testhost.this_machine import ThisMachine
+from tests.testhost.this_machine import ThisMachine, why_not_here
 from tests.testhost.tools import ToolError, install_qemu, install_tools
 from tests.testhost.transfer import TransferError, pack_puts, unpack_gets
 from tests.testhost.tree import REPOSITORY, provide_tree
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 def use_this_machine(where: str) -> bool:
     if where != "auto":
         return where == "here"
-    unusable = probe_kvm()
+    unusable = probe_kvm() or why_not_here()
     say(f"{unusable}; emulating a host" if unusable else "this machine's KVM runs Linux guests")
     return not unusable
 

@@ -78,13 +78,14 @@ class Session:
         if job.terminal:
             self._send_size()
             signal.signal(signal.SIGWINCH, lambda *_: self._send_size())
-        while self._status is None:
-            for key, _ in self._selector.select(TICK_S):
-                if key.fd == 0:
-                    self._read_stdin()
-                else:
-                    self._read_channel()
-            self._check_deadlines()
+        with self._selector:
+            while self._status is None:
+                for key, _ in self._selector.select(TICK_S):
+                    if key.fd == 0:
+                        self._read_stdin()
+                    else:
+                        self._read_channel()
+                self._check_deadlines()
         return self._status
 
     def _send(self, kind: Kind, payload: bytes = b"") -> None:
@@ -101,7 +102,10 @@ class Session:
         self._send(Kind.RESIZE, json.dumps(struct.unpack("HHHH", packed)[:2]).encode())
 
     def _read_channel(self) -> None:
-        data = self._channel.recv(READ_BYTES)
+        try:
+            data = self._channel.recv(READ_BYTES)
+        except ConnectionResetError:
+            data = b""
         if not data:
             raise HostFailure("the host ended before the command did")
         self._clock.last_sign = time.monotonic()

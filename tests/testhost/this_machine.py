@@ -8,18 +8,21 @@ cgroup.
 
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from tests.testhost.host import Built
-from tests.testhost.session import Job, Session
+from tests.testhost.session import HostFailure, Job, Session
 
 PACKAGE = Path(__file__).parent
 ENTER = PACKAGE / "guest" / "enter.sh"
 MODULES = "kvm overlay tun loop veth bridge vhost_net vhost_vsock fuse".split()
-NAMESPACES = "--mount --pid --net --uts --ipc --cgroup --fork --kill-child".split()
+NAMESPACES = "--mount --propagation private --pid --net --uts --ipc --fork --kill-child".split()
+
+END_DEADLINE_S = 30
 
 
 class ThisMachine:
@@ -56,12 +59,14 @@ class ThisMachine:
             cgroup or "",
         ]
         words = [*map(str, paths), str(channel.fileno())]
-        # Into the cgroup first: the cgroup namespace takes its root from where it is made.
-        join = '[ -z "$1" ] || echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
-        enter = ["sh", "-c", join, "join", str(cgroup or ""), "setpriv", "--pdeathsig", "KILL"]
-        enter += ["unshare", *NAMESPACES, "--propagation", "private", "sh", str(ENTER)]
+        # Into the cgroup between the two unshares: the cgroup namespace takes its root
+        # from where it is made, and the first one's parent must stay outside, because
+        # a cgroup with processes hands no controllers down.
+        join = '[ -z "$1" ] || echo 0 >"$1/cgroup.procs"; shift; exec "$@"'
+        enter = ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES]
+        enter += ["sh", "-c", join, "join", str(cgroup or ""), "unshare", "--cgroup"]
         return subprocess.Popen(
-            [*enter, *words],
+            [*enter, "sh", str(ENTER), *words],
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=[channel.fileno()],
@@ -75,11 +80,23 @@ class ThisMachine:
         return copy
 
 
+def why_not_here() -> str:
+    """What this machine lacks for containers as the emulated host runs them; "" if nothing."""
+    top = find_cgroup2()
+    handed = (top / "cgroup.controllers").read_text().split() if top else []
+    lacking = sorted({"cpu", "memory", "pids"} - set(handed))
+    return f"cgroup v2 of this machine has no {' '.join(lacking)}" if lacking else ""
+
+
+def find_cgroup2() -> Path | None:
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    return next((Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"), None)
+
+
 @contextmanager
 def own_cgroup() -> Iterator[Path | None]:
     """A cgroup that becomes the root of the host's hierarchy; None without cgroup v2."""
-    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    top = next((Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"), None)
+    top = find_cgroup2()
     if top is None:
         yield None
         return
@@ -90,7 +107,18 @@ def own_cgroup() -> Iterator[Path | None]:
     try:
         yield cgroup
     finally:
-        remove_cgroup(cgroup)
+        end_cgroup(cgroup)
+
+
+def end_cgroup(cgroup: Path) -> None:
+    """Kills what is left in it and removes it.  Dying takes a moment."""
+    (cgroup / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + END_DEADLINE_S
+    while "populated 1" in (cgroup / "cgroup.events").read_text():
+        if time.monotonic() > deadline:
+            raise HostFailure(f"processes in {cgroup} do not die")
+        time.sleep(0.01)
+    remove_cgroup(cgroup)
 
 
 def remove_cgroup(cgroup: Path) -> None:

@@ -20,6 +20,7 @@ DEBIAN_PACKAGES = {
     "mmdebstrap": "mmdebstrap",
     "mkfs.ext4": "e2fsprogs",
     "unshare": "util-linux",
+    "modprobe": "kmod",
     "git": "git",
 }
 BACKPORTS_OF = {"bookworm": "bookworm-backports"}

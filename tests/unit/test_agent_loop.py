@@ -55,7 +55,7 @@ async def test_a_signal_is_128_and_its_number(reaper: Reaper) -> None:
 async def test_an_orphan_that_ends_before_its_pid_is_known_is_not_lost(reaper: Reaper) -> None:
     with reaper.adoption():
         pid = spawn("exit 9")
-        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         reaper.reap()
         assert (await reaper.claim(pid)).status == 9
 

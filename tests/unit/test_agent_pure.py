@@ -152,9 +152,17 @@ def test_a_missing_path_is_not_said_to_be_looked_for_in_path() -> None:
     assert str(error) == 'exec: "/bin/foo": stat /bin/foo: no such file or directory'
 
 
-@pytest.mark.parametrize("words", ["Permission denied", "Operation not permitted"])
-def test_what_is_no_program_is_named_though_crun_does_not(words: str) -> None:
-    error = explain_failure(f"open executable: {words}\n", 1, "/etc")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "open executable: Permission denied",
+        "open executable: Operation not permitted",
+        "the path `/etc` exists but it is not executable: Operation not permitted",
+        "the path `/etc` is not a regular file: Operation not permitted",
+    ],
+)
+def test_what_is_no_program_reads_as_with_runc(words: str) -> None:
+    error = explain_failure(words + "\n", 1, "/etc")
     assert isinstance(error, InvalidArgument)
     assert str(error) == 'exec: "/etc": permission denied'
 

@@ -15,11 +15,12 @@ mount -t tmpfs -o mode=755 run "$root/run"
 mount -t tmpfs -o mode=1777 tmp "$root/tmp"
 if [ -n "$cgroup" ]; then
 	mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-	# Controllers can be handed down only by a cgroup without processes.
+	# This process leaves the top, so that controllers can be handed down.
 	mkdir "$root/sys/fs/cgroup/testhost"
 	echo 1 >"$root/sys/fs/cgroup/testhost/cgroup.procs"
 	for controller in $(cat "$root/sys/fs/cgroup/cgroup.controllers"); do
-		echo "+$controller" >"$root/sys/fs/cgroup/cgroup.subtree_control"
+		echo "+$controller" >"$root/sys/fs/cgroup/cgroup.subtree_control" ||
+			echo "testhost: cgroup controller $controller cannot be handed down" >&2
 	done
 fi
 mkdir -p "$root/run/lock" "$root/run/testhost/tests/testhost"

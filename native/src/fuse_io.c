@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* File contents.  They move between files and the client's memory directly;
+ * nothing here allocates. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "fuse_credentials.h"
+#include "fuse_state.h"
+
+/* Of one COPY_FILE_RANGE, which keeps a worker busy; the client asks again. */
+#define MAX_COPY ((size_t)64 << 20)
+
+int fuse_do_read(struct fuse_call *call)
+{
+	const struct fuse_read_in *in = fuse_take(call, sizeof(*in));
+	struct iovec iov[IOV_MAX];
+	struct fuse_file file;
+	unsigned count;
+	ssize_t n;
+	int r;
+
+	/* Bounds: no more than there is room for in the reply. */
+	if (!in || in->size > fuse_reply_room(call))
+		return -EINVAL;
+	r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, false, &file);
+	if (r < 0)
+		return r;
+	count = fuse_slice(call->out, call->out_count, sizeof(struct fuse_out_header), in->size,
+			   iov);
+	n = preadv(file.fd, iov, (int)count, (off_t)in->offset);
+	r = n < 0 ? -errno : 0;
+	fuse_file_unuse(call->server, &file);
+	if (r == 0)
+		call->reply_bytes = (size_t)n;
+	return r;
+}
+
+/* A write from the page cache is at its place, also when the handle that the
+ * client happens to name appends. */
+static int use_for_write(struct fuse_call *call, const struct fuse_write_in *in,
+			 struct fuse_file *file, int *ret_flags)
+{
+	int r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, true, file);
+
+	*ret_flags = r == 0 && file->append && !(in->write_flags & FUSE_WRITE_CACHE) ? RWF_APPEND
+										     : 0;
+	return r;
+}
+
+int fuse_do_write(struct fuse_call *call)
+{
+	const struct fuse_write_in *in = fuse_take(call, sizeof(*in));
+	const size_t data_at = sizeof(call->header) + sizeof(*in);
+	struct fuse_write_out out = {0};
+	struct iovec iov[IOV_MAX];
+	struct fuse_file file;
+	unsigned count;
+	bool kill;
+	ssize_t n;
+	int flags, r;
+
+	/* Bounds: the data is what follows, all of it. */
+	if (!in || in->size != call->in_bytes - data_at)
+		return -EINVAL;
+	r = use_for_write(call, in, &file, &flags);
+	if (r < 0)
+		return r;
+	kill = in->write_flags & FUSE_WRITE_KILL_SUIDGID;
+	count = fuse_slice(call->in, call->in_count, data_at, in->size, iov);
+	if (kill)
+		fuse_no_fsetid_begin();
+	n = pwritev2(file.fd, iov, (int)count, (off_t)in->offset, flags);
+	r = n < 0 ? -errno : 0;
+	if (kill)
+		fuse_no_fsetid_end();
+	fuse_file_unuse(call->server, &file);
+	if (r < 0)
+		return r;
+	out.size = (uint32_t)n;
+	return fuse_reply(call, &out, sizeof(out));
+}
+
+/* FSYNC and FSYNCDIR. */
+int fuse_do_fsync(struct fuse_call *call)
+{
+	const struct fuse_fsync_in *in = fuse_take(call, sizeof(*in));
+	const uint32_t type = call->header.opcode == FUSE_FSYNCDIR ? S_IFDIR : S_IFREG;
+	struct fuse_file file;
+	int r;
+
+	if (!in)
+		return -EINVAL;
+	r = fuse_file_use(call->server, in->fh, call->header.nodeid, type, false, &file);
+	if (r < 0)
+		return r;
+	r = in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(file.fd) : fsync(file.fd);
+	r = r < 0 ? -errno : 0;
+	fuse_file_unuse(call->server, &file);
+	return r;
+}
+
+int fuse_do_syncfs(struct fuse_call *call)
+{
+	struct fuse_inode *inode = fuse_inode_get(&call->server->inodes, call->header.nodeid);
+	int fd, r;
+
+	if (!inode)
+		return -ESTALE;
+	fd = fuse_reopen(call->server, inode, O_RDONLY);
+	fuse_inode_put(&call->server->inodes, inode);
+	if (fd < 0)
+		return fd;
+	r = syncfs(fd) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+int fuse_do_fallocate(struct fuse_call *call)
+{
+	const struct fuse_fallocate_in *in = fuse_take(call, sizeof(*in));
+	struct fuse_file file;
+	int r;
+
+	if (!in)
+		return -EINVAL;
+	r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, true, &file);
+	if (r < 0)
+		return r;
+	r = fallocate(file.fd, (int)in->mode, (off_t)in->offset, (off_t)in->length) < 0 ? -errno
+											: 0;
+	fuse_file_unuse(call->server, &file);
+	return r;
+}
+
+/* Only SEEK_DATA and SEEK_HOLE mean anything: the position is the client's. */
+int fuse_do_lseek(struct fuse_call *call)
+{
+	const struct fuse_lseek_in *in = fuse_take(call, sizeof(*in));
+	struct fuse_lseek_out out;
+	struct fuse_file file;
+	off_t offset;
+	int r;
+
+	if (!in || (in->whence != SEEK_DATA && in->whence != SEEK_HOLE))
+		return -EINVAL;
+	r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, false, &file);
+	if (r < 0)
+		return r;
+	offset = lseek(file.fd, (off_t)in->offset, (int)in->whence);
+	r = offset < 0 ? -errno : 0;
+	fuse_file_unuse(call->server, &file);
+	if (r < 0)
+		return r;
+	out.offset = (uint64_t)offset;
+	return fuse_reply(call, &out, sizeof(out));
+}
+
+int fuse_do_copy_file_range(struct fuse_call *call)
+{
+	const struct fuse_copy_file_range_in *in = fuse_take(call, sizeof(*in));
+	struct fuse_server *server = call->server;
+	struct fuse_write_out out = {0};
+	struct fuse_file from, to;
+	off_t from_at, to_at;
+	ssize_t n;
+	int r;
+
+	if (!in || in->flags != 0)
+		return -EINVAL;
+	r = fuse_file_use(server, in->fh_in, call->header.nodeid, S_IFREG, false, &from);
+	if (r < 0)
+		return r;
+	r = fuse_file_use(server, in->fh_out, in->nodeid_out, S_IFREG, true, &to);
+	if (r < 0) {
+		fuse_file_unuse(server, &from);
+		return r;
+	}
+	from_at = (off_t)in->off_in;
+	to_at = (off_t)in->off_out;
+	n = copy_file_range(from.fd, &from_at, to.fd, &to_at,
+			    in->len < MAX_COPY ? in->len : MAX_COPY, 0);
+	r = n < 0 ? -errno : 0;
+	fuse_file_unuse(server, &from);
+	fuse_file_unuse(server, &to);
+	if (r < 0)
+		return r;
+	out.size = (uint32_t)n;
+	return fuse_reply(call, &out, sizeof(out));
+}
