@@ -203,7 +203,7 @@ def become_server(
         )
         run_server(arguments, listener)
         status = 0
-    except BaseException:  # noqa: BLE001 (the last place where it can be told)
+    except BaseException:
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()

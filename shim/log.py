@@ -17,6 +17,10 @@ LEVELS: Final = {
 }
 
 
+CHATTY: Final = ("asyncio", "grpc")
+"""Libraries whose debug messages tell nothing about containers."""
+
+
 class ContainerdFormatter(logging.Formatter):
     """The text that containerd's own components write (logrus): key="value" pairs."""
 
@@ -58,3 +62,5 @@ def log_to(descriptor: int, level: str) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(LEVELS[level])
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)

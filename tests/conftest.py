@@ -22,6 +22,9 @@ PROBES = {
     "e2e": probe_runtime,
 }
 
+MISSING = pytest.StashKey[dict[str, str]]()
+"""Why a marker's tests cannot run here, filled as it is asked for: a probe runs once."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
@@ -37,26 +40,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(marker)
 
 
-@pytest.fixture(scope="session")
-def missing_capabilities() -> dict[str, str]:
-    """Reasons by marker, filled as they are asked for: a probe runs once."""
-    return {}
-
-
-@pytest.fixture(autouse=True)
-def _capabilities(request: pytest.FixtureRequest, missing_capabilities: dict[str, str]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: those of a session or a module need the capability as well."""
+    reasons = item.config.stash.setdefault(MISSING, {})
     for marker, probe in PROBES.items():
-        if request.node.get_closest_marker(marker) is None:
+        if item.get_closest_marker(marker) is None:
             continue
-        if marker not in missing_capabilities:
-            missing_capabilities[marker] = probe()
-        reason = missing_capabilities[marker]
-        if not reason:
+        if marker not in reasons:
+            reasons[marker] = probe()
+        if not reasons[marker]:
             continue
         variable = f"REQUIRE_{marker.upper()}"
         if os.environ.get(variable) == "1":
-            pytest.fail(f"{variable}=1, but: {reason}")
-        pytest.skip(reason)
+            pytest.fail(f"{variable}=1, but: {reasons[marker]}", pytrace=False)
+        pytest.skip(reasons[marker])
 
 
 @pytest.fixture(autouse=True)

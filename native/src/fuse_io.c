@@ -13,6 +13,25 @@
 
 /* Of one COPY_FILE_RANGE, which keeps a worker busy; the client asks again. */
 #define MAX_COPY ((size_t)64 << 20)
+/* Reads and writes of this size may wait, for all that is known. */
+#define LONG_IO (64U << 10)
+
+/* Not all file systems tell what is in the page cache (overlayfs does not). */
+static ssize_t read_file(const struct fuse_server *server, int fd, const struct iovec *iov,
+			 unsigned count, const struct fuse_read_in *in)
+{
+	ssize_t n;
+
+	if (server->about_to_wait) {
+		n = preadv2(fd, iov, (int)count, (off_t)in->offset, RWF_NOWAIT);
+		if (n == (ssize_t)in->size || n == 0 ||
+		    (n < 0 && errno != EAGAIN && errno != EOPNOTSUPP))
+			return n;
+		if (n > 0 || errno == EAGAIN || in->size >= LONG_IO)
+			fuse_about_to_wait(server);
+	}
+	return preadv(fd, iov, (int)count, (off_t)in->offset);
+}
 
 int fuse_do_read(struct fuse_call *call)
 {
@@ -31,7 +50,7 @@ int fuse_do_read(struct fuse_call *call)
 		return r;
 	count = fuse_slice(call->out, call->out_count, sizeof(struct fuse_out_header), in->size,
 			   iov);
-	n = preadv(file.fd, iov, (int)count, (off_t)in->offset);
+	n = read_file(call->server, file.fd, iov, count, in);
 	r = n < 0 ? -errno : 0;
 	fuse_file_unuse(call->server, &file);
 	if (r == 0)
@@ -71,6 +90,8 @@ int fuse_do_write(struct fuse_call *call)
 		return r;
 	kill = in->write_flags & FUSE_WRITE_KILL_SUIDGID;
 	count = fuse_slice(call->in, call->in_count, data_at, in->size, iov);
+	if (in->size >= LONG_IO)
+		fuse_about_to_wait(call->server);
 	if (kill)
 		fuse_no_fsetid_begin();
 	n = pwritev2(file.fd, iov, (int)count, (off_t)in->offset, flags);

@@ -45,7 +45,7 @@ int fuse_do_releasedir(struct fuse_call *call)
 	return fuse_do_release(call);
 }
 
-static int reply_record(struct reading *reading, const void *head, size_t head_bytes,
+static void reply_record(struct reading *reading, const void *head, size_t head_bytes,
 			const char *name, size_t name_bytes)
 {
 	static const uint8_t zeros[8];
@@ -55,25 +55,24 @@ static int reply_record(struct reading *reading, const void *head, size_t head_b
 	fuse_reply(reading->call, name, name_bytes);
 	fuse_reply(reading->call, zeros, padding);
 	reading->room -= used + padding;
-	return 0;
 }
 
-static struct fuse_dirent head_of(const struct fuse_dir_entry *entry, size_t name_bytes)
+static void fill_head(const struct fuse_dir_entry *entry, size_t name_bytes,
+		      struct fuse_dirent *head)
 {
-	return (struct fuse_dirent){
-		.ino = entry->ino,
-		.off = (uint64_t)entry->position,
-		.namelen = (uint32_t)name_bytes,
-		.type = entry->type,
-	};
+	head->ino = entry->ino;
+	head->off = (uint64_t)entry->position;
+	head->namelen = (uint32_t)name_bytes;
+	head->type = entry->type;
 }
 
 /* 1: added; 0: no room. */
 static int add_plain(struct reading *reading, const struct fuse_dir_entry *entry)
 {
 	const size_t name_bytes = strlen(entry->name);
-	const struct fuse_dirent head = head_of(entry, name_bytes);
+	struct fuse_dirent head;
 
+	fill_head(entry, name_bytes, &head);
 	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET + name_bytes) > reading->room)
 		return 0;
 	reply_record(reading, &head, FUSE_NAME_OFFSET, entry->name, name_bytes);
@@ -85,20 +84,15 @@ static int add_plain(struct reading *reading, const struct fuse_dir_entry *entry
 static int add_plus(struct reading *reading, const struct fuse_dir_entry *entry)
 {
 	const size_t name_bytes = strlen(entry->name);
-	struct {
-		struct fuse_entry_out entry;
-		uint8_t dirent[FUSE_NAME_OFFSET];
-	} record = {0};
-	const struct fuse_dirent head = head_of(entry, name_bytes);
+	struct fuse_direntplus record = {0};
 
-	_Static_assert(sizeof(record) == FUSE_NAME_OFFSET_DIRENTPLUS, "a fuse_direntplus");
-	if (FUSE_REC_ALIGN(sizeof(record) + name_bytes) > reading->room)
+	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + name_bytes) > reading->room)
 		return 0;
+	fill_head(entry, name_bytes, &record.dirent);
 	if (!fuse_is_name(entry->name) || fuse_node_lookup(reading->call->server, reading->inode,
-							   entry->name, &record.entry) < 0)
-		record.entry = (struct fuse_entry_out){0};
-	memcpy(record.dirent, &head, FUSE_NAME_OFFSET);
-	reply_record(reading, &record, sizeof(record), entry->name, name_bytes);
+							   entry->name, &record.entry_out) < 0)
+		record.entry_out = (struct fuse_entry_out){0};
+	reply_record(reading, &record, FUSE_NAME_OFFSET_DIRENTPLUS, entry->name, name_bytes);
 	return 1;
 }
 
@@ -117,8 +111,11 @@ static int read_entries(struct reading *reading, struct fuse_file *file, int64_t
 			break;
 		fuse_dir_advance(file->dir);
 	}
-	/* What was read before an error is told; the error comes again. */
-	return reading->call->reply_bytes > 0 ? 0 : r;
+	/* What was read before an error is told; the error comes again.  Nothing at
+	 * all would mean the end. */
+	if (reading->call->reply_bytes > 0)
+		return 0;
+	return r == 0 && entry ? -EINVAL : r;
 }
 
 static int read_directory(struct fuse_call *call, bool plus)

@@ -18,8 +18,9 @@
 
 struct operation {
 	int (*handle)(struct fuse_call *call);
-	bool changes;  /* refused on a read-only share */
+	bool changes; /* refused on a read-only share */
 	bool no_reply;
+	bool waits; /* for a disk, as a rule */
 };
 
 static const struct operation operations[FUSE_OPCODES] = {
@@ -41,7 +42,7 @@ static const struct operation operations[FUSE_OPCODES] = {
 	[FUSE_WRITE] = {fuse_do_write, .changes = true},
 	[FUSE_STATFS] = {fuse_do_statfs},
 	[FUSE_RELEASE] = {fuse_do_release},
-	[FUSE_FSYNC] = {fuse_do_fsync},
+	[FUSE_FSYNC] = {fuse_do_fsync, .waits = true},
 	[FUSE_SETXATTR] = {fuse_do_setxattr, .changes = true},
 	[FUSE_GETXATTR] = {fuse_do_getxattr},
 	[FUSE_LISTXATTR] = {fuse_do_listxattr},
@@ -52,16 +53,16 @@ static const struct operation operations[FUSE_OPCODES] = {
 	[FUSE_READDIR] = {fuse_do_readdir},
 	[FUSE_READDIRPLUS] = {fuse_do_readdirplus},
 	[FUSE_RELEASEDIR] = {fuse_do_releasedir},
-	[FUSE_FSYNCDIR] = {fuse_do_fsync},
+	[FUSE_FSYNCDIR] = {fuse_do_fsync, .waits = true},
 	[FUSE_CREATE] = {fuse_do_create, .changes = true},
 	[FUSE_TMPFILE] = {fuse_do_tmpfile, .changes = true},
 	[FUSE_INTERRUPT] = {.no_reply = true}, /* what runs is finished */
 	[FUSE_DESTROY] = {fuse_do_destroy},
 	[FUSE_BATCH_FORGET] = {fuse_do_batch_forget, .no_reply = true},
-	[FUSE_FALLOCATE] = {fuse_do_fallocate, .changes = true},
+	[FUSE_FALLOCATE] = {fuse_do_fallocate, .changes = true, .waits = true},
 	[FUSE_LSEEK] = {fuse_do_lseek},
-	[FUSE_COPY_FILE_RANGE] = {fuse_do_copy_file_range, .changes = true},
-	[FUSE_SYNCFS] = {fuse_do_syncfs},
+	[FUSE_COPY_FILE_RANGE] = {fuse_do_copy_file_range, .changes = true, .waits = true},
+	[FUSE_SYNCFS] = {fuse_do_syncfs, .waits = true},
 #if FUSE_KERNEL_MINOR_VERSION >= 39
 	[FUSE_STATX] = {fuse_do_statx},
 #endif
@@ -150,6 +151,13 @@ int fuse_server_enter_thread(struct fuse_server *server)
 	return fchdir(server->proc_fd) < 0 ? -errno : 0;
 }
 
+void fuse_server_on_wait(struct fuse_server *server, void (*about_to_wait)(void *context),
+			 void *context)
+{
+	server->about_to_wait = about_to_wait;
+	server->wait_context = context;
+}
+
 static int dispatch(struct fuse_call *call, const struct operation *operation)
 {
 	struct fuse_server *server = call->server;
@@ -159,6 +167,8 @@ static int dispatch(struct fuse_call *call, const struct operation *operation)
 		return -EIO;
 	if (operation->changes && server->config.read_only)
 		return -EROFS;
+	if (operation->waits)
+		fuse_about_to_wait(server);
 	return operation->handle ? operation->handle(call) : -ENOSYS;
 }
 

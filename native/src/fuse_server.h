@@ -40,6 +40,11 @@ ptrdiff_t fuse_server_handle(struct fuse_server *server, const struct iovec *in,
  * and a working directory of its own. */
 int fuse_server_enter_thread(struct fuse_server *server);
 
+/* `about_to_wait` is called on the handling thread, at most once a request,
+ * before a step that may wait for a disk. */
+void fuse_server_on_wait(struct fuse_server *server, void (*about_to_wait)(void *context),
+			 void *context);
+
 /* Requests so far, by opcode. */
 #define FUSE_OPCODES 64
 void fuse_server_counters(const struct fuse_server *server, uint64_t ret_counts[FUSE_OPCODES]);

@@ -80,8 +80,7 @@ int fuse_do_init(struct fuse_call *call)
 	}
 	call->features = offered(&in) & wanted(&call->server->config);
 	fill(&out, &in, call->features);
-	/* A bit of our own, so that no agreement is empty. */
-	call->server->features = call->features | FUSE_INIT_RESERVED;
+	call->server->features = call->features | FUSE_IS_OPEN;
 	call->server->without_open = call->features & FUSE_NO_OPEN_SUPPORT &&
 				     call->features & FUSE_NO_OPENDIR_SUPPORT;
 	return fuse_reply(call, &out, sizeof(out));

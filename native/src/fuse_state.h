@@ -11,6 +11,9 @@
 #include "fuse_proto.h"
 #include "fuse_server.h"
 
+/* Beside the INIT flags: INIT has been answered. */
+#define FUSE_IS_OPEN ((uint64_t)1 << 63)
+
 struct fuse_server {
 	struct fuse_server_config config;
 	/* Files are reached by node id, without OPEN: nobody but the client
@@ -21,8 +24,16 @@ struct fuse_server {
 	struct fuse_inodes inodes;
 	struct fuse_handles handles;
 	_Atomic uint64_t features; /* INIT flags agreed on; 0: no INIT yet */
+	void (*about_to_wait)(void *context); /* NULL: nobody wants to know */
+	void *wait_context;
 	_Atomic uint64_t counters[FUSE_OPCODES];
 };
+
+static inline void fuse_about_to_wait(const struct fuse_server *server)
+{
+	if (server->about_to_wait)
+		server->about_to_wait(server->wait_context);
+}
 
 /* --- fuse_session.c -------------------------------------------------------- */
 int fuse_do_init(struct fuse_call *call);

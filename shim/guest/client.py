@@ -7,9 +7,13 @@ data, never trusted with a path or a pid of the host.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
+
+# Read once, at import: its own messages on stderr would be noise in containerd's log.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 import grpc.aio
@@ -49,8 +53,6 @@ OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)

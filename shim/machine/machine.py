@@ -89,8 +89,9 @@ class Machine:
     ) -> Result:
         """The result of something that the guest is to do; GuestFault when it has ended."""
         task = asyncio.ensure_future(work)
+        waiting: set[asyncio.Future[Any]] = {task, self.ended}
         try:
-            await asyncio.wait({task, self.ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
             raise
@@ -174,9 +175,7 @@ class Machine:
     async def _save_counters(self) -> None:
         """What a boot has cost, for `sampan counters`."""
         try:
-            counters = await self.read_counters()
-            with open(self._sandbox.counters, "w", encoding="utf-8") as file:
-                json.dump(counters, file)
+            write_json(self._sandbox.counters, await self.read_counters())
         except (SampanError, OSError) as error:
             log.warning("the vmm's counters: %s", error)
 
@@ -220,6 +219,11 @@ class Machine:
     def _quote_console(self) -> str:
         tail = read_console_tail(self._sandbox.console)
         return f"; the guest's last words: {tail}" if tail else ""
+
+
+def write_json(path: str, value: Any) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(value, file)
 
 
 def _import_client() -> "type[AgentClient]":

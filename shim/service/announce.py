@@ -36,13 +36,13 @@ class Announcer:
     def started(self, process: TaskProcess) -> None:
         name = process.name
         if name.exec_id:
-            event = events_pb2.TaskExecStarted(
+            exec_started = events_pb2.TaskExecStarted(
                 container_id=name.container_id, exec_id=name.exec_id, pid=self._pid
             )
-            self._publish("exec-started", event)
+            self._publish("exec-started", exec_started)
         else:
-            event = events_pb2.TaskStart(container_id=name.container_id, pid=self._pid)
-            self._publish("start", event)
+            started = events_pb2.TaskStart(container_id=name.container_id, pid=self._pid)
+            self._publish("start", started)
 
     def exec_added(self, process: TaskProcess) -> None:
         name = process.name

@@ -180,7 +180,7 @@ class TaskService:
 
     async def stats(self, request: task_pb2.StatsRequest) -> Message:
         files = await self._containers.find(request.id).read_stats()
-        build = build_metrics_v2 if os.path.exists(CGROUP2_MARK) else build_metrics_v1
+        build = build_metrics_v2 if host_has_cgroup2() else build_metrics_v1
         return task_pb2.StatsResponse(stats=pack_any(build(files)))
 
     async def checkpoint(self, request: task_pb2.CheckpointTaskRequest) -> Message:
@@ -204,6 +204,10 @@ class TaskService:
         waits: bool = False,
     ) -> Method:
         return Method(decode_with(request_type, function), waits)
+
+
+def host_has_cgroup2() -> bool:
+    return os.path.exists(CGROUP2_MARK)
 
 
 def decode_with(request_type: Any, function: Callable[[Any], Awaitable[Message]]) -> Handler:

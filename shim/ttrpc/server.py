@@ -123,7 +123,7 @@ class _Connection(asyncio.Protocol):
             payload = await self._run(request, method)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 (the edge: all of it is told to the caller)
+        except BaseException as error:
             status = self._describe_error(error)
             answer = self._protocol.encode_error(request.stream, status.code, status.message)
         else:

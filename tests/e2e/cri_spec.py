@@ -49,9 +49,7 @@ def write(path: Path, root: Path, probe: str) -> Path:
             "args": ["python3", "-c", probe],
             "env": ["PATH=/usr/local/bin:/usr/bin:/bin", "HOSTNAME=pod-1", "KEY=value with spaces"],
             "cwd": "/",
-            "capabilities": {
-                kind: CAPABILITIES for kind in ("bounding", "effective", "permitted")
-            },
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
             "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
             "noNewPrivileges": True,
             "oomScoreAdj": 900,

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,11 @@ from tests.e2e.host import find_processes
 
 CONFIG = Path("/etc/sampan/config.yaml")
 IMAGE = Path("/var/lib/sampan/image")
+Configure = Callable[..., None]
 
 
 @pytest.fixture
-def configure() -> Iterator["Configure"]:
+def configure() -> Iterator[Configure]:
     """Writes /etc/sampan/config.yaml for one test."""
     old = CONFIG.read_text() if CONFIG.exists() else None
 
@@ -32,9 +33,6 @@ def configure() -> Iterator["Configure"]:
         CONFIG.unlink(missing_ok=True)
     else:
         CONFIG.write_text(old)
-
-
-Configure = object
 
 
 def find_pid(word: str) -> int:
@@ -53,7 +51,9 @@ def wait_line(process: "subprocess.Popen[bytes]", line: bytes) -> None:
     assert process.stdout.readline() == line
 
 
-@pytest.mark.parametrize(("victim", "statuses"), [("sampan-vmm", {137, 255}), ("sampan-shim", {137, 255})])
+@pytest.mark.parametrize(
+    ("victim", "statuses"), [("sampan-vmm", {137, 255}), ("sampan-shim", {137, 255})]
+)
 def test_kill_of_a_host_process_ends_the_container_and_leaves_nothing(
     ctr: Ctr, victim: str, statuses: set[int]
 ) -> None:
@@ -79,26 +79,26 @@ def test_kill_of_the_agent_ends_the_guest_with_255_and_says_why(ctr: Ctr) -> Non
     assert_works(ctr)
 
 
-def test_a_missing_kernel_is_named(ctr: Ctr, configure: "Configure") -> None:
-    configure(kernel="/no/such/vmlinux")  # type: ignore[operator]
+def test_a_missing_kernel_is_named(ctr: Ctr, configure: Configure) -> None:
+    configure(kernel="/no/such/vmlinux")
     done = ctr.run("true")
     assert done.status != 0
     assert "/no/such/vmlinux" in done.stderr, done
 
 
-def test_a_garbage_kernel_is_named(ctr: Ctr, configure: "Configure", tmp_path: Path) -> None:
+def test_a_garbage_kernel_is_named(ctr: Ctr, configure: Configure, tmp_path: Path) -> None:
     garbage = tmp_path / "vmlinux"
     garbage.write_bytes(os.urandom(1 << 20))
-    configure(kernel=garbage)  # type: ignore[operator]
+    configure(kernel=garbage)
     done = ctr.run("true")
     assert done.status != 0
     assert str(garbage) in done.stderr, done
 
 
 def test_a_kernel_that_never_gets_anywhere_is_told_with_its_console(
-    ctr: Ctr, configure: "Configure"
+    ctr: Ctr, configure: Configure
 ) -> None:
-    configure(kernel_arguments="init=/no/such/init")  # type: ignore[operator]
+    configure(kernel_arguments="init=/no/such/init")
     done = ctr.run("true")
     assert done.status != 0
     assert "/no/such/init" in done.stderr, done
@@ -111,8 +111,8 @@ def test_memory_too_small_is_named(ctr: Ctr) -> None:
     assert "16" in done.stderr, done
 
 
-def test_an_unknown_configuration_key_is_named(ctr: Ctr, configure: "Configure") -> None:
-    configure(memroy_mib=512)  # type: ignore[operator]
+def test_an_unknown_configuration_key_is_named(ctr: Ctr, configure: Configure) -> None:
+    configure(memroy_mib=512)
     done = ctr.run("true")
     assert done.status != 0
     assert "memroy_mib" in done.stderr, done
@@ -173,10 +173,10 @@ def test_a_full_state_directory_is_an_error_that_names_it(ctr: Ctr) -> None:
     assert_works(ctr)
 
 
-def test_a_broken_image_is_told(ctr: Ctr, configure: "Configure", tmp_path: Path) -> None:
+def test_a_broken_image_is_told(ctr: Ctr, configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     shutil.copyfile(IMAGE / "vmlinux", tmp_path / "vmlinux")
-    configure(image_dir=tmp_path)  # type: ignore[operator]
+    configure(image_dir=tmp_path)
     done = ctr.run("true")
     assert done.status != 0
     assert done.stderr.strip(), done
@@ -186,7 +186,8 @@ def test_a_container_that_eats_all_memory_takes_nothing_with_it(ctr: Ctr) -> Non
     """The guest's OOM killer ends the container, not the agent; its status is 137."""
     script = (
         "import mmap\nkeep = []\n"
-        "while True:\n    m = mmap.mmap(-1, 64 << 20)\n    m.write(b'x' * (64 << 20))\n    keep.append(m)"
+        "while True:\n    m = mmap.mmap(-1, 64 << 20)\n    m.write(b'x' * (64 << 20))\n"
+        "    keep.append(m)"
     )
     started = time.monotonic()
     done = ctr.run(

@@ -99,9 +99,7 @@ def debian(module_ctr: Ctr, shared_directory: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def debian_runc(
-    module_runc: Ctr, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def debian_runc(module_runc: Ctr, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     own = tmp_path_factory.mktemp("shared-runc")
     name = module_runc.start(
         "sleep", "100000", image=DEBIAN, flags=bind(own, "/data", "rbind", "rw")

@@ -29,7 +29,16 @@ def test_a_container_that_is_killed_while_it_starts(ctr: Ctr) -> None:
     for delay_s in ("0.5", "2", "5"):
         name = ctr.new_id()
         subprocess.run(
-            ["timeout", "-s", "KILL", delay_s, "ctr", *ctr.run_arguments("localhost/sampan/busybox:1", name, ()), "sleep", "1000"],
+            [
+                "timeout",
+                "-s",
+                "KILL",
+                delay_s,
+                "ctr",
+                *ctr.run_arguments("localhost/sampan/busybox:1", name, ()),
+                "sleep",
+                "1000",
+            ],
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -17,7 +17,9 @@ CGROUP = "cgroup"  # named by the guest; both hide the host's path where asked t
 
 
 def probe(client: Ctr, flags: tuple[str, ...]) -> dict[str, Any]:
-    done = client.run("python3", "-c", PROBE, "one", "two", image=DEBIAN, flags=flags, name="parity")
+    done = client.run(
+        "python3", "-c", PROBE, "one", "two", image=DEBIAN, flags=flags, name="parity"
+    )
     assert done.status == 0, done
     return json.loads(done.stdout)
 
@@ -80,7 +82,9 @@ def test_a_spec_as_cri_makes_it_holds(
 
 def test_memory_limit_holds_in_the_guest(ctr: Ctr) -> None:
     """The container is killed at its limit, with 137, and not the machine."""
-    script = "x = bytearray(200 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint('too much')"
+    script = (
+        "x = bytearray(200 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint('too much')"
+    )
     done = ctr.run("python3", "-c", script, image=DEBIAN, flags=("--memory-limit", str(64 << 20)))
     assert done.status == 137, done
     assert "too much" not in done.stdout

@@ -20,20 +20,22 @@ def test_stdout_and_stderr_are_apart(ctr: Ctr) -> None:
 
 def test_dev_stdout_can_be_opened_also_by_a_user(ctr: Ctr) -> None:
     """A pipe or pty of the user's own, never a socket (ENXIO at open)."""
-    done = ctr.run("sh", "-c", "echo a > /dev/stdout; echo b > /dev/stderr", flags=("--user", "1000"))
+    done = ctr.run(
+        "sh", "-c", "echo a > /dev/stdout; echo b > /dev/stderr", flags=("--user", "1000")
+    )
     assert (done.status, done.stdout, done.stderr) == (0, "a\n", "b\n"), done
 
 
 def test_eight_mib_and_an_exit_at_once_lose_nothing(ctr: Ctr) -> None:
     script = "import os; d = b'x' * (8 << 20)\nwhile d: d = d[os.write(1, d):]\nos._exit(5)"
-    name, process = ctr.popen("python3", "-c", script, image=DEBIAN)
+    _name, process = ctr.popen("python3", "-c", script, image=DEBIAN)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, len(out)) == (5, 8 * MIB), err
 
 
 def test_256_mib_through_stdout(ctr: Ctr) -> None:
     script = f"head -c {BIG} /dev/zero | tr '\\0' 'q'"
-    name, process = ctr.popen("sh", "-c", script)
+    _name, process = ctr.popen("sh", "-c", script)
     digest, length = hashlib.sha256(), 0
     assert process.stdout is not None
     while block := process.stdout.read(MIB):
@@ -47,7 +49,7 @@ def test_256_mib_through_stdout(ctr: Ctr) -> None:
 
 
 def test_256_mib_through_stdin_until_close_io(ctr: Ctr) -> None:
-    name, process = ctr.popen("sha256sum")
+    _name, process = ctr.popen("sha256sum")
     block = os.urandom(MIB)
     digest = hashlib.sha256()
     assert process.stdin is not None
@@ -78,7 +80,10 @@ def test_terminal_has_a_size_and_follows_it(ctr: Ctr) -> None:
     master, slave = pty.openpty()
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
     name = ctr.new_id()
-    script = "test -t 0 && test -t 1 && echo tty; trap 'stty size; exit 0' WINCH; stty size; echo go; while :; do sleep 0.1; done"
+    script = (
+        "test -t 0 && test -t 1 && echo tty; trap 'stty size; exit 0' WINCH; stty size; echo go;"
+        " while :; do sleep 0.1; done"
+    )
     process = subprocess.Popen(
         ["ctr", *ctr.run_arguments(BUSYBOX, name, ("--rm", "--tty")), "sh", "-c", script],
         stdin=slave,

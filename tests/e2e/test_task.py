@@ -35,7 +35,9 @@ def test_exec_reads_stdin_to_its_end(module_ctr: Ctr, running: str) -> None:
 
 
 def test_exec_with_user_and_cwd(module_ctr: Ctr, running: str) -> None:
-    done = module_ctr.exec(running, "sh", "-c", "id -u; pwd", flags=("--user", "1000", "--cwd", "/home"))
+    done = module_ctr.exec(
+        running, "sh", "-c", "id -u; pwd", flags=("--user", "1000", "--cwd", "/home")
+    )
     assert (done.status, done.stdout) == (0, "1000\n/home\n"), done
 
 
@@ -65,7 +67,9 @@ def test_kill_of_an_exec_leaves_the_container(module_ctr: Ctr, running: str) -> 
 
 def test_exec_with_a_terminal(module_ctr: Ctr, running: str) -> None:
     """`script` gives ctr the terminal that --tty wants."""
-    command = f"ctr task exec --tty --exec-id tty1 {running} sh -c 'test -t 1 && echo a-tty; exit 4'"
+    command = (
+        f"ctr task exec --tty --exec-id tty1 {running} sh -c 'test -t 1 && echo a-tty; exit 4'"
+    )
     done = subprocess.run(
         ["script", "-qec", command, "/dev/null"],
         capture_output=True,
@@ -131,7 +135,9 @@ def test_kill_ends_the_container_with_137_and_delete_tells_it(ctr: Ctr) -> None:
 
 
 def test_signals_reach_the_program(ctr: Ctr) -> None:
-    name, process = ctr.popen("sh", "-c", "trap 'exit 21' TERM; echo up; while :; do sleep 0.1; done")
+    name, process = ctr.popen(
+        "sh", "-c", "trap 'exit 21' TERM; echo up; while :; do sleep 0.1; done"
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     assert ctr.kill(name, "SIGTERM").status == 0

@@ -51,7 +51,7 @@ def parse_pjdfstest(output: str, status: int) -> Outcomes:
 
 
 def parse_python(output: str, status: int) -> Outcomes:
-    """unittest's verbose lines: `test_x (test.test_os.Y.test_x) ... ok`, text in between at times."""
+    """unittest's verbose lines: `test_x (test.test_os.Y.test_x) ... ok`, at times text between."""
     outcomes: Outcomes = {}
     pattern = re.compile(r"^(\w+) \((test[\w.]+)\)", re.MULTILINE)
     starts = list(pattern.finditer(output))
@@ -68,7 +68,7 @@ def parse_stress(output: str, status: int) -> Outcomes:
     outcomes: Outcomes = {}
     for kind in ("skipped", "passed", "failed", "metrics untrustworthy"):
         for names in re.findall(rf"{kind}: \d+: (.+)$", output, re.MULTILINE):
-            outcomes.update({name: kind for name in re.findall(r"([\w-]+) \(\d+\)", names)})
+            outcomes.update(dict.fromkeys(re.findall(r"([\w-]+) \(\d+\)", names), kind))
     return {**outcomes, "(exit status)": str(status)}
 
 

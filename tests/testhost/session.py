@@ -68,6 +68,7 @@ class Session:
         self._decoder = Decoder()
         self._selector = selectors.DefaultSelector()
         self._status: int | None = None
+        self._resized = False
 
     def run(self, job: Job) -> int:
         """The command's exit status.  HostFailure if there is none."""
@@ -76,8 +77,8 @@ class Session:
         if job.stdin:
             self._selector.register(0, selectors.EVENT_READ)
         if job.terminal:
-            self._send_size()
-            signal.signal(signal.SIGWINCH, lambda *_: self._send_size())
+            signal.signal(signal.SIGWINCH, self._note_resize)
+            self._resized = True
         with self._selector:
             while self._status is None:
                 for key, _ in self._selector.select(TICK_S):
@@ -85,6 +86,8 @@ class Session:
                         self._read_stdin()
                     else:
                         self._read_channel()
+                if self._resized:
+                    self._send_size()
                 self._check_deadlines()
         return self._status
 
@@ -97,7 +100,12 @@ class Session:
         if not data:
             self._selector.unregister(0)
 
+    def _note_resize(self, *_: object) -> None:
+        # Not sent from here: a signal may come in the middle of another frame.
+        self._resized = True
+
     def _send_size(self) -> None:
+        self._resized = False
         packed = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
         self._send(Kind.RESIZE, json.dumps(struct.unpack("HHHH", packed)[:2]).encode())
 

@@ -41,6 +41,11 @@ def spawn(script: str) -> int:
     return os.posix_spawn("/bin/sh", ["sh", "-c", script], {})
 
 
+def wait_ended(pid: int) -> None:
+    """Without reaping it."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
 async def test_each_claim_gets_its_own_childs_end(reaper: Reaper) -> None:
     claims = [reaper.claim(spawn(f"exit {number}")) for number in range(20)]
     ends = await asyncio.gather(*claims)
@@ -55,7 +60,7 @@ async def test_a_signal_is_128_and_its_number(reaper: Reaper) -> None:
 async def test_an_orphan_that_ends_before_its_pid_is_known_is_not_lost(reaper: Reaper) -> None:
     with reaper.adoption():
         pid = spawn("exit 9")
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        wait_ended(pid)
         reaper.reap()
         assert (await reaper.claim(pid)).status == 9
 

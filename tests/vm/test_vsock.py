@@ -15,6 +15,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -118,15 +119,16 @@ def make_root(directory: Path) -> Path:
     return root
 
 
+def listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(64)
+    return listener
+
+
 @pytest.fixture(scope="module")
 def guest(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     directory = tmp_path_factory.mktemp("vsock")
-    listeners = []
-    for port in PORTS:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(directory / str(port)))
-        listener.listen(64)
-        listeners.append(listener)
     config = MachineConfig(
         vcpus=2,
         memory_bytes=256 * MIB,
@@ -136,9 +138,9 @@ def guest(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gu
         ports=PORTS,
     )
     with VmmProcess() as vmm:
-        vmm.boot(config, [listener.fileno() for listener in listeners])
-        for listener in listeners:
-            listener.close()
+        with ExitStack() as ours:
+            listeners = [ours.enter_context(listen(directory / str(port))) for port in PORTS]
+            vmm.boot(config, [listener.fileno() for listener in listeners])
         guest = Guest(vmm, directory)
         try:
             guest.dial_ready(ECHO).close()

@@ -19,10 +19,11 @@ from collections.abc import Mapping, Sequence
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+FEEDER_DEADLINE_S = 5
 
 
 class Command:
-    """Call order: start_command(), reads from `outputs`, exit_status()."""
+    """Call order: start_command(), reads from `outputs`, exit_status(), close()."""
 
     def __init__(
         self, child: subprocess.Popen[bytes], stdin: int, outputs: dict[int, str], terminal: bool
@@ -32,8 +33,17 @@ class Command:
         self._stdin = stdin
         self._terminal = terminal
         self._typed: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
         if stdin >= 0:
-            threading.Thread(target=self._feed, daemon=True).start()
+            self._feeder.start()
+
+    def close(self) -> None:
+        """After the child's exit."""
+        if self._stdin >= 0:
+            self._typed.put(b"")
+            self._feeder.join(FEEDER_DEADLINE_S)
+        for fd in self.outputs:
+            os.close(fd)
 
     def write_stdin(self, data: bytes) -> None:
         """An empty `data` is the end of file."""
@@ -71,19 +81,22 @@ def start_command(
 
 
 def start_on_pipes(argv: Sequence[str], env: Mapping[str, str], *, stdin: bool) -> Command:
-    child = subprocess.Popen(
-        argv,
-        env=env,
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        start_new_session=True,
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    outputs = {child.stdout.fileno(): "stdout", child.stderr.fileno(): "stderr"}
-    return Command(child, child.stdin.fileno() if child.stdin else -1, outputs, False)
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        out, out_end = open_pipe(ours, theirs)
+        err, err_end = open_pipe(ours, theirs)
+        in_end, typed = open_pipe(theirs, ours) if stdin else (subprocess.DEVNULL, -1)
+        child = subprocess.Popen(
+            argv, env=env, stdin=in_end, stdout=out_end, stderr=err_end, start_new_session=True
+        )
+        ours.pop_all()
+    return Command(child, typed, {out: "stdout", err: "stderr"}, False)
+
+
+def open_pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    readers.callback(os.close, reader)
+    writers.callback(os.close, writer)
+    return reader, writer
 
 
 def start_on_pty(argv: Sequence[str], env: Mapping[str, str]) -> Command:

@@ -87,7 +87,7 @@ class Session:
         self._channel = channel
         self._command = command
         self._selector = selectors.DefaultSelector()
-        self._cancelled = False
+        self._killer: threading.Timer | None = None
 
     def run(self, early: list[tuple[Kind, bytes]]) -> int:
         """Ends when the child has exited and its output, if any, is read."""
@@ -102,8 +102,12 @@ class Session:
             for key, _ in self._selector.select():
                 self._handle(key.fd, exited)
         self._drain()
+        self._selector.close()
         os.close(exited)
-        return CANCELLED if self._cancelled else self._command.exit_status()
+        if self._killer is None:
+            return self._command.exit_status()
+        self._killer.cancel()
+        return CANCELLED
 
     def _handle(self, fd: int, exited: int) -> None:
         if fd == exited:
@@ -119,32 +123,27 @@ class Session:
             self._command.write_stdin(payload)
         elif kind is Kind.RESIZE:
             self._command.resize(*json.loads(payload))
-        elif kind is Kind.CANCEL:
-            self._cancelled = True
+        elif kind is Kind.CANCEL and self._killer is None:
             self._command.send_signal(signal.SIGTERM)
-            killer = threading.Timer(GRACE_S, self._command.send_signal, [signal.SIGKILL])
-            killer.daemon = True
-            killer.start()
+            self._killer = threading.Timer(GRACE_S, self._command.send_signal, [signal.SIGKILL])
+            self._killer.daemon = True
+            self._killer.start()
 
-    def _forward(self, fd: int) -> bool:
+    def _forward(self, fd: int) -> None:
         try:
             data = os.read(fd, READ_BYTES)
         except OSError:  # EIO: nobody holds the pty's other side any more
             data = b""
         if not data:
             self._selector.unregister(fd)
-            return False
+            return
         stream = Kind.STDOUT if self._command.outputs[fd] == "stdout" else Kind.STDERR
         self._channel.send(stream, data)
-        return True
 
     def _drain(self) -> None:
         """What is left in the pipes; a daemon that keeps one open is not waited for."""
         self._selector.unregister(self._channel.fd)
-        while self._selector.get_map():
-            ready = self._selector.select(timeout=0)
-            if not ready:
-                return
+        while self._selector.get_map() and (ready := self._selector.select(timeout=0)):
             for key, _ in ready:
                 self._forward(key.fd)
 
@@ -192,7 +191,10 @@ def run_command(
         channel.send(Kind.NOTICE, f"{argv[0]}: {error.strerror}".encode())
         return NOT_EXECUTABLE
     channel.send(Kind.STARTED)
-    return Session(channel, command).run(early)
+    try:
+        return Session(channel, command).run(early)
+    finally:
+        command.close()
 
 
 def base_environment() -> dict[str, str]:

@@ -1,0 +1,5 @@
+"""`python -m shim` is `sampan`."""
+
+from shim.cli import main
+
+raise SystemExit(main())

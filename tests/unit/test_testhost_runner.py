@@ -1,0 +1,116 @@
+"""The inside runner and the outer session, end to end over a socket pair, without a host."""
+
+import io
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.testhost.frames import Decoder, Kind, encode
+from tests.testhost.guest.runner import Channel, run_command
+from tests.testhost.session import HostFailure, Job, Session
+
+ENV = {"PATH": "/usr/bin:/bin"}
+
+
+def serve(inside: socket.socket) -> None:
+    """What runner.main() does, less the services of a real host."""
+    with inside:
+        channel = Channel(inside.fileno())
+        job, early = channel.receive_job()
+        status = run_command(channel, job, job["env"], early)
+        channel.send(Kind.EXIT, json.dumps({"status": status}).encode())
+
+
+@pytest.fixture
+def run_job() -> Callable[..., int]:
+    def run(*argv: str, timeout_s: float | None = None) -> int:
+        outside, inside = socket.socketpair()
+        served = threading.Thread(target=serve, args=[inside])
+        served.start()
+        try:
+            with outside:
+                return Session(outside, timeout_s, io.BytesIO()).run(Job(list(argv), ENV))
+        finally:
+            served.join()
+
+    return run
+
+
+def test_the_exit_status_is_the_commands(run_job: Callable[..., int]) -> None:
+    assert run_job("sh", "-c", "exit 7") == 7
+
+
+def test_a_death_by_signal_is_128_and_the_signal(run_job: Callable[..., int]) -> None:
+    assert run_job("sh", "-c", "kill -9 $$") == 137
+
+
+def test_a_command_that_is_not_there_is_127_and_named(
+    run_job: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_job("no-such-command") == 127
+    assert "no-such-command: not found" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_program_is_126(run_job: Callable[..., int]) -> None:
+    assert run_job("/etc/passwd") == 126
+
+
+def test_output_is_binary_safe_complete_and_apart(
+    run_job: Callable[..., int], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    script = "import os; os.write(1, bytes(range(256)) * 4096); os.write(2, b'err\\xff')"
+    assert run_job(sys.executable, "-c", script) == 0
+    out, err = capfdbinary.readouterr()
+    assert out == bytes(range(256)) * 4096
+    assert err == b"err\xff"
+
+
+def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(
+    run_job: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_job("sh", "-c", "sleep 30 & echo $!") == 0
+    pid = int(capfd.readouterr().out)
+    import os
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_command_over_its_time_is_ended_with_124(
+    run_job: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_job("sleep", "600", timeout_s=0) == 124
+    assert "timeout" in capsys.readouterr().err
+
+
+def test_a_host_that_ends_first_is_no_verdict_on_the_command() -> None:
+    outside, inside = socket.socketpair()
+    inside.send(encode(Kind.STARTED))
+    inside.close()
+    with outside, pytest.raises(HostFailure, match="before the command"):
+        Session(outside, None, io.BytesIO()).run(Job(["true"], ENV))
+
+
+def test_stdin_is_passed_on_while_output_floods() -> None:
+    """More than two pipes hold, both ways at once: neither side may wait for the other."""
+    outside, inside = socket.socketpair()
+    served = threading.Thread(target=serve, args=[inside])
+    served.start()
+    block = bytes(1 << 16)
+    received, decoder, status = 0, Decoder(), None
+    with outside:
+        outside.sendall(Job(["cat"], ENV, stdin=True).to_frame())
+        for _ in range(32):
+            outside.sendall(encode(Kind.STDIN, block))
+        outside.sendall(encode(Kind.STDIN))
+        while status is None:
+            for kind, payload in decoder.feed(outside.recv(1 << 16)):
+                received += len(payload) if kind is Kind.STDOUT else 0
+                status = json.loads(payload) if kind is Kind.EXIT else None
+    served.join()
+    assert status == {"status": 0}
+    assert received == 32 * len(block)
