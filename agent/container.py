@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from agent import linux
 from agent.cgroup import Cgroup, write_file
 from agent.console import say
 from agent.crun import Crun, remove_file
@@ -60,7 +61,7 @@ class Container:
         """On failure nothing is left."""
         around, init = self._around, self._init
         try:
-            self._expect_streams(init.request)
+            init.stdio.expect(around.streams)
             await init.stdio.connect(around.streams)
             self._write_bundle()
             with around.reaper.adoption():
@@ -92,9 +93,10 @@ class Container:
         if exec_id in self._execs:
             raise AlreadyExists(f"exec {exec_id} of container {self.id} exists")
         self._check_alive()
-        self._expect_streams(request)
         name = f"exec {exec_id} of container {self.id}"
-        self._execs[exec_id] = Process(name, spec, request, State.CREATED)
+        process = Process(name, spec, request, State.CREATED)
+        process.stdio.expect(self._around.streams)
+        self._execs[exec_id] = process
 
     async def start_exec(self, exec_id: str) -> int:
         around, process = self._around, self.find(exec_id)
@@ -196,22 +198,25 @@ class Container:
         shutil.rmtree(self._bundle, ignore_errors=True)
 
     def _discard(self, process: Process) -> None:
+        process.stdio.forget(self._around.streams)
         process.give_up()
-        for token in process.request.tokens():
-            self._around.streams.forget(token)
 
     def _check_alive(self) -> None:
         if not self._init.alive:
             raise FailedPrecondition(f"container {self.id} is {self._init.state.value}")
 
-    def _expect_streams(self, request: StdioRequest) -> None:
-        for token in request.tokens():
-            self._around.streams.expect(token)
-
     def _write_bundle(self) -> None:
         self._bundle_written = True
         os.makedirs(self._bundle, mode=0o700)
         write_file(f"{self._bundle}/config.json", json.dumps(self._spec.document))
+
+    async def _flush_shares(self) -> None:
+        """What was written is on the host, which may look, or end the guest, from now on."""
+        for path in self._spec.shared_paths:
+            try:
+                await asyncio.to_thread(linux.sync_file_system, path)
+            except OSError as error:
+                say(f"container {self.id}: {error}")
 
     def _follow(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -237,4 +242,5 @@ class Container:
         ends = [process.stopped for process in self._execs.values() if process.pid]
         if ends:
             await asyncio.wait(ends, timeout=contract.DRAIN_TIMEOUT_S)
+        await self._flush_shares()
         await self._init.see_out(status, to_the_end=True)

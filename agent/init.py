@@ -22,7 +22,10 @@ from proto import contract
 RUN_DIR: Final = "/run/sampan"
 HOSTNAME: Final = "sampan"
 MAX_FILES: Final = 1 << 20
-MAX_PID: Final = 1 << 22
+SYSCTLS: Final = {
+    "kernel/pid_max": 1 << 22,  # the later a pid comes again, the better
+    "fs/nr_open": 1073741816,  # containers get the host's limits, which may be its greatest
+}
 BACKLOG: Final = 256
 
 
@@ -48,8 +51,9 @@ def set_up() -> None:
     bring_up("lo")
     socket.sethostname(HOSTNAME)
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
-    with open("/proc/sys/kernel/pid_max", "w") as file:
-        file.write(str(MAX_PID))  # the later a pid comes again, the better
+    for name, value in SYSCTLS.items():
+        with open(f"/proc/sys/{name}", "w") as file:
+            file.write(str(value))
 
 
 def open_console() -> None:

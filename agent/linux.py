@@ -50,6 +50,19 @@ def unmount(target: str, flags: int = 0) -> None:
     check(_libc.umount2(os.fsencode(target), flags), "umount", target)
 
 
+def sync_file_system(path: str) -> None:
+    """All that is dirty in the file system of a directory, or of a file's; may take long."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except NotADirectoryError:
+        fd = os.open(os.path.dirname(path), flags)
+    try:
+        check(_libc.syncfs(fd), "syncfs", path)
+    finally:
+        os.close(fd)
+
+
 def load_module(path: str) -> None:
     with open(path, "rb", buffering=0) as file:
         result = _libc.syscall(SYS_FINIT_MODULE, file.fileno(), b"", 0)

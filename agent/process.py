@@ -25,7 +25,6 @@ class Process:
     def __init__(self, name: str, spec: ProcessSpec, request: StdioRequest, state: State) -> None:
         self.name = name
         self.spec = spec
-        self.request = request
         self.state = state
         self.pid = 0
         self.stdio = Stdio(request, spec.uid)

@@ -28,6 +28,8 @@ class ContainerSpec(NamedTuple):
     document: dict[str, Any]
     cgroup_path: str
     init: ProcessSpec
+    shared_paths: tuple[str, ...]
+    """What lies on the host's shares: the root and the volumes."""
 
 
 def check_id(text: str, field: str) -> str:
@@ -55,7 +57,9 @@ def parse_container(text: bytes, container_id: str, terminal: bool) -> Container
     check_cgroup_path(cgroup_path)
     init = take_process(document.get("process"), "spec_json.process", terminal)
     outside = map_uid(init.uid, linux.get("uidMappings") or [])
-    return ContainerSpec(document, cgroup_path, init._replace(uid=outside))
+    return ContainerSpec(
+        document, cgroup_path, init._replace(uid=outside), list_shared_paths(document)
+    )
 
 
 def parse_exec(text: bytes, terminal: bool) -> ProcessSpec:
@@ -82,6 +86,13 @@ def take_process(process: object, field: str, terminal: bool) -> ProcessSpec:
     if not isinstance(uid, int) or not 0 <= uid < 1 << 32:
         raise InvalidArgument(f"{field}.user.uid: {uid!r}")
     return ProcessSpec(process, str(arguments[0]), uid)
+
+
+def list_shared_paths(document: dict[str, Any]) -> tuple[str, ...]:
+    paths = [take_object(document, "root").get("path")]
+    paths += [mount.get("source") for mount in document.get("mounts") or []]
+    shares = (f"{contract.GUEST_ROOTFS_DIR}/", f"{contract.GUEST_VOLUMES_DIR}/")
+    return tuple(path for path in paths if isinstance(path, str) and path.startswith(shares))
 
 
 def check_cgroup_path(path: object) -> None:

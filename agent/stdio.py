@@ -1,9 +1,9 @@
 """The stdio of one process: its pipes or pty, and the pumps to the host's streams.
 
 A process never gets a socket as stdio: /dev/stdout has to be openable.  Order:
-connect() when the host's streams are there, `child` goes to crun, start() once
+expect(), connect() waits for the host, child_fds() go to crun, start() once
 crun has succeeded (so that crun's own complaints never reach the container's
-stderr), end_input() when the process has ended, wait_drained(), close().
+stderr), end_input() when the process has ended, wait_drained(), forget(), close().
 """
 
 import array
@@ -67,19 +67,34 @@ class Stdio:
         self._pumps: dict[str, Pump] = {}
         self._pty = -1
         self._size = (0, 0)
+        self._started = False
+        self._input_over = False
 
     @property
     def terminal(self) -> bool:
         return self._request.terminal
 
+    def expect(self, streams: Streams) -> None:
+        for token in self._request.tokens():
+            arrival = streams.expect(token)
+            if token == self._request.stdin:
+                arrival.add_done_callback(partial(self._take_stdin, streams))
+
+    def forget(self, streams: Streams) -> None:
+        for token in self._request.tokens():
+            streams.forget(token)
+
     async def connect(self, streams: Streams) -> None:
-        for name in ("stdin", "stdout", "stderr"):
+        """Waits for the outputs.  The input may come at any time, also long after the start:
+        the host opens it when somebody is there to write."""
+        for name in ("stdout", "stderr"):
             token: bytes = getattr(self._request, name)
             if token:
                 self._streams[name] = await streams.take(token)
         if not self.terminal:
-            for name in self._streams:
-                self._open_pipe(name)
+            for name in ChildFds._fields:
+                if getattr(self._request, name):
+                    self._open_pipe(name)
 
     def child_fds(self) -> ChildFds:
         return ChildFds(*(self._child.get(name, -1) for name in ChildFds._fields))
@@ -104,16 +119,13 @@ class Stdio:
             fcntl.ioctl(self._pty, termios.TIOCSWINSZ, window)
 
     def start(self) -> None:
-        for name, stream in self._streams.items():
-            inner = self._pty if self.terminal else self._fds[name]
-            ends = (stream.fileno(), inner) if name == "stdin" else (inner, stream.fileno())
-            # At the end of input a pipe's reader sees it; a terminal's does not.
-            done = partial(self._close_stream, name)
-            self._pumps[name] = Pump(*ends, done, splice=not self.terminal)
-            self._pumps[name].start()
+        self._started = True
+        for name in self._streams:
+            self._start_pump(name)
 
     def end_input(self) -> None:
-        """The process has ended: nobody reads any more."""
+        """The process has ended: nobody reads any more, nor will."""
+        self._input_over = True
         self._close_stream("stdin")
 
     def mark_drained_here(self) -> None:
@@ -135,6 +147,7 @@ class Stdio:
                 return
 
     def close(self) -> None:
+        self._input_over = True
         self.close_child_fds()
         for name in list(self._streams):
             self._close_stream(name)
@@ -153,6 +166,25 @@ class Stdio:
         fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         # The process's user opens /dev/stdout, which is this inode.
         os.fchown(theirs, self._uid, -1)
+
+    def _take_stdin(self, streams: Streams, arrival: "asyncio.Future[socket.socket]") -> None:
+        if arrival.cancelled():
+            return
+        streams.release(self._request.stdin)
+        if self._input_over:
+            arrival.result().close()
+            return
+        self._streams["stdin"] = arrival.result()
+        if self._started:
+            self._start_pump("stdin")
+
+    def _start_pump(self, name: str) -> None:
+        inner, outer = self._pty if self.terminal else self._fds[name], self._streams[name].fileno()
+        ends = (outer, inner) if name == "stdin" else (inner, outer)
+        # At the end of input a pipe's reader sees it; a terminal's does not.
+        done = partial(self._close_stream, name)
+        self._pumps[name] = Pump(*ends, done, splice=not self.terminal)
+        self._pumps[name].start()
 
     def _close_stream(self, name: str) -> None:
         pump = self._pumps.get(name)

@@ -51,8 +51,11 @@ class Streams:
         for future in self._expected.values():
             future.cancel()
 
-    def expect(self, token: bytes) -> None:
-        """From now on the connection with `token` waits as long as it takes."""
+    def expect(self, token: bytes) -> "asyncio.Future[socket.socket]":
+        """From now on the connection with `token` waits as long as it takes.
+
+        The future is the streams' own: take() or release() hands its result out.
+        """
         if token in self._expected:
             raise InvalidArgument(f"stream token {token.hex()} is in use")
         future: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
@@ -61,6 +64,7 @@ class Streams:
         if parked is not None:
             self._timers.pop(parked).cancel()
             future.set_result(parked)
+        return future
 
     def forget(self, token: bytes) -> None:
         """Ends an expectation, and the connection if it has come."""
@@ -81,8 +85,12 @@ class Streams:
             raise FailedPrecondition(
                 f"the host did not connect stream {token.hex()} within {self._park_s:g} s"
             ) from None
-        self._expected.pop(token, None)
+        self.release(token)
         return connection
+
+    def release(self, token: bytes) -> None:
+        """The connection that has come is the caller's now."""
+        self._expected.pop(token, None)
 
     def _accept(self) -> None:
         try:

@@ -162,7 +162,7 @@ def start_server(
     oom_score = read_oom_score(os.getppid())
     server = os.fork()
     if server == 0:
-        become_server(invocation, options, sandbox, key, listener, oom_score)
+        become_server(invocation, options, sandbox, key, listener=listener, oom_score=oom_score)
     listener.close()
     identity = read_identity(server)
     if identity is not None:
@@ -174,6 +174,7 @@ def become_server(
     options: StartOptions,
     sandbox: Sandbox,
     key: SandboxKey,
+    *,
     listener: socket.socket,
     oom_score: int,
 ) -> None:

@@ -110,6 +110,7 @@ static int change_size(struct fuse_call *call, const struct fuse_setattr_in *in)
 	struct fuse_file file;
 	int r;
 
+	fuse_about_to_wait(server);
 	if (in->valid & FATTR_FH && in->fh) {
 		r = fuse_file_use(server, in->fh, 0, S_IFREG, true, &file);
 	} else if (server->without_open) {

@@ -78,6 +78,7 @@ class Container:
         agent: AgentClient,
         files: ContainerFiles,
         announcer: Announcer,
+        *,
         on_stopped: Callable[["Container"], None],
     ) -> None:
         self.id = plan.container_id
@@ -279,6 +280,7 @@ async def create_container(
     machine: Machine,
     files: ContainerFiles,
     announcer: Announcer,
+    *,
     on_stopped: Callable[[Container], None],
     sandbox_guest_pid: int,
 ) -> Container:
@@ -297,7 +299,7 @@ async def create_container(
         await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
         undo.push_async_callback(asyncio.to_thread, files.unmount)
         agent = await machine.wait_agent()
-        container = Container(plan, machine, agent, files, announcer, on_stopped)
+        container = Container(plan, machine, agent, files, announcer, on_stopped=on_stopped)
         tokens = plan.stdio.join(machine)
         spec_json = json.dumps(guest.document).encode()
         call = agent.create_container(plan.container_id, spec_json, tokens)

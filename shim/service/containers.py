@@ -7,6 +7,7 @@ with the last container, as early as the only one of a sandbox has stopped.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +32,14 @@ class Containers:
 
     def __init__(
         self,
+        *,
         namespace: str,
         sandbox_id: str,
         sandbox: Sandbox,
         machine: Machine | SampanError,
         announcer: Announcer,
         reaper: Reaper,
+        make_files: Callable[[Sandbox, str], ContainerFiles] = ContainerFiles,
     ) -> None:
         self.announcer = announcer
         self._namespace = namespace
@@ -44,6 +47,7 @@ class Containers:
         self._sandbox = sandbox
         self._machine = machine
         self._reaper = reaper
+        self._make_files = make_files
         self._containers: dict[str, Container] = {}
         self._creating: set[str] = set()
         self._background: set[asyncio.Task[None]] = set()
@@ -118,14 +122,14 @@ class Containers:
         plan = ContainerPlan(
             container_id, bundle, spec, described, self.make_stdio(container_id, paths)
         )
-        files = ContainerFiles(self._sandbox, container_id)
+        files = self._make_files(self._sandbox, container_id)
         first = next(iter(self._containers.values()), None)
         return await create_container(
             plan,
             machine,
             files,
             self.announcer,
-            self._handle_stopped,
+            on_stopped=self._handle_stopped,
             sandbox_guest_pid=first.guest_pid if first is not None else 0,
         )
 

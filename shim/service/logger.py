@@ -48,7 +48,14 @@ class LoggingProgram:
     """Made by `start_logger`; owns the write ends until they are given away."""
 
     def __init__(
-        self, path: str, pid: int, stdout: OwnedFd, stderr: OwnedFd, ready: OwnedFd, reaper: Reaper
+        self,
+        path: str,
+        pid: int,
+        reaper: Reaper,
+        *,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        ready: OwnedFd,
     ) -> None:
         self.stdout = stdout
         self.stderr = stderr
@@ -116,4 +123,4 @@ def start_logger(
     finally:
         for descriptor in (*theirs, *inherited):
             descriptor.close()
-    return LoggingProgram(spec.path, pid, ours[0], ours[1], ours[2], reaper)
+    return LoggingProgram(spec.path, pid, reaper, stdout=ours[0], stderr=ours[1], ready=ours[2])

@@ -103,12 +103,12 @@ async def serve(
     publisher.start()
     pid = machine.pid if isinstance(machine, Machine) else 0
     containers = Containers(
-        arguments.namespace,
-        arguments.sandbox_id,
-        arguments.sandbox,
-        machine,
-        Announcer(publisher, pid),
-        reaper,
+        namespace=arguments.namespace,
+        sandbox_id=arguments.sandbox_id,
+        sandbox=arguments.sandbox,
+        machine=machine,
+        announcer=Announcer(publisher, pid),
+        reaper=reaper,
     )
     server = Server(TaskService(containers, over.set).describe(), describe_error)
     await server.start(listener)

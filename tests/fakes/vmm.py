@@ -6,12 +6,14 @@ shares where a guest has them; vsock connections become unix ones; each stream
 is moved by a thread.  Needs root, crun and cgroup2.
 """
 
+import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,7 @@ from proto.control import CONTROL_FD, MAX_PACKET_BYTES, Direction, Event, Operat
 
 TREE = Path(__file__).resolve().parents[2]
 CHUNK_BYTES = 64 << 10
+PR_SET_PDEATHSIG = 1
 PREPARE = """
 set -e
 mount -t tmpfs none "$0"; mkdir -p "$0/rootfs" "$0/volumes"
@@ -85,8 +88,7 @@ class FakeVmm:
 
     def boot(self, machine: dict[str, Any], listener: socket.socket) -> None:
         shares = {share["tag"]: share["path"] for share in machine["shares"]}
-        self.directory = Path(machine["console_path"]).parent / "fake"
-        self.directory.mkdir()
+        self.directory = Path(tempfile.mkdtemp(prefix="sampan-fake-vmm-"))
         scratch = self.directory / "mnt"
         scratch.mkdir()
         (self.directory / "run").mkdir()
@@ -95,7 +97,9 @@ class FakeVmm:
         shell = ["sh", "-c", PREPARE, str(scratch), shares[ROOTFS_TAG], shares[VOLUMES_TAG]]
         shell.append(self.write_crun(scratch))
         self.agent = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "slave", "--", *shell, *agent], cwd=TREE
+            ["unshare", "--mount", "--propagation", "slave", "--", *shell, *agent],
+            cwd=TREE,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (no thread has been started yet)
         )
         start_thread(self.accept, listener)
         start_thread(self.report_end)
@@ -137,6 +141,11 @@ class FakeVmm:
         os.close(descriptor)
         closed = {"stream": arguments["stream"], "bytes_moved": moved, "error": 0}
         self.send({"event": Event.STREAM_CLOSED, "args": closed})
+
+
+def die_with_parent() -> None:
+    """A guest ends with its vmm, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def send_all(descriptor: int, stream: socket.socket) -> int:

@@ -182,11 +182,16 @@ class Task:
     def container(self) -> pb.ContainerRef:
         return pb.ContainerRef(container_id=self.container_id)
 
-    def open_streams(self, names: tuple[str, ...], *, terminal: bool = False) -> pb.Stdio:
-        tokens = {name: secrets.token_hex(16) for name in names}
-        self.streams = {name: self.agent.connect(token) for name, token in tokens.items()}
-        named = {f"{name}_token": token for name, token in tokens.items()}
+    def open_streams(
+        self, names: tuple[str, ...], late: tuple[str, ...] = (), *, terminal: bool = False
+    ) -> pb.Stdio:
+        self.tokens = {name: secrets.token_hex(16) for name in names + late}
+        self.streams = {name: self.agent.connect(self.tokens[name]) for name in names}
+        named = {f"{name}_token": token for name, token in self.tokens.items()}
         return pb.Stdio(terminal=terminal, **named)
+
+    def connect_late(self, name: str) -> None:
+        self.streams[name] = self.agent.connect(self.tokens[name])
 
     def start(self) -> int:
         return self.agent.stub.StartProcess(self.ref, timeout=DEADLINE_S).guest_pid
@@ -229,6 +234,7 @@ def create(
     args: list[str],
     *,
     streams: tuple[str, ...] = ("stdout", "stderr"),
+    late: tuple[str, ...] = (),
     terminal: bool = False,
     uid: int = 0,
     change: dict[str, Any] | None = None,
@@ -238,7 +244,7 @@ def create(
     spec = spec_document(agent.rootfs, process_document(args, uid), task.container_id)
     spec.update(change or {})
     spec["linux"]["resources"] = resources or {}
-    stdio = task.open_streams(streams, terminal=terminal)
+    stdio = task.open_streams(streams, late, terminal=terminal)
     request = pb.CreateContainerRequest(
         container_id=task.container_id, spec_json=json.dumps(spec).encode(), stdio=stdio
     )
@@ -255,11 +261,12 @@ def add_exec(
     args: list[str],
     *,
     streams: tuple[str, ...] = ("stdout", "stderr"),
+    late: tuple[str, ...] = (),
     terminal: bool = False,
     uid: int = 0,
 ) -> Task:
     process = Task(task.agent, task.container_id, f"e{secrets.token_hex(4)}")
-    stdio = process.open_streams(streams, terminal=terminal)
+    stdio = process.open_streams(streams, late, terminal=terminal)
     request = pb.AddExecRequest(
         container_id=task.container_id,
         exec_id=process.exec_id,

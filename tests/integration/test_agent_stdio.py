@@ -228,6 +228,34 @@ def test_streams_may_come_before_or_after_they_are_asked_for(agent: Agent) -> No
     assert task.read("stderr") == b"err\n"
 
 
+@pytest.mark.parametrize("kind", ["init", "exec"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_stdin_may_come_long_after_the_start(agent: Agent, kind: str, terminal: bool) -> None:
+    """The host opens it when its client does."""
+    script = "echo up; read line; echo got $line"
+    task = running(
+        agent, ["sh", "-c", script], streams=("stdout",), late=("stdin",), terminal=terminal
+    )
+    if kind == "exec":
+        task = add_exec(
+            task, ["sh", "-c", script], streams=("stdout",), late=("stdin",), terminal=terminal
+        )
+        task.start()
+    task.read_until("stdout", b"up")
+    task.connect_late("stdin")
+    task.streams["stdin"].sendall(b"it\n")
+    assert b"got it" in task.read("stdout")
+    assert task.wait() == 0
+
+
+@pytest.mark.parametrize("script", ["true", "echo out"])
+def test_stdin_that_comes_after_the_end_is_closed(agent: Agent, script: str) -> None:
+    task = running(agent, ["sh", "-c", script], streams=("stdout",), late=("stdin",))
+    assert task.wait() == 0
+    task.connect_late("stdin")
+    assert task.streams["stdin"].recv(1) == b""
+
+
 @pytest.mark.parametrize("token", ["xyz", "AB" * 16, "ab" * 15])
 def test_a_malformed_token_is_named(agent: Agent, token: str) -> None:
     request = pb.CreateContainerRequest(

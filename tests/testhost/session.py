@@ -21,6 +21,7 @@ from tests.testhost.frames import Decoder, Kind, encode
 from tests.testhost.log import say
 
 READ_BYTES = 1 << 16
+MAX_UNSENT_BYTES = 1 << 20
 TICK_S = 1.0
 # Generous: an emulated host that is merely busy must never look hung.
 BOOT_DEADLINE_S = 180
@@ -59,46 +60,81 @@ class Clock:
 
 
 class Session:
-    """Call order: run(), once."""
+    """Call order: run(), once.  `files` takes the tar of what is fetched.
 
-    def __init__(self, channel: socket.socket, timeout_s: float | None, files: BinaryIO) -> None:
+    Never blocks in writing to the channel: the inside may itself be blocked in
+    writing to us, with neither end reading.
+    """
+
+    def __init__(
+        self, channel: socket.socket, timeout_s: float | None, files: BinaryIO, stdin: int = 0
+    ) -> None:
         self._channel = channel
         self._files = files
+        self._stdin = stdin
+        self._stdin_open = False
         self._clock = Clock(timeout_s)
         self._decoder = Decoder()
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.PollSelector()  # stdin may be a file: not for epoll
+        self._unsent = bytearray()
         self._status: int | None = None
         self._resized = False
 
     def run(self, job: Job) -> int:
         """The command's exit status.  HostFailure if there is none."""
-        self._channel.sendall(job.to_frame())
-        self._selector.register(self._channel, selectors.EVENT_READ)
-        if job.stdin:
-            self._selector.register(0, selectors.EVENT_READ)
+        self._channel.setblocking(False)
+        self._unsent += job.to_frame()
+        self._stdin_open = job.stdin
         if job.terminal:
             signal.signal(signal.SIGWINCH, self._note_resize)
             self._resized = True
         with self._selector:
             while self._status is None:
-                for key, _ in self._selector.select(TICK_S):
-                    if key.fd == 0:
-                        self._read_stdin()
-                    else:
-                        self._read_channel()
+                self._watch()
+                for key, ready in self._selector.select(TICK_S):
+                    self._handle(key.fd, ready)
                 if self._resized:
                     self._send_size()
                 self._check_deadlines()
         return self._status
 
+    def _watch(self) -> None:
+        """The channel, for writing too when there is something; stdin unless that piles up."""
+        wanted = {self._channel.fileno(): selectors.EVENT_READ}
+        if self._unsent:
+            wanted[self._channel.fileno()] |= selectors.EVENT_WRITE
+        if self._stdin_open and len(self._unsent) < MAX_UNSENT_BYTES:
+            wanted[self._stdin] = selectors.EVENT_READ
+        for fd in set(self._selector.get_map()) - set(wanted):
+            self._selector.unregister(fd)
+        for fd, events in wanted.items():
+            if fd in self._selector.get_map():
+                self._selector.modify(fd, events)
+            else:
+                self._selector.register(fd, events)
+
+    def _handle(self, fd: int, ready: int) -> None:
+        if fd == self._stdin:
+            self._read_stdin()
+            return
+        if ready & selectors.EVENT_WRITE:
+            self._write_channel()
+        if ready & selectors.EVENT_READ:
+            self._read_channel()
+
     def _send(self, kind: Kind, payload: bytes = b"") -> None:
-        self._channel.sendall(encode(kind, payload))
+        self._unsent += encode(kind, payload)
+
+    def _write_channel(self) -> None:
+        try:
+            del self._unsent[: self._channel.send(self._unsent)]
+        except (BrokenPipeError, ConnectionResetError):
+            self._unsent.clear()  # reading finds the end, and what came before it
 
     def _read_stdin(self) -> None:
-        data = os.read(0, READ_BYTES)
+        data = os.read(self._stdin, READ_BYTES)
         self._send(Kind.STDIN, data)
-        if not data:
-            self._selector.unregister(0)
+        self._stdin_open = bool(data)
 
     def _note_resize(self, *_: object) -> None:
         # Not sent from here: a signal may come in the middle of another frame.
@@ -106,7 +142,7 @@ class Session:
 
     def _send_size(self) -> None:
         self._resized = False
-        packed = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+        packed = fcntl.ioctl(self._stdin, termios.TIOCGWINSZ, bytes(8))
         self._send(Kind.RESIZE, json.dumps(struct.unpack("HHHH", packed)[:2]).encode())
 
     def _read_channel(self) -> None:

@@ -1,4 +1,4 @@
-"""The initramfs is a cpio "newc" archive as Linux's Documentation/driver-api/early-userspace says."""
+"""The initramfs is a cpio "newc" archive as Linux documents it under early-userspace."""
 
 import lzma
 from pathlib import Path

@@ -2,14 +2,17 @@
 
 import io
 import json
+import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.testhost.frames import Decoder, Kind, encode
+from tests.testhost.frames import Kind, encode
 from tests.testhost.guest.runner import Channel, run_command
 from tests.testhost.session import HostFailure, Job, Session
 
@@ -74,9 +77,6 @@ def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(
 ) -> None:
     assert run_job("sh", "-c", "sleep 30 & echo $!") == 0
     pid = int(capfd.readouterr().out)
-    import os
-    import signal
-
     os.kill(pid, signal.SIGKILL)
 
 
@@ -95,22 +95,36 @@ def test_a_host_that_ends_first_is_no_verdict_on_the_command() -> None:
         Session(outside, None, io.BytesIO()).run(Job(["true"], ENV))
 
 
-def test_stdin_is_passed_on_while_output_floods() -> None:
-    """More than two pipes hold, both ways at once: neither side may wait for the other."""
+def test_stdin_is_passed_on_while_output_floods(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """More than all buffers hold, both ways at once: neither side may wait for the other."""
+    size = 8 << 20
+    outside, inside = socket.socketpair()
+    reader, writer = os.pipe()
+
+    def type_in() -> None:
+        with open(writer, "wb") as typed:
+            typed.write(bytes(size))
+
+    threads = [threading.Thread(target=serve, args=[inside]), threading.Thread(target=type_in)]
+    for thread in threads:
+        thread.start()
+    with outside, open(reader, "rb"):
+        session = Session(outside, None, io.BytesIO(), stdin=reader)
+        assert session.run(Job(["cat"], ENV, stdin=True)) == 0
+    for thread in threads:
+        thread.join()
+    assert capfdbinary.readouterr().out == bytes(size)
+
+
+def test_stdin_may_be_a_file(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    (tmp_path / "script").write_text("echo from a file; exit 5\n")
     outside, inside = socket.socketpair()
     served = threading.Thread(target=serve, args=[inside])
     served.start()
-    block = bytes(1 << 16)
-    received, decoder, status = 0, Decoder(), None
-    with outside:
-        outside.sendall(Job(["cat"], ENV, stdin=True).to_frame())
-        for _ in range(32):
-            outside.sendall(encode(Kind.STDIN, block))
-        outside.sendall(encode(Kind.STDIN))
-        while status is None:
-            for kind, payload in decoder.feed(outside.recv(1 << 16)):
-                received += len(payload) if kind is Kind.STDOUT else 0
-                status = json.loads(payload) if kind is Kind.EXIT else None
+    with outside, (tmp_path / "script").open("rb") as script:
+        session = Session(outside, None, io.BytesIO(), stdin=script.fileno())
+        assert session.run(Job(["sh"], ENV, stdin=True)) == 5
     served.join()
-    assert status == {"status": 0}
-    assert received == 32 * len(block)
+    assert capfdbinary.readouterr().out == b"from a file\n"

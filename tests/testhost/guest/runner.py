@@ -104,9 +104,11 @@ class Session:
         self._drain()
         self._selector.close()
         os.close(exited)
+        status = self._command.exit_status()
         if self._killer is None:
-            return self._command.exit_status()
+            return status
         self._killer.cancel()
+        self._killer.join()
         return CANCELLED
 
     def _handle(self, fd: int, exited: int) -> None:
