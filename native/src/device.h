@@ -28,7 +28,8 @@ struct virtio_device_ops {
 struct virtio_device {
 	const struct virtio_device_ops *ops;
 	/* Set by the transport when the device is attached to it. */
-	void (*needs_reset)(void *transport); /* any thread; DEVICE_NEEDS_RESET + config interrupt */
+	void (*needs_reset)(
+		void *transport); /* any thread; DEVICE_NEEDS_RESET + config interrupt */
 	void *transport;
 };
 

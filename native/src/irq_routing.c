@@ -43,8 +43,8 @@ static void add_pins(struct irq_routing *routing)
 		if (gsi >= PIC_GSIS)
 			continue;
 		entry = append(routing, gsi, KVM_IRQ_ROUTING_IRQCHIP);
-		entry->u.irqchip.irqchip =
-			gsi < PIC_PINS ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
+		entry->u.irqchip.irqchip = gsi < PIC_PINS ? KVM_IRQCHIP_PIC_MASTER
+							  : KVM_IRQCHIP_PIC_SLAVE;
 		entry->u.irqchip.pin = gsi % PIC_PINS;
 	}
 }
@@ -56,9 +56,8 @@ int irq_routing_new(const struct kvm_calls *calls, int vm_fd, bool ioapic,
 
 	if (!routing)
 		return -ENOMEM;
-	routing->table =
-		calloc(1, offsetof(struct kvm_irq_routing, entries) +
-				  MAX_ROUTES * sizeof(struct kvm_irq_routing_entry));
+	routing->table = calloc(1, offsetof(struct kvm_irq_routing, entries) +
+					   MAX_ROUTES * sizeof(struct kvm_irq_routing_entry));
 	if (!routing->table) {
 		free(routing);
 		return -ENOMEM;

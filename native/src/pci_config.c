@@ -62,13 +62,14 @@ static unsigned add_virtio(struct capabilities *list, uint8_t type, unsigned cap
 			   uint32_t offset, uint32_t length)
 {
 	const struct virtio_pci_notify_cap cap = {
-		.cap = {
-			.cap_vndr = PCI_CAP_ID_VNDR,
-			.cap_len = (uint8_t)cap_len,
-			.cfg_type = type,
-			.offset = htole32(offset),
-			.length = htole32(length),
-		},
+		.cap =
+			{
+				.cap_vndr = PCI_CAP_ID_VNDR,
+				.cap_len = (uint8_t)cap_len,
+				.cfg_type = type,
+				.offset = htole32(offset),
+				.length = htole32(length),
+			},
 		.notify_off_multiplier =
 			htole32(type == VIRTIO_PCI_CAP_NOTIFY_CFG ? PCI_NOTIFY_MULTIPLIER : 0),
 	};

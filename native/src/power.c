@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLEEP_ENABLE 0x20    /* SLP_EN */
-#define SLEEP_TYPE_SHIFT 2   /* SLP_TYP is bits 2 to 4 */
+#define SLEEP_ENABLE 0x20  /* SLP_EN */
+#define SLEEP_TYPE_SHIFT 2 /* SLP_TYP is bits 2 to 4 */
 #define SLEEP_TYPE_MASK 0x07
 
 #define KEYBOARD_STATUS_PORT 0x64

@@ -136,8 +136,8 @@ void vcpu_handle_exit(const struct vcpu_context *vcpu)
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		machine_events_end(vcpu->events, MACHINE_TRIPLE_FAULT, vcpu->index,
-				   "rip %#llx", (unsigned long long)read_rip(vcpu));
+		machine_events_end(vcpu->events, MACHINE_TRIPLE_FAULT, vcpu->index, "rip %#llx",
+				   (unsigned long long)read_rip(vcpu));
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
 		handle_system_event(vcpu);
@@ -146,9 +146,10 @@ void vcpu_handle_exit(const struct vcpu_context *vcpu)
 		handle_internal_error(vcpu);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		machine_events_end(vcpu->events, MACHINE_KVM_ERROR, vcpu->index,
-				   "the processor refused to enter the guest, reason %#llx",
-				   (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		machine_events_end(
+			vcpu->events, MACHINE_KVM_ERROR, vcpu->index,
+			"the processor refused to enter the guest, reason %#llx",
+			(unsigned long long)run->fail_entry.hardware_entry_failure_reason);
 		break;
 	default:
 		/* With the interrupt controllers in KVM even a halt stays there. */
@@ -161,7 +162,6 @@ void vcpu_handle_exit(const struct vcpu_context *vcpu)
 
 void vcpu_handle_error(const struct vcpu_context *vcpu, int error)
 {
-	machine_events_end(vcpu->events, MACHINE_KVM_ERROR, vcpu->index,
-			   "KVM_RUN: %s at rip %#llx", strerrordesc_np(-error),
-			   (unsigned long long)read_rip(vcpu));
+	machine_events_end(vcpu->events, MACHINE_KVM_ERROR, vcpu->index, "KVM_RUN: %s at rip %#llx",
+			   strerrordesc_np(-error), (unsigned long long)read_rip(vcpu));
 }

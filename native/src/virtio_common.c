@@ -26,7 +26,7 @@ static uint64_t offered_features(const struct virtio_pci *dev)
 static struct virtqueue *selected_queue(struct virtio_pci *dev)
 {
 	return dev->queue_select < dev->description.queue_count ? &dev->queues[dev->queue_select]
-								 : NULL;
+								: NULL;
 }
 
 /* Sources of interrupts: 0 the configuration, then the queues. */

@@ -34,7 +34,7 @@ struct virtqueue {
 	void *desc, *driver, *device;
 	uint16_t signalled_used;
 	bool signalled_valid;
-	bool broken; /* a violation was seen: pops answer -EPROTO until reset */
+	bool broken;		/* a violation was seen: pops answer -EPROTO until reset */
 	uint64_t pops, signals; /* counters for the figures */
 };
 

@@ -66,8 +66,6 @@ int worker_modify(struct worker *w, struct worker_source *source, uint32_t event
 void worker_remove(struct worker *w, struct worker_source *source)
 {
 	(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
-	if (!w->running || !pthread_equal(pthread_self(), w->thread))
-		return;
 	for (int i = 0; i < w->ready_count; i++)
 		if (w->ready[i].data.ptr == source)
 			w->ready[i].events = 0;

@@ -37,11 +37,11 @@ struct fake_kvm {
 	pthread_mutex_t lock;
 	int vm_fd;
 	unsigned irqfd_count, ioeventfd_count;
-	struct kvm_irqfd irqfds[MAX_NOTES];	     /* those assigned now */
+	struct kvm_irqfd irqfds[MAX_NOTES];	    /* those assigned now */
 	struct kvm_ioeventfd ioeventfds[MAX_NOTES]; /* likewise */
-	unsigned routes;			     /* entries of the latest table */
+	unsigned routes;			    /* entries of the latest table */
 	struct kvm_irq_routing_entry table[MAX_NOTES];
-	unsigned routings; /* KVM_SET_GSI_ROUTING calls */
+	unsigned routings;		      /* KVM_SET_GSI_ROUTING calls */
 	int refuse_routing, refuse_ioeventfd; /* -errno to answer with */
 };
 
@@ -220,9 +220,9 @@ static inline void machine_setup(struct machine *m)
 	CHECK_EQUAL(guest_memory_add(&m->mem, 0, RAM_BYTES, m->ram), 0);
 	CHECK_EQUAL(machine_events_new(&m->events), 0);
 	CHECK_EQUAL(bus_new(&m->bus), 0);
-	CHECK_EQUAL(pci_window_new(&m->kvm.calls, m->kvm.vm_fd, true, &m->mem, m->events,
-				   &m->window),
-		    0);
+	CHECK_EQUAL(
+		pci_window_new(&m->kvm.calls, m->kvm.vm_fd, true, &m->mem, m->events, &m->window),
+		0);
 	m->model.virtio.ops = &model_ops;
 	CHECK_EQUAL(pci_window_add(m->window, SLOT, &description, &m->model.virtio), 0);
 	CHECK_EQUAL(pci_window_attach_ecam(m->window, m->bus, ECAM_GPA), 0);

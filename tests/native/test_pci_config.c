@@ -26,7 +26,8 @@ static void absent_devices_functions_and_registers(void)
 	for (unsigned slot = 0; slot < PCI_WINDOW_SLOTS; slot++)
 		for (unsigned function = 0; function < 8; function++)
 			if (slot != SLOT || function != 0)
-				CHECK_EQUAL(read_at(&m, ECAM_GPA + slot * 0x8000 + function * 0x1000,
+				CHECK_EQUAL(read_at(&m,
+						    ECAM_GPA + slot * 0x8000 + function * 0x1000,
 						    4),
 					    0xffffffff);
 	/* Beyond the 256 bytes: an extended capability list that is empty. */
@@ -135,8 +136,7 @@ static void the_bar_tells_its_size_and_takes_its_address_back(void)
 	struct machine m;
 
 	machine_setup(&m);
-	CHECK_EQUAL(config_read(&m, PCI_BASE_ADDRESS_0, 4),
-		    BAR_GPA | PCI_BASE_ADDRESS_MEM_TYPE_64);
+	CHECK_EQUAL(config_read(&m, PCI_BASE_ADDRESS_0, 4), BAR_GPA | PCI_BASE_ADDRESS_MEM_TYPE_64);
 	config_write(&m, PCI_COMMAND, 0, 2);
 	config_write(&m, PCI_BASE_ADDRESS_0, 0xffffffff, 4);
 	config_write(&m, PCI_BASE_ADDRESS_1, 0xffffffff, 4);
@@ -229,8 +229,8 @@ static void a_window_that_is_set_wrong_reaches_nothing(void)
 		uint8_t bar;
 		uint32_t offset, length;
 	} wrong[] = {
-		{1, PCI_BAR_DEVICE, 4},	     {0, PCI_BAR_DEVICE, 0}, {0, PCI_BAR_DEVICE, 3},
-		{0, PCI_BAR_DEVICE, 8},	     {0, UINT32_MAX, 4},     {0, PCI_BAR_BYTES, 4},
+		{1, PCI_BAR_DEVICE, 4},	      {0, PCI_BAR_DEVICE, 0},	 {0, PCI_BAR_DEVICE, 3},
+		{0, PCI_BAR_DEVICE, 8},	      {0, UINT32_MAX, 4},	 {0, PCI_BAR_BYTES, 4},
 		{0, PCI_BAR_DEVICE, 1 << 30}, {0, PCI_BAR_TABLE - 2, 4},
 	};
 	struct machine m;

@@ -287,8 +287,8 @@ static void a_queue_size_must_be_a_power_of_two_within_the_maximum(void)
 	SET_COMMON(&m, queue_select, 1);
 	CHECK_EQUAL(COMMON(&m, queue_size), 64);
 	for (unsigned size = 0; size <= 1024; size++) {
-		const bool good = size == 1 || size == 2 || size == 4 || size == 8 ||
-				  size == 16 || size == 32 || size == 64;
+		const bool good = size == 1 || size == 2 || size == 4 || size == 8 || size == 16 ||
+				  size == 32 || size == 64;
 
 		SET_COMMON(&m, queue_size, 64);
 		SET_COMMON(&m, queue_size, size);
@@ -371,7 +371,8 @@ static void reads_of_any_width_stay_inside_the_structure(void)
 	machine_teardown(&m);
 }
 
-/* --- §2.5 device configuration ----------------------------------------------------------------- */
+/* --- §2.5 device configuration -----------------------------------------------------------------
+ */
 
 static void a_change_of_configuration_is_told(void)
 {
@@ -408,7 +409,8 @@ static void transitions_are_counted(void)
 	machine_teardown(&m);
 }
 
-/* --- the end of the machine ----------------------------------------------------------------------- */
+/* --- the end of the machine
+ * ----------------------------------------------------------------------- */
 
 static void stopping_the_machine_resets_what_is_active(void)
 {

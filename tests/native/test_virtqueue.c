@@ -232,12 +232,9 @@ static void an_indirect_table_of_odd_size_or_place_is_refused(void)
 		uint64_t gpa;
 		uint32_t len;
 	} tables[] = {
-		{TABLE_GPA, 0},
-		{TABLE_GPA, 15},
-		{TABLE_GPA, 17},
-		{TABLE_GPA, UINT32_MAX - 15},
-		{RAM_BYTES - 8, 16},
-		{UINT64_MAX - 7, 16},
+		{TABLE_GPA, 0},	     {TABLE_GPA, 15},
+		{TABLE_GPA, 17},     {TABLE_GPA, UINT32_MAX - 15},
+		{RAM_BYTES - 8, 16}, {UINT64_MAX - 7, 16},
 	};
 
 	for (unsigned i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
@@ -460,19 +457,33 @@ static void a_queue_of_odd_size_place_or_alignment_does_not_start(void)
 	const struct virtqueue wrong[] = {
 		{.desc_gpa = DESC_GPA, .driver_gpa = AVAIL_GPA, .device_gpa = USED_GPA, .size = 0},
 		{.desc_gpa = DESC_GPA, .driver_gpa = AVAIL_GPA, .device_gpa = USED_GPA, .size = 3},
-		{.desc_gpa = DESC_GPA, .driver_gpa = AVAIL_GPA, .device_gpa = USED_GPA,
+		{.desc_gpa = DESC_GPA,
+		 .driver_gpa = AVAIL_GPA,
+		 .device_gpa = USED_GPA,
 		 .size = 2 * VIRTQUEUE_MAX_SIZE},
-		{.desc_gpa = DESC_GPA + 8, .driver_gpa = AVAIL_GPA, .device_gpa = USED_GPA,
+		{.desc_gpa = DESC_GPA + 8,
+		 .driver_gpa = AVAIL_GPA,
+		 .device_gpa = USED_GPA,
 		 .size = SIZE},
-		{.desc_gpa = DESC_GPA, .driver_gpa = AVAIL_GPA + 1, .device_gpa = USED_GPA,
+		{.desc_gpa = DESC_GPA,
+		 .driver_gpa = AVAIL_GPA + 1,
+		 .device_gpa = USED_GPA,
 		 .size = SIZE},
-		{.desc_gpa = DESC_GPA, .driver_gpa = AVAIL_GPA, .device_gpa = USED_GPA + 2,
+		{.desc_gpa = DESC_GPA,
+		 .driver_gpa = AVAIL_GPA,
+		 .device_gpa = USED_GPA + 2,
 		 .size = SIZE},
-		{.desc_gpa = RAM_BYTES - 16 * SIZE + 16, .driver_gpa = AVAIL_GPA,
-		 .device_gpa = USED_GPA, .size = SIZE},
-		{.desc_gpa = DESC_GPA, .driver_gpa = RAM_BYTES - 4, .device_gpa = USED_GPA,
+		{.desc_gpa = RAM_BYTES - 16 * SIZE + 16,
+		 .driver_gpa = AVAIL_GPA,
+		 .device_gpa = USED_GPA,
 		 .size = SIZE},
-		{.desc_gpa = DESC_GPA, .driver_gpa = AVAIL_GPA, .device_gpa = UINT64_MAX - 3,
+		{.desc_gpa = DESC_GPA,
+		 .driver_gpa = RAM_BYTES - 4,
+		 .device_gpa = USED_GPA,
+		 .size = SIZE},
+		{.desc_gpa = DESC_GPA,
+		 .driver_gpa = AVAIL_GPA,
+		 .device_gpa = UINT64_MAX - 3,
 		 .size = SIZE},
 	};
 
