@@ -16,8 +16,8 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 	check-unit check-c-unit
 
 .DELETE_ON_ERROR:
-.PHONY: help dev check $(CHECKS) test test-unit test-integration test-vm run bench fmt \
-	proto native image lock clean
+.PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
+	run bench fmt proto image lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -58,7 +58,7 @@ check-proto: $(LOCKED)
 check-c-format: $(LOCKED)
 	@$(call quietly,$(BIN)/clang-format --dry-run -Werror $(C_FILES))
 
-check-unit test-unit: $(LOCKED) ## unit tests and the rules of the tree
+check-unit:
 	@$(BIN)/python -m pytest tests/unit tests/style
 
 check-c-unit:
@@ -66,18 +66,27 @@ check-c-unit:
 
 test: test-unit test-integration test-vm ## every test; those that need KVM in the test host
 
+test-unit: $(LOCKED) native check-unit check-c-unit ## unit tests, Python's and C's
+
 test-integration: $(LOCKED) native ## tests that need root, no KVM
 	@$(BIN)/python -m pytest tests/integration
 
-test-vm: $(LOCKED) ## tests in microVMs and under containerd, in the test host
+# The test host brings its own Python packages: these need no .venv here.
+test-vm: debian-packages ## tests in microVMs and under containerd, in the test host
 	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 2400 -- \
 		python3 -m pytest -o timeout=300 tests/vm tests/e2e
 
-run: $(LOCKED) ## a container in a microVM, from nothing
+run: debian-packages ## a container in a microVM, from nothing
 	@tests/testhost/run --timeout 900 -- python3 tests/testhost/demo.py
 
-bench: $(LOCKED) ## sampan and runc side by side
-	@tests/testhost/run --timeout 2400 -- python3 -m benchmarks
+bench: debian-packages ## sampan and runc side by side; build/bench.json, build/bench.md
+	@mkdir -p build
+	@tests/testhost/run --timeout 2400 --get /tmp/bench.json:build/bench.json \
+		--get /tmp/bench.md:build/bench.md -- sh -c \
+		'python3 -m benchmarks --json /tmp/bench.json >/tmp/bench.md && cat /tmp/bench.md'
+
+debian-packages:
+	@requirements/install-debian
 
 fmt: $(LOCKED) ## format Python and C, sort imports
 	@$(BIN)/ruff format --quiet $(wildcard $(PY_DIRS))

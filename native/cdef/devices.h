@@ -80,6 +80,8 @@ int vsock_device_next_event(struct vsock_device *dev, struct vsock_event *ret_ev
 
 /* --- fs_device.h, fuse_server.h ------------------------------------------- */
 
+#define FUSE_OPCODES ...
+
 struct fuse_server_config {
 	int root_fd;
 	bool read_only;
@@ -95,3 +97,4 @@ int fuse_server_new(const struct fuse_server_config *config, struct fuse_server 
 void fuse_server_free(struct fuse_server *server);
 int fs_device_new(struct fuse_server *server, unsigned request_queues, unsigned worker_count,
 		  struct virtio_device **ret_device);
+void fs_device_counters(const struct virtio_device *device, uint64_t *ret_counts);

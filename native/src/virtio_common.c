@@ -49,8 +49,10 @@ void virtio_common_break(struct virtio_pci *dev, const char *why)
 
 	if (old & VIRTIO_CONFIG_S_NEEDS_RESET)
 		return;
-	machine_events_tell_fault(dev->machine.events, "%.*s: %s", VIRTIO_PCI_NAME_BYTES,
-				  dev->description.name, why);
+	/* Once in the device's life: a driver could break and reset it for ever. */
+	if (!atomic_exchange(&dev->fault_told, true))
+		machine_events_tell_fault(dev->machine.events, "%.*s: %s", VIRTIO_PCI_NAME_BYTES,
+					  dev->description.name, why);
 	/* §2.1.2: the driver is told once it is up. */
 	if (old & VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_common_config_changed(dev);

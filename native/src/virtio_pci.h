@@ -68,6 +68,7 @@ struct virtio_pci {
 	uint64_t wired_gpa;	  /* where the ioeventfds are; PCI_BAR_OFF: nowhere */
 	_Atomic uint8_t status;	  /* NEEDS_RESET is set without it */
 	_Atomic uint8_t isr;	  /* likewise */
+	_Atomic bool fault_told;  /* likewise */
 	bool active;		  /* activate succeeded, reset not called since */
 	uint8_t config_generation;
 	uint32_t device_feature_select, driver_feature_select;

@@ -14,6 +14,7 @@
 #include "fuse_server.h"
 
 #define CLIENT_ROOM 0x20000
+#define CLIENT_GUARD 64 /* bytes after the room that must not change */
 
 struct client {
 	struct fuse_server *server;
@@ -21,7 +22,7 @@ struct client {
 	char share[40];
 	int share_fd;
 	uint64_t unique;
-	uint8_t request[CLIENT_ROOM], reply[CLIENT_ROOM];
+	uint8_t request[CLIENT_ROOM], reply[CLIENT_ROOM + CLIENT_GUARD];
 	size_t request_bytes;
 	size_t room;	    /* for replies; reset to CLIENT_ROOM after each call */
 	size_t reply_bytes; /* after the header */
@@ -69,11 +70,11 @@ static inline ptrdiff_t client_send_raw(struct client *c)
 	const struct iovec in = {c->request, c->request_bytes}, out = {c->reply, c->room};
 	ptrdiff_t n;
 
-	memset(c->reply, 0xa5, sizeof(c->reply));
+	memset(c->reply + c->room, 0xa5, CLIENT_GUARD);
 	n = fuse_server_handle(c->server, &in, 1, &out, 1);
-	for (size_t i = c->room; i < sizeof(c->reply); i++)
-		CHECK_EQUAL(c->reply[i], 0xa5);
-	c->room = sizeof(c->reply);
+	for (size_t i = 0; i < CLIENT_GUARD; i++)
+		CHECK_EQUAL(c->reply[c->room + i], 0xa5);
+	c->room = CLIENT_ROOM;
 	return n;
 }
 
@@ -138,7 +139,7 @@ static inline uint64_t client_init(struct client *c, uint64_t features)
 static inline void client_new(struct client *c, enum policy policy)
 {
 	memset(c, 0, sizeof(*c));
-	c->room = sizeof(c->reply);
+	c->room = CLIENT_ROOM;
 	strcpy(c->base, "/tmp/test-fuse-XXXXXX");
 	CHECK(mkdtemp(c->base));
 	snprintf(c->share, sizeof(c->share), "%s/share", c->base);
@@ -167,6 +168,8 @@ static inline void client_write_host(const struct client *c, const char *name, c
 
 	CHECK(fd >= 0);
 	CHECK_EQUAL(write(fd, text, strlen(text)), strlen(text));
+	/* The thread's umask is that of the last request. */
+	CHECK_EQUAL(fchmod(fd, 0644), 0);
 	close(fd);
 }
 

@@ -257,6 +257,23 @@ static void a_model_may_ask_for_a_reset(void)
 	machine_teardown(&m);
 }
 
+/* A driver that breaks and resets its device for ever does not flood the host. */
+static void a_fault_is_told_once(void)
+{
+	struct machine m;
+	struct machine_event event;
+
+	machine_setup(&m);
+	for (unsigned i = 0; i < 10; i++) {
+		bring_up(&m);
+		m.model.virtio.needs_reset(m.model.virtio.transport);
+		CHECK_EQUAL(COMMON(&m, device_status), UP | VIRTIO_CONFIG_S_NEEDS_RESET);
+	}
+	CHECK_EQUAL(machine_events_next(m.events, &event), 1);
+	CHECK_EQUAL(machine_events_next(m.events, &event), 0);
+	machine_teardown(&m);
+}
+
 /* --- §4.1.4.3.2 queues -------------------------------------------------------------------- */
 
 static void a_queue_that_is_not_there_reads_as_size_zero(void)
@@ -441,6 +458,7 @@ static const struct test tests[] = {
 	TEST(a_queue_outside_memory_needs_a_reset),
 	TEST(a_model_that_does_not_start_needs_a_reset),
 	TEST(a_model_may_ask_for_a_reset),
+	TEST(a_fault_is_told_once),
 	TEST(a_queue_that_is_not_there_reads_as_size_zero),
 	TEST(a_queue_size_must_be_a_power_of_two_within_the_maximum),
 	TEST(a_queue_that_is_enabled_stays_as_it_is),

@@ -1,20 +1,18 @@
 """Directories keyed by what they were made from, outside the tree.
 
 Owns everything below the cache directory.  An entry appears whole or not at all:
-it is made beside its place and renamed.  Callers hold the machine's lock, so one
-process at a time builds or prunes.
+it is made beside its place and renamed.  Callers hold the build lock (lock.py), so
+one process at a time builds or prunes.
 """
 
 import hashlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 DEFAULT_CACHE = Path("/var/cache/sampan-testhost")
-LEFTOVER_AGE_S = 3600
 
 
 def cache_directory() -> Path:
@@ -66,7 +64,6 @@ def prune(entries: Iterable[Path], keep: int) -> None:
 
 
 def remove_leftovers(cache: Path) -> None:
-    """What a killed build left behind."""
+    """What a killed build left behind: no other build is running."""
     for path in cache.glob("making-*"):
-        if time.time() - path.stat().st_mtime > LEFTOVER_AGE_S:
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)

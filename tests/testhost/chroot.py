@@ -5,10 +5,11 @@ goes with it, so an interrupted run leaves none behind.
 """
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.testhost.quiet import run_quietly
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 ENTER = """
@@ -43,17 +44,14 @@ class Chroot:
     writable: bool = False
 
     def run(self, command: Sequence[str], *, cwd: str = "/") -> None:
-        """Output goes to stderr: stdout belongs to the command under test."""
+        """CalledProcessError when it fails, after its output was shown."""
         binds = {**network_binds(self.root), **self.binds}
         pairs = [str(word) for inside, outside in binds.items() for word in (outside, inside)]
         enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "chroot"]
         words = [str(self.root), "yes" if self.writable else "no", *pairs, "--"]
-        subprocess.run(
+        run_quietly(
             [*enter, *words, "env", "-C", cwd, *command],
             env=carried_environment() | {"PATH": PATH, "HOME": "/tmp", "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            check=True,
         )
 
 

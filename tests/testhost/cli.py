@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ToolError, MirrorError, TransferError) as error:
         say(str(error))
     except subprocess.CalledProcessError as error:
-        say(f"{error.cmd[0]} failed ({error.returncode}); what it said is above")
+        say(f"{error.cmd[0]} failed ({error.returncode}); the end of what it said is above")
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return SETUP_FAILED
@@ -131,13 +131,14 @@ def run_job(options: argparse.Namespace, scratch: Path, built: Built, *, here: b
     else:
         host = EmulatedHost(built, scratch, puts, options.mem)
     job = make_job(options, host.puts_inside)
-    for attempt in range(1, ATTEMPTS + 1):
+    attempts = 1 if job.stdin else ATTEMPTS  # what was typed is gone
+    for attempt in range(1, attempts + 1):
         try:
             with stream.open("wb") as files, RawTerminal() if options.tty else nullcontext():
                 status = host.run(job, files, options.timeout)
             break
         except HostFailure as failure:
-            say(f"HOST FAILURE (attempt {attempt} of {ATTEMPTS}): {failure}")
+            say(f"HOST FAILURE (attempt {attempt} of {attempts}): {failure}")
     else:
         return HOST_FAILED
     for missing in unpack_gets(stream, options.get):

@@ -1,10 +1,10 @@
 """Makes Debian roots with mmdebstrap from this machine's own mirror."""
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.testhost.mirror import Source, apt_settings
+from tests.testhost.quiet import run_quietly
 
 SUITE = "trixie"
 # Nothing in a test reads these, and they are a third of the files.
@@ -26,4 +26,4 @@ def run_mmdebstrap(target: Path, packages: Sequence[str], source: Source, form: 
     command += [f"--aptopt={line}" for line in apt_settings()]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
     command += [source.suite, str(target), source.to_line()]
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=True)
+    run_quietly(command)

@@ -51,7 +51,9 @@ class EmulatedHost:
             try:
                 return Session(channel, timeout_s, files).run(job)
             except HostFailure as failure:
-                raise HostFailure(f"{failure}{explain(self._machine.console)}") from failure
+                ended = "" if qemu.poll() is None else f", QEMU's exit status {qemu.poll()}"
+                death = explain(self._machine.console)
+                raise HostFailure(f"{failure}{ended}{death}") from failure
 
 
 def listen(path: Path) -> socket.socket:

@@ -2,6 +2,8 @@
 
 import sys
 
+MARK = "testhost: "
+
 
 def say(text: str) -> None:
-    print(f"testhost: {text}", file=sys.stderr, flush=True)
+    print(f"{MARK}{text}", file=sys.stderr, flush=True)

@@ -12,7 +12,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.testhost.log import say
 from tests.testhost.mirror import Source, find_source, machine_uris, private_apt
+from tests.testhost.quiet import run_quietly
 
 QEMU = "qemu-system-x86_64"
 MIN_QEMU_MAJOR = 10
@@ -31,10 +33,12 @@ class ToolError(Exception):
 
 
 def install_tools() -> None:
+    """CalledProcessError when apt fails."""
     missing = [pkg for tool, pkg in DEBIAN_PACKAGES.items() if shutil.which(tool) is None]
     if not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
         missing.append("debian-archive-keyring")
     if missing:
+        say(f"installing {' '.join(missing)}")
         apt(["update"])
         apt(["install", *missing])
 
@@ -42,6 +46,7 @@ def install_tools() -> None:
 def install_qemu() -> None:
     if qemu_major() >= MIN_QEMU_MAJOR:
         return
+    say("installing QEMU")
     codename = os_codename()
     if codename in BACKPORTS_OF:
         install_backport(codename, BACKPORTS_OF[codename])
@@ -80,14 +85,7 @@ def os_codename() -> str:
 
 
 def apt(arguments: list[str]) -> None:
-    command = ["apt-get", "-qq", "-y", "--no-install-recommends", *arguments]
-    # dpkg writes to stdout, which belongs to the command under test.
-    done = subprocess.run(
-        command,
+    run_quietly(
+        ["apt-get", "-qq", "-y", "--no-install-recommends", *arguments],
         env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-        check=False,
     )
-    if done.returncode != 0:
-        raise ToolError(f"{' '.join(command)} failed ({done.returncode})")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.testhost import session
 from tests.testhost.frames import Kind, encode
 from tests.testhost.guest.runner import Channel, run_command
 from tests.testhost.session import HostFailure, Job, Session
@@ -95,6 +96,15 @@ def test_a_host_that_ends_first_is_no_verdict_on_the_command() -> None:
         Session(outside, None, io.BytesIO()).run(Job(["true"], ENV))
 
 
+def test_a_host_that_falls_silent_is_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet command is not: the host says that it lives whatever the command does."""
+    monkeypatch.setattr(session, "SILENCE_DEADLINE_S", 0)
+    outside, inside = socket.socketpair()
+    inside.send(encode(Kind.STARTED))
+    with outside, inside, pytest.raises(HostFailure, match="no sign of life"):
+        Session(outside, None, io.BytesIO()).run(Job(["true"], ENV))
+
+
 def test_stdin_is_passed_on_while_output_floods(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
@@ -111,8 +121,8 @@ def test_stdin_is_passed_on_while_output_floods(
     for thread in threads:
         thread.start()
     with outside, open(reader, "rb"):
-        session = Session(outside, None, io.BytesIO(), stdin=reader)
-        assert session.run(Job(["cat"], ENV, stdin=True)) == 0
+        outer = Session(outside, None, io.BytesIO(), stdin=reader)
+        assert outer.run(Job(["cat"], ENV, stdin=True)) == 0
     for thread in threads:
         thread.join()
     assert capfdbinary.readouterr().out == bytes(size)
@@ -124,7 +134,7 @@ def test_stdin_may_be_a_file(tmp_path: Path, capfdbinary: pytest.CaptureFixture[
     served = threading.Thread(target=serve, args=[inside])
     served.start()
     with outside, (tmp_path / "script").open("rb") as script:
-        session = Session(outside, None, io.BytesIO(), stdin=script.fileno())
-        assert session.run(Job(["sh"], ENV, stdin=True)) == 5
+        outer = Session(outside, None, io.BytesIO(), stdin=script.fileno())
+        assert outer.run(Job(["sh"], ENV, stdin=True)) == 5
     served.join()
     assert capfdbinary.readouterr().out == b"from a file\n"
