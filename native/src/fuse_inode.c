@@ -138,11 +138,16 @@ int fuse_inodes_init(struct fuse_inodes *inodes, int root_fd)
 	return r;
 }
 
-static void destroy(struct fuse_inodes *inodes, struct fuse_inode *inode)
+static void drop_data(struct fuse_inodes *inodes, struct fuse_inode *inode)
 {
 	inodes->open_data -= fuse_data_drop(&inode->read_data);
 	inodes->open_data -= fuse_data_drop(&inode->write_data);
 	fuse_dir_free(atomic_exchange(&inode->dir, NULL));
+}
+
+static void destroy(struct fuse_inodes *inodes, struct fuse_inode *inode)
+{
+	drop_data(inodes, inode);
 	close(inode->fd);
 	fuse_table_recycle(&inodes->table, &inode->entry);
 }
@@ -162,8 +167,10 @@ void fuse_inodes_clear(struct fuse_inodes *inodes)
 		}
 	}
 	inodes->count = 0;
-	if (inodes->root)
+	if (inodes->root) {
+		drop_data(inodes, inodes->root);
 		insert(inodes, inodes->root);
+	}
 }
 
 void fuse_inodes_release(struct fuse_inodes *inodes)

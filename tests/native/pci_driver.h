@@ -41,7 +41,8 @@ struct fake_kvm {
 	struct kvm_ioeventfd ioeventfds[MAX_NOTES]; /* likewise */
 	unsigned routes;			    /* entries of the latest table */
 	struct kvm_irq_routing_entry table[MAX_NOTES];
-	unsigned routings;		      /* KVM_SET_GSI_ROUTING calls */
+	unsigned routings; /* KVM_SET_GSI_ROUTING calls */
+	bool quiet;	   /* an eventfd that becomes an irqfd must hold nothing */
 	int refuse_routing, refuse_ioeventfd; /* -errno to answer with */
 };
 
@@ -58,6 +59,7 @@ static inline int note_irqfd(struct fake_kvm *kvm, const struct kvm_irqfd *irqfd
 	}
 	CHECK(!(irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN));
 	CHECK(kvm->irqfd_count < MAX_NOTES);
+	CHECK(!kvm->quiet || !is_readable((int)irqfd->fd));
 	kvm->irqfds[kvm->irqfd_count++] = *irqfd;
 	return 0;
 }

@@ -67,6 +67,8 @@ static void data_outside_the_run_area_is_not_touched(void)
 	CHECK_EQUAL(vcpu_set_start(m.set), 0);
 	wait_entered(&m.kvm.vcpus[0], 1);
 	CHECK_EQUAL(atomic_load(&m.writes), 0);
+	/* The field behind the eight bytes of data. */
+	CHECK_EQUAL(m.kvm.vcpus[0].run->mmio.len, 9);
 	teardown(&m);
 }
 

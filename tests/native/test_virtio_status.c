@@ -128,6 +128,8 @@ static void bits_are_neither_cleared_nor_invented(void)
 	bring_up(&m);
 	SET_COMMON(&m, device_status, VIRTIO_CONFIG_S_ACKNOWLEDGE);
 	CHECK_EQUAL(COMMON(&m, device_status), UP);
+	SET_COMMON(&m, device_status, VIRTIO_CONFIG_S_FAILED);
+	CHECK_EQUAL(COMMON(&m, device_status), UP);
 	SET_COMMON(&m, device_status, UP | 0x30 | VIRTIO_CONFIG_S_NEEDS_RESET);
 	CHECK_EQUAL(COMMON(&m, device_status), UP);
 	SET_COMMON(&m, device_status, UP | VIRTIO_CONFIG_S_FAILED);

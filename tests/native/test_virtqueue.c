@@ -87,6 +87,7 @@ static void a_head_beyond_the_queue_is_refused(void)
 	struct ring r;
 
 	ring_setup(&r, SIZE, false);
+	ring_describe(&r, SIZE, DATA_GPA, 1, READ, 0); /* it would be fine */
 	ring_offer(&r, SIZE);
 	expect_violation(&r);
 }
@@ -95,6 +96,11 @@ static void a_next_beyond_the_queue_is_refused(void)
 {
 	struct ring r;
 
+	ring_setup(&r, SIZE, false);
+	ring_describe(&r, 0, DATA_GPA, 1, NEXT, SIZE);
+	ring_describe(&r, SIZE, DATA_GPA, 1, READ, 0);
+	ring_offer(&r, 0);
+	expect_violation(&r);
 	ring_setup(&r, SIZE, false);
 	ring_describe(&r, 0, DATA_GPA, 1, NEXT, UINT16_MAX);
 	ring_offer(&r, 0);
@@ -206,10 +212,16 @@ static void an_indirect_table_may_be_as_long_as_the_queue_and_no_longer(void)
 
 static void a_nested_indirect_table_is_refused(void)
 {
+	struct vring_desc *table;
 	struct ring r;
 
 	ring_setup(&r, SIZE, false);
 	put_table(&r, 2, INDIRECT);
+	/* What it leads to would be a fine table by itself. */
+	table = (struct vring_desc *)(r.ram + TABLE_GPA);
+	table[1].addr = TABLE_GPA + 2 * sizeof(*table);
+	table[1].len = sizeof(*table);
+	table[2] = (struct vring_desc){DATA_GPA, 1, READ, 0};
 	ring_describe(&r, 0, TABLE_GPA, 2 * sizeof(struct vring_desc), INDIRECT, 0);
 	ring_offer(&r, 0);
 	expect_violation(&r);

@@ -18,6 +18,7 @@ static void more_chains_than_the_queue_holds_are_refused(void)
 	struct ring r;
 
 	ring_setup(&r, SIZE, false);
+	ring_describe(&r, 0, DATA_GPA, 1, READ, 0);
 	r.avail->idx = SIZE + 1;
 	CHECK_EQUAL(virtqueue_pop(&r.vq, &chain), -EPROTO);
 	ring_teardown(&r);
