@@ -7,6 +7,7 @@ through setup.py.  Imports nothing of what it builds.
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -60,15 +61,29 @@ ffibuilder = make_builder(Path(os.path.relpath(HERE)))
 
 
 def build_in_place() -> Path:
-    """Objects stay in build/, so that only what changed is compiled again."""
+    """`_native.abi3.so` beside this file; objects stay in build/."""
+    target = HERE / "_native.abi3.so"
+    if is_current(target):
+        return target
     objects = HERE.parent / "build/native"
+    started_ns = time.time_ns()
     made = make_builder(HERE).compile(tmpdir=str(objects), verbose="-v" in sys.argv)
-    target = HERE / Path(made).name
     # A new file under the old name: a process that has the old one mapped keeps it.
     fresh = target.with_suffix(".new")
     shutil.copyfile(made, fresh)
+    # As old as what went into it: an edit while it was compiled is newer.
+    os.utime(fresh, ns=(started_ns, started_ns))
     fresh.replace(target)
     return target
+
+
+def is_current(target: Path) -> bool:
+    """cffi would compile everything every time.  The directories stand for files
+    that are gone."""
+    inputs = [Path(__file__), *HERE.glob("src/*.[ch]"), *HERE.glob("cdef/*.h"), HERE / "src"]
+    return target.exists() and all(
+        path.stat().st_mtime <= target.stat().st_mtime for path in inputs
+    )
 
 
 if __name__ == "__main__":

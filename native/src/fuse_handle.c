@@ -87,6 +87,38 @@ int fuse_handle_close(struct fuse_handles *handles, uint64_t id)
 	return 0;
 }
 
+/* A clock over the inodes: closes a descriptor that was not used since the hand
+ * passed last.  Slots may be dead or change meanwhile: their words alone tell. */
+static bool close_idle(struct fuse_server *server, unsigned slots, bool spare_recent)
+{
+	struct fuse_table *table = &server->inodes.table;
+
+	for (unsigned i = 0; i < slots; i++) {
+		struct fuse_inode *inode = fuse_table_at(table, server->inodes.data_hand++);
+
+		if (!inode) {
+			server->inodes.data_hand = 0;
+			continue;
+		}
+		if (fuse_data_close(&inode->read_data, spare_recent) ||
+		    fuse_data_close(&inode->write_data, spare_recent)) {
+			server->inodes.open_data--;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool fuse_make_room(struct fuse_server *server)
+{
+	const int error = errno;
+	const bool closed = error == EMFILE && server->inodes.open_data > 0 &&
+			    close_idle(server, server->inodes.table.used + 1, false);
+
+	errno = error;
+	return closed;
+}
+
 int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int flags)
 {
 	char name[16];
@@ -95,29 +127,12 @@ int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int 
 	if (inode->type != S_IFREG && inode->type != S_IFDIR)
 		return -EINVAL;
 	snprintf(name, sizeof(name), "%d", inode->fd);
-	fd = openat(server->proc_fd, name, (flags & ~(O_NOFOLLOW | O_CREAT)) | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-/* A clock over the inodes: closes a descriptor that was not used since the hand
- * passed last.  Slots may be dead or change meanwhile: their words alone tell. */
-static void make_room(struct fuse_server *server)
-{
-	struct fuse_table *table = &server->inodes.table;
-
-	for (unsigned i = 0; i < SLOTS_A_SEARCH; i++) {
-		struct fuse_inode *inode = fuse_table_at(table, server->inodes.data_hand++);
-
-		if (!inode) {
-			server->inodes.data_hand = 0;
-			continue;
-		}
-		if (fuse_data_close(&inode->read_data, true) ||
-		    fuse_data_close(&inode->write_data, true)) {
-			server->inodes.open_data--;
-			return;
-		}
-	}
+	do
+		fd = openat(server->proc_fd, name, (flags & ~(O_NOFOLLOW | O_CREAT)) | O_CLOEXEC);
+	while (fd < 0 && fuse_make_room(server));
+	if (fd < 0)
+		return errno == EMFILE ? -ENFILE : -errno;
+	return fd;
 }
 
 static int publish(struct fuse_server *server, struct fuse_data *data, int fd)
@@ -125,7 +140,7 @@ static int publish(struct fuse_server *server, struct fuse_data *data, int fd)
 	const int shared = fuse_data_publish(data, fd);
 
 	if (shared == fd && ++server->inodes.open_data > MAX_OPEN_DATA)
-		make_room(server);
+		close_idle(server, SLOTS_A_SEARCH, true);
 	return shared;
 }
 

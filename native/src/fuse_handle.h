@@ -61,6 +61,10 @@ int fuse_file_use_inode(struct fuse_server *server, uint64_t node_id, uint32_t t
 /* Keeps a descriptor just opened for both ways as the inode's data. */
 void fuse_file_keep(struct fuse_server *server, struct fuse_inode *inode, int fd);
 
+/* At the limit of descriptors (errno EMFILE): closes one that is held for a file
+ * not in use.  False: it was not that, or there is none; errno as it was. */
+bool fuse_make_room(struct fuse_server *server);
+
 /* Opens a file that is known by an O_PATH descriptor: never one whose opening
  * has effects (a device, a fifo). */
 int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int flags);

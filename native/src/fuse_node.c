@@ -66,7 +66,9 @@ int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, cons
 	identity = fuse_identity_of(&st);
 	id = fuse_inodes_find(&server->inodes, &identity);
 	if (id == 0) {
-		fd = openat(parent->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		do
+			fd = openat(parent->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		while (fd < 0 && fuse_make_room(server));
 		if (fd < 0)
 			return errno == EMFILE ? -ENFILE : -errno;
 		/* The name may lead elsewhere by now: what counts is what was opened. */
@@ -94,7 +96,9 @@ int fuse_node_adopt(struct fuse_server *server, struct fuse_inode *parent, int f
 	if (r < 0)
 		return r;
 	snprintf(name, sizeof(name), "%d", fd);
-	path_fd = openat(server->proc_fd, name, O_PATH | O_CLOEXEC);
+	do
+		path_fd = openat(server->proc_fd, name, O_PATH | O_CLOEXEC);
+	while (path_fd < 0 && fuse_make_room(server));
 	if (path_fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
 	r = fuse_inodes_learn(&server->inodes, path_fd, &st, &id);

@@ -63,7 +63,7 @@ static int open_node(struct fuse_call *call, const struct fuse_open_in *in)
 	if (kill)
 		fuse_no_fsetid_end();
 	fuse_inode_put(&server->inodes, inode);
-	return fd == -EMFILE ? -ENFILE : fd;
+	return fd;
 }
 
 int fuse_do_open(struct fuse_call *call)

@@ -30,7 +30,7 @@ int fuse_do_opendir(struct fuse_call *call)
 	fd = inode->type == S_IFDIR ? fuse_reopen(server, inode, O_RDONLY | O_DIRECTORY) : -ENOTDIR;
 	fuse_inode_put(&server->inodes, inode);
 	if (fd < 0)
-		return fd == -EMFILE ? -ENFILE : fd;
+		return fd;
 	r = fuse_handle_new(&server->handles, fd, S_IFDIR, &open.fh);
 	if (r < 0)
 		return r;

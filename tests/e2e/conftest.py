@@ -39,7 +39,7 @@ def module_runc() -> Iterator[Ctr]:
 
 
 @pytest.fixture(autouse=True)
-def _host_check(_capabilities: None) -> Generator[None, None, None]:
+def _host_check() -> Generator[None, None, None]:
     """No process, mount, socket, file or loop device is left by a test."""
     before = read_host()
     yield

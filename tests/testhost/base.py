@@ -118,6 +118,7 @@ def install_requirements(root: Path, requirements: str) -> None:
     listing.write_text(requirements)
     for name in MOUNT_POINTS:
         (root / name).mkdir(parents=True)
+    (root / "etc/pip.conf").touch()
     Chroot(root, writable=True).run(["sh", "-c", MAKE_VENV])
     listing.unlink()
 

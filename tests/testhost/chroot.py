@@ -56,13 +56,24 @@ class Chroot:
 
 
 def network_binds(root: Path) -> dict[str, Path]:
-    """Name resolution and certificate authorities as the outer machine has them."""
-    wanted = (Path("/etc/resolv.conf"), Path("/etc/hosts"), CERTIFICATES)
-    return {
-        str(path): path.resolve()
-        for path in wanted
-        if path.exists() and (root / path.relative_to("/")).exists()
+    """Names, certificate authorities and pip's configuration as the outer machine has them."""
+    seen = {
+        str(path): path for path in (Path("/etc/resolv.conf"), Path("/etc/hosts"), CERTIFICATES)
     }
+    seen["/etc/pip.conf"] = next(filter(Path.exists, pip_configurations()), Path())
+    return {
+        inside: outside.resolve()
+        for inside, outside in seen.items()
+        if outside.is_file() and (root / inside.lstrip("/")).exists()
+    }
+
+
+def pip_configurations() -> list[Path]:
+    """The files in which pip looks for an index, the one that wins first."""
+    named = os.environ.get("PIP_CONFIG_FILE")
+    home = Path(os.environ.get("HOME", "/root"))
+    own = [home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")]
+    return [Path(named), *own] if named else own
 
 
 def carried_environment() -> dict[str, str]:

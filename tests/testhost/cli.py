@@ -27,7 +27,6 @@ from tests.testhost.tools import ToolError, install_qemu, install_tools
 from tests.testhost.transfer import TransferError, pack_puts, unpack_gets
 from tests.testhost.tree import REPOSITORY, provide_tree
 
-TIMED_OUT = 124
 SETUP_FAILED = 98
 HOST_FAILED = 99
 ATTEMPTS = 2

@@ -1,0 +1,118 @@
+"""A directory served by the FUSE server to this machine's own kernel, over /dev/fuse.
+
+Share is a context manager: `root` is what the client sees, `source` the same
+files on the host.  Policy "direct" serves nothing: root and source are one, so
+that a test can be seen to hold natively.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+TREE = Path(__file__).resolve().parents[2]
+SOURCES = TREE / "native/src"
+NEEDED = ("virtqueue.c", "memory.c")
+"""Beside fuse_*.c: the iovec copies, and what they need."""
+USER = 65534
+"""Some user that is not root: nobody."""
+
+
+def build_server(output: Path) -> Path:
+    sources = [*SOURCES.glob("fuse_*.c"), *(SOURCES / name for name in NEEDED)]
+    command = ["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread", f"-I{SOURCES}"]
+    command += [str(TREE / "tests/native/fuse_mount.c"), *map(str, sources), "-o", str(output)]
+    subprocess.run(command, check=True)
+    return output
+
+
+class Share:
+    """Lifecycle: `with Share(...) as share`; unmounted and ended at exit."""
+
+    def __init__(
+        self,
+        server: Path,
+        work: Path,
+        policy: str,
+        base: str = "plain",
+        options: Sequence[str] = (),
+    ) -> None:
+        self._server = server
+        self._work = work
+        self._policy = policy
+        self._base = base
+        self._options = options
+        self._stack = ExitStack()
+        self.source = work / "source"
+        self.root = self.source
+
+    def __enter__(self) -> Self:
+        self._work.chmod(0o755)
+        self.source.mkdir()
+        with ExitStack() as stack:
+            if self._base == "overlay":
+                self._mount_overlay(stack)
+            self.source.chmod(0o777)
+            if self._policy != "direct":
+                self._serve(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _mount_overlay(self, stack: ExitStack) -> None:
+        for name in ("lower", "upper", "scratch"):
+            (self._work / name).mkdir()
+        options = ",".join(
+            f"{key}={self._work / name}"
+            for key, name in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "scratch"))
+        )
+        stack.enter_context(mounted(["-t", "overlay", "-o", options, "overlay"], self.source))
+
+    def _serve(self, stack: ExitStack) -> None:
+        self.root = self._work / "root"
+        self.root.mkdir()
+        command = [str(self._server), "-p", self._policy, *self._options]
+        server = stack.enter_context(
+            subprocess.Popen(
+                [*command, str(self.source), str(self.root)], stdout=subprocess.PIPE, text=True
+            )
+        )
+        assert server.stdout is not None
+        stack.callback(self._stop, server)
+        assert server.stdout.readline() == "READY\n", "the server did not start"
+
+    def _stop(self, server: subprocess.Popen[str]) -> None:
+        subprocess.run(["umount", "--lazy", str(self.root)], check=True)
+        assert server.wait(timeout=30) == 0, f"the server ended with {server.returncode}"
+
+
+@contextmanager
+def mounted(arguments: Sequence[str], target: Path) -> Iterator[None]:
+    """Unmounted as the shim does: at once, though the server still knows files of it."""
+    subprocess.run(["mount", *arguments, str(target)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+def run_as(
+    user: int, command: str, cwd: Path, *, groups: Sequence[int] = (), umask: int = 0o022
+) -> subprocess.CompletedProcess[str]:
+    """A shell command as another user, without capabilities."""
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=cwd,
+        user=user,
+        group=user,
+        extra_groups=groups,
+        umask=umask,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
