@@ -7,10 +7,10 @@ tests.  Needs root, crun and a cgroup2 mount.  In a guest, agent/init.py runs.
 import argparse
 import asyncio
 import os
-import socket
 import time
 
 from agent import linux
+from agent.listener import listen_unix
 from agent.mounts import CGROUP_ROOT
 from agent.server import Places, serve
 from agent.service import GuestInfo
@@ -29,18 +29,11 @@ def main() -> None:
         run_dir=arguments.run_dir,
         cgroup_root=arguments.cgroup_root,
         grpc_path=arguments.grpc,
-        streams=listen(arguments.streams),
-        relay=listen(arguments.relay) if arguments.relay else None,
+        streams=listen_unix(arguments.streams),
+        relay=listen_unix(arguments.relay) if arguments.relay else None,
     )
     info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     asyncio.run(serve(places, info, power_off=lambda: None))
-
-
-def listen(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(256)
-    return listener
 
 
 main()

@@ -8,7 +8,6 @@ calls may be under way at once, states say what may happen.
 import asyncio
 import json
 import os
-import shutil
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -63,6 +62,7 @@ class Container:
         try:
             init.stdio.expect(around.streams)
             await init.stdio.connect(around.streams)
+            self._attach_shares()
             self._write_bundle()
             with around.reaper.adoption():
                 await init.launch(around.crun, "create", f"--bundle={self._bundle}", self.id)
@@ -195,7 +195,11 @@ class Container:
         for process in [self._init, *self._execs.values()]:
             self._discard(process)
         self._execs.clear()
-        shutil.rmtree(self._bundle, ignore_errors=True)
+        if self._spec.shared_paths:
+            await asyncio.to_thread(self._detach_shares)
+        remove_file(f"{self._bundle}/config.json")
+        with suppress(FileNotFoundError):
+            os.rmdir(self._bundle)
 
     def _discard(self, process: Process) -> None:
         process.stdio.forget(self._around.streams)
@@ -209,6 +213,22 @@ class Container:
         self._bundle_written = True
         os.makedirs(self._bundle, mode=0o700)
         write_file(f"{self._bundle}/config.json", json.dumps(self._spec.document))
+
+    def _attach_shares(self) -> None:
+        """A mount of the host's below a share becomes one here when it is first entered.
+
+        Entered here, it is copied into the container's mount namespace; entered
+        there first, it would be another file system here, with other dirty pages.
+        """
+        for path in self._spec.shared_paths:
+            with suppress(OSError):  # crun will tell
+                linux.enter_directory(path)
+
+    def _detach_shares(self) -> None:
+        """So that the guest forgets all files in them, and the host can unmount."""
+        for path in reversed(self._spec.shared_paths):
+            with suppress(OSError):  # a plain directory or file, no mount
+                linux.unmount(path, linux.MNT_DETACH)
 
     async def _flush_shares(self) -> None:
         """What was written is on the host, which may look, or end the guest, from now on."""

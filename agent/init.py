@@ -15,6 +15,7 @@ from typing import Final
 
 from agent import linux
 from agent.console import say
+from agent.listener import listen_vsock
 from agent.mounts import CGROUP_ROOT, KERNEL, SHARES, enable_controllers, mount_all, unmount_shares
 from agent.network import bring_up
 from proto import contract
@@ -26,7 +27,6 @@ SYSCTLS: Final = {
     "kernel/pid_max": 1 << 22,  # the later a pid comes again, the better
     "fs/nr_open": 1073741816,  # containers get the host's limits, which may be its greatest
 }
-BACKLOG: Final = 256
 
 
 def main() -> None:
@@ -81,15 +81,8 @@ def load_modules() -> None:
                 raise
 
 
-def listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-    listener.bind((socket.VMADDR_CID_ANY, port))
-    listener.listen(BACKLOG)
-    return listener
-
-
 def run_server(started_ns: int) -> None:
-    streams, relay = listen(contract.STREAM_PORT), listen(contract.AGENT_PORT)
+    streams, relay = listen_vsock(contract.STREAM_PORT), listen_vsock(contract.AGENT_PORT)
     # Imported here, for it takes longer than everything before it.
     import asyncio  # noqa: PLC0415
 

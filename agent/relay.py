@@ -9,6 +9,7 @@ import asyncio
 import socket
 
 from agent.console import say
+from agent.listener import accept_nowait
 from agent.pump import Pump
 
 
@@ -66,10 +67,9 @@ class Relay:
         self._joints.discard(joint)
 
     def _accept(self) -> None:
-        try:
-            outside, _ = self._listener.accept()
-        except OSError:
-            return  # gone again before it was accepted
+        outside = accept_nowait(self._listener)
+        if outside is None:
+            return
         inside = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             inside.connect(self._target)  # its backlog is ours alone: this does not block
@@ -78,6 +78,5 @@ class Relay:
             outside.close()
             inside.close()
             return
-        outside.setblocking(False)
         inside.setblocking(False)
         self._joints.add(Joint(outside, inside, self))

@@ -65,7 +65,9 @@ class Places(NamedTuple):
 async def serve(places: Places, info: GuestInfo, power_off: Callable[[], None]) -> None:
     """Until SIGTERM, or until Shutdown has called `power_off`."""
     stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(say_exception)
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
 
     async def stop() -> None:
         power_off()
@@ -155,6 +157,11 @@ def make_streaming(behaviour: Callable[[Any], AsyncIterator[Any]]) -> Callable[.
             yield message
 
     return handle
+
+
+def say_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A mistake in a callback: one line instead of asyncio's many."""
+    say(f"{context['message']}: {context.get('exception')!r}")
 
 
 def retrieve_result(task: "asyncio.Future[Any]") -> None:

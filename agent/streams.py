@@ -10,6 +10,7 @@ import socket
 from typing import Final
 
 from agent.errors import FailedPrecondition, InvalidArgument
+from agent.listener import accept_nowait
 from proto import contract
 
 MAX_PARKED: Final = 256
@@ -93,11 +94,9 @@ class Streams:
         self._expected.pop(token, None)
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return  # gone again before it was accepted
-        connection.setblocking(False)
+        connection = accept_nowait(self._listener)
+        if connection is None:
+            return
         loop = asyncio.get_running_loop()
         if len(self._timers) >= MAX_PARKED:
             connection.close()

@@ -28,6 +28,7 @@ struct pci_device_description {
 struct pci_device_counters {
 	uint64_t status_writes;
 	uint64_t status_ns;
+	uint64_t reset_ns;
 	uint64_t activations;
 	uint64_t notify_exits;
 	uint64_t chains;

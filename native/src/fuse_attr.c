@@ -171,8 +171,7 @@ static int change(struct fuse_call *call, const struct fuse_inode *inode,
 		r = change_mode(call->server, inode, in);
 	if (r == 0 && in->valid & FATTR_SIZE)
 		r = change_size(call, in);
-	if (r == 0 &&
-	    in->valid & (FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_MTIME_NOW))
+	if (r == 0 && in->valid & (FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_MTIME_NOW))
 		r = change_times(inode, in);
 	return r;
 }

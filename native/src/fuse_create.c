@@ -11,8 +11,7 @@
 #include "fuse_state.h"
 
 /* Takes the name and finds the directory; the caller puts it. */
-static int take_place(struct fuse_call *call, struct fuse_inode **ret_parent,
-		      const char **ret_name)
+static int take_place(struct fuse_call *call, struct fuse_inode **ret_parent, const char **ret_name)
 {
 	const int r = fuse_take_name(call, ret_name);
 

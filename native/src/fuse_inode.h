@@ -26,7 +26,7 @@ struct fuse_identity {
 
 struct fuse_inode {
 	struct fuse_entry entry;
-	int fd; /* O_PATH */
+	int fd;	       /* O_PATH */
 	uint32_t type; /* S_IFMT bits: never change for one identity */
 	struct fuse_identity identity;
 	/* Of the client; guarded by the lock of the table. */
@@ -72,8 +72,7 @@ struct fuse_identity fuse_identity_of(const struct statx *st);
 uint64_t fuse_inodes_find(struct fuse_inodes *inodes, const struct fuse_identity *identity);
 
 /* As above, and makes it known if it is not: takes `fd` over in any case. */
-int fuse_inodes_learn(struct fuse_inodes *inodes, int fd, const struct statx *st,
-		      uint64_t *ret_id);
+int fuse_inodes_learn(struct fuse_inodes *inodes, int fd, const struct statx *st, uint64_t *ret_id);
 
 /* The client drops `count` of its lookups. */
 void fuse_inodes_forget(struct fuse_inodes *inodes, uint64_t id, uint64_t count);

@@ -167,8 +167,7 @@ static int look_up(struct fuse_call *call, struct fuse_inode *parent, struct fus
 
 int fuse_do_lookup(struct fuse_call *call)
 {
-	struct fuse_inode *parent =
-		fuse_inode_get(&call->server->inodes, call->header.nodeid);
+	struct fuse_inode *parent = fuse_inode_get(&call->server->inodes, call->header.nodeid);
 	struct fuse_entry_out entry;
 	int r;
 

@@ -46,7 +46,7 @@ int fuse_do_releasedir(struct fuse_call *call)
 }
 
 static void reply_record(struct reading *reading, const void *head, size_t head_bytes,
-			const char *name, size_t name_bytes)
+			 const char *name, size_t name_bytes)
 {
 	static const uint8_t zeros[8];
 	const size_t used = head_bytes + name_bytes, padding = FUSE_REC_ALIGN(used) - used;

@@ -23,7 +23,7 @@ struct fuse_server {
 	int proc_fd;	    /* /proc/self/fd: opens files by their O_PATH descriptors */
 	struct fuse_inodes inodes;
 	struct fuse_handles handles;
-	_Atomic uint64_t features; /* INIT flags agreed on; 0: no INIT yet */
+	_Atomic uint64_t features;	      /* INIT flags agreed on; 0: no INIT yet */
 	void (*about_to_wait)(void *context); /* NULL: nobody wants to know */
 	void *wait_context;
 	_Atomic uint64_t counters[FUSE_OPCODES];

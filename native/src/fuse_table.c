@@ -121,8 +121,7 @@ bool fuse_table_kill(struct fuse_entry *entry)
 bool fuse_table_put(struct fuse_entry *entry)
 {
 	/* Release and acquire: all uses of the entry come before its destruction. */
-	const uint64_t before =
-		atomic_fetch_sub_explicit(&entry->state, 1, memory_order_acq_rel);
+	const uint64_t before = atomic_fetch_sub_explicit(&entry->state, 1, memory_order_acq_rel);
 
 	return (before & (ALIVE | REFERENCES)) == 1;
 }

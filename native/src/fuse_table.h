@@ -27,9 +27,9 @@ struct fuse_entry {
 struct fuse_table {
 	size_t entry_bytes;
 	_Atomic(uint8_t *) chunks[FUSE_TABLE_MAX_CHUNKS];
-	pthread_mutex_t lock; /* for the rest */
+	pthread_mutex_t lock;  /* for the rest */
 	_Atomic uint32_t used; /* slots ever taken; written with the lock held */
-	uint32_t first_free;  /* slot + 1 */
+	uint32_t first_free;   /* slot + 1 */
 	uint32_t next_generation;
 };
 

@@ -65,6 +65,8 @@ static void reset_queue(struct virtio_pci *dev, unsigned index)
 	struct virtqueue *vq = &dev->queues[index];
 	eventfd_t stale;
 
+	dev->counters.chains += vq->pops;
+	dev->counters.signals += vq->signals;
 	(void)eventfd_read(vq->kick_fd, &stale);
 	*vq = (struct virtqueue){
 		.mem = dev->machine.mem,
@@ -158,12 +160,14 @@ static void write_status(struct virtio_pci *dev, uint8_t value)
 {
 	const uint64_t start_ns = now_ns();
 
-	if (value == 0)
-		virtio_common_reset(dev);
-	else
-		advance_status(dev, value);
 	dev->counters.status_writes++;
-	dev->counters.status_ns += now_ns() - start_ns;
+	if (value == 0) {
+		virtio_common_reset(dev);
+		dev->counters.reset_ns += now_ns() - start_ns;
+	} else {
+		advance_status(dev, value);
+		dev->counters.status_ns += now_ns() - start_ns;
+	}
 }
 
 /* --- the structure ------------------------------------------------------- */

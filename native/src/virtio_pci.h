@@ -40,10 +40,11 @@ struct pci_device_description {
 /* What a device has done; the transitions are exits that boot pays for. */
 struct pci_device_counters {
 	uint64_t status_writes;
-	uint64_t status_ns;
+	uint64_t status_ns; /* of those that set the device up */
+	uint64_t reset_ns;
 	uint64_t activations;
 	uint64_t notify_exits; /* notifications that did not come by ioeventfd */
-	uint64_t chains;       /* of all queues since activation */
+	uint64_t chains;       /* of all queues, in all lives of the device */
 	uint64_t signals;
 };
 

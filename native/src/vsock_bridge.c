@@ -172,8 +172,8 @@ static void serve_rx(struct vsock_bridge *b)
 static void receive_packet(struct vsock_bridge *b, const struct vsock_packet *packet,
 			   const struct iovec *payload, unsigned count)
 {
-	struct vsock_connection *c =
-	    vsock_table_find(&b->table, packet->host_port, packet->guest_port);
+	struct vsock_connection *c = vsock_table_find(&b->table, packet->host_port,
+						      packet->guest_port);
 
 	/* A place for guest-initiated connections: OP_REQUEST.  Nothing listens. */
 	if (c && packet->type == VIRTIO_VSOCK_TYPE_STREAM) {

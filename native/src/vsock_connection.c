@@ -11,10 +11,10 @@ void vsock_connection_init(struct vsock_connection *c, int fd, uint32_t guest_po
 			   unsigned directions)
 {
 	*c = (struct vsock_connection){
-	    .guest_port = guest_port,
-	    .directions = directions,
-	    .open = directions,
-	    .endpoint.fd = fd,
+		.guest_port = guest_port,
+		.directions = directions,
+		.open = directions,
+		.endpoint.fd = fd,
 	};
 }
 
@@ -48,8 +48,8 @@ static void abort_with(struct vsock_connection *c, int error)
 void vsock_connection_open(struct vsock_connection *c, uint32_t host_port, struct worker *worker,
 			   worker_handler handle)
 {
-	uint32_t events =
-	    (c->open & VSOCK_TO_GUEST ? EPOLLIN : 0) | (c->open & VSOCK_FROM_GUEST ? EPOLLOUT : 0);
+	uint32_t events = (c->open & VSOCK_TO_GUEST ? EPOLLIN : 0) |
+			  (c->open & VSOCK_FROM_GUEST ? EPOLLOUT : 0);
 	int r;
 
 	c->host_port = host_port;
@@ -343,14 +343,14 @@ bool vsock_connection_next_packet(struct vsock_connection *c, struct iovec *room
 	c->pending &= ~(unsigned)VSOCK_SEND_CREDIT_UPDATE;
 	c->told_forwarded = c->forwarded;
 	*ret_packet = (struct vsock_packet){
-	    .host_port = c->host_port,
-	    .guest_port = c->guest_port,
-	    .len = len,
-	    .type = VIRTIO_VSOCK_TYPE_STREAM,
-	    .op = op,
-	    .flags = op == VIRTIO_VSOCK_OP_SHUTDOWN ? c->own_shutdown : 0,
-	    .buf_alloc = VSOCK_BACKLOG_BYTES,
-	    .fwd_cnt = c->forwarded,
+		.host_port = c->host_port,
+		.guest_port = c->guest_port,
+		.len = len,
+		.type = VIRTIO_VSOCK_TYPE_STREAM,
+		.op = op,
+		.flags = op == VIRTIO_VSOCK_OP_SHUTDOWN ? c->own_shutdown : 0,
+		.buf_alloc = VSOCK_BACKLOG_BYTES,
+		.fwd_cnt = c->forwarded,
 	};
 	return true;
 }

@@ -170,11 +170,11 @@ static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsi
 {
 	struct vsock_device *dev = (struct vsock_device *)virtio;
 	struct vsock_bridge_config config = {
-	    .guest_cid = dev->guest_cid,
-	    .owner = dev,
-	    .stream_ended = stream_ended,
-	    .connection_gone = connection_gone,
-	    .violation = violation,
+		.guest_cid = dev->guest_cid,
+		.owner = dev,
+		.stream_ended = stream_ended,
+		.connection_gone = connection_gone,
+		.violation = violation,
 	};
 	int r;
 
@@ -220,9 +220,9 @@ static void destroy(struct virtio_device *virtio)
 }
 
 static const struct virtio_device_ops ops = {
-    .activate = activate,
-    .reset = reset,
-    .destroy = destroy,
+	.activate = activate,
+	.reset = reset,
+	.destroy = destroy,
 };
 
 int vsock_device_new(uint64_t guest_cid, struct vsock_device **ret_device)
@@ -266,9 +266,9 @@ int vsock_device_listen(struct vsock_device *dev, int listen_fd, uint32_t guest_
 	if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
 	dev->listeners[dev->listener_count++] = (struct vsock_listener){
-	    .dev = dev,
-	    .fd = listen_fd,
-	    .guest_port = guest_port,
+		.dev = dev,
+		.fd = listen_fd,
+		.guest_port = guest_port,
 	};
 	return 0;
 }

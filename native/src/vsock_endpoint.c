@@ -26,11 +26,11 @@ int vsock_endpoint_open(struct vsock_endpoint *e, int fd, struct worker *worker,
 	int r;
 
 	*e = (struct vsock_endpoint){
-	    .fd = fd,
-	    .readable = events & EPOLLIN,
-	    .writable = events & EPOLLOUT,
-	    .worker = worker,
-	    .source = {.fd = fd, .handle = handle, .context = context},
+		.fd = fd,
+		.readable = events & EPOLLIN,
+		.writable = events & EPOLLOUT,
+		.worker = worker,
+		.source = {.fd = fd, .handle = handle, .context = context},
 	};
 	r = set_nonblocking(fd);
 	if (r < 0)

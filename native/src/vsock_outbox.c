@@ -45,10 +45,10 @@ void vsock_outbox_add_reset(struct vsock_outbox *o, uint32_t host_port, uint32_t
 	if (vsock_outbox_is_full(o))
 		return;
 	o->resets[(o->resets_start + o->resets_count++) % VSOCK_MAX_RESETS] = (struct vsock_packet){
-	    .host_port = host_port,
-	    .guest_port = guest_port,
-	    .type = type,
-	    .op = VIRTIO_VSOCK_OP_RST,
+		.host_port = host_port,
+		.guest_port = guest_port,
+		.type = type,
+		.op = VIRTIO_VSOCK_OP_RST,
 	};
 }
 

@@ -20,14 +20,14 @@ int vsock_packet_parse(const struct virtqueue_chain *chain, uint64_t guest_cid,
 		return -EADDRNOTAVAIL;
 
 	*ret_packet = (struct vsock_packet){
-	    .host_port = le32toh(header.dst_port),
-	    .guest_port = le32toh(header.src_port),
-	    .len = le32toh(header.len),
-	    .type = le16toh(header.type),
-	    .op = le16toh(header.op),
-	    .flags = le32toh(header.flags),
-	    .buf_alloc = le32toh(header.buf_alloc),
-	    .fwd_cnt = le32toh(header.fwd_cnt),
+		.host_port = le32toh(header.dst_port),
+		.guest_port = le32toh(header.src_port),
+		.len = le32toh(header.len),
+		.type = le16toh(header.type),
+		.op = le16toh(header.op),
+		.flags = le32toh(header.flags),
+		.buf_alloc = le32toh(header.buf_alloc),
+		.fwd_cnt = le32toh(header.fwd_cnt),
 	};
 	return 0;
 }
@@ -36,16 +36,16 @@ void vsock_packet_write(const struct vsock_packet *packet, uint64_t guest_cid,
 			const struct iovec *room, unsigned count)
 {
 	const struct virtio_vsock_hdr header = {
-	    .src_cid = htole64(VSOCK_HOST_CID),
-	    .dst_cid = htole64(guest_cid),
-	    .src_port = htole32(packet->host_port),
-	    .dst_port = htole32(packet->guest_port),
-	    .len = htole32(packet->len),
-	    .type = htole16(packet->type),
-	    .op = htole16(packet->op),
-	    .flags = htole32(packet->flags),
-	    .buf_alloc = htole32(packet->buf_alloc),
-	    .fwd_cnt = htole32(packet->fwd_cnt),
+		.src_cid = htole64(VSOCK_HOST_CID),
+		.dst_cid = htole64(guest_cid),
+		.src_port = htole32(packet->host_port),
+		.dst_port = htole32(packet->guest_port),
+		.len = htole32(packet->len),
+		.type = htole16(packet->type),
+		.op = htole16(packet->op),
+		.flags = htole32(packet->flags),
+		.buf_alloc = htole32(packet->buf_alloc),
+		.fwd_cnt = htole32(packet->fwd_cnt),
 	};
 
 	buf_to_iov(room, count, 0, &header, sizeof(header));

@@ -16,7 +16,7 @@ from proto.control import BootResult, MachineConfig, SharePolicy
 from shim.errors import InvalidArgument
 from shim.vmm.address_map import Gpa, Range, place_window64, plan_ram
 from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
-from shim.vmm.devices.fs import describe_fs, open_fs_model
+from shim.vmm.devices.fs import FsDevice
 from shim.vmm.devices.pci import PciBus
 from shim.vmm.devices.power import PowerPorts
 from shim.vmm.devices.serial import SerialConsole
@@ -112,8 +112,7 @@ class Builder:
         )
         power = self.own(PowerPorts(events.events))
         pci = self.own(PciBus(self.vm, self.ram, events.events))
-        for share in self.config.shares:
-            pci.add(describe_fs(share), open_fs_model(share))
+        shares = tuple(FsDevice(pci, share) for share in self.config.shares)
         vsock = Vsock(pci)
         vsock.listen(listeners, self.config.ports)
         bus = self.own(Bus())
@@ -123,7 +122,7 @@ class Builder:
         vcpus = [self.build_vcpu(index) for index in range(self.config.vcpus)]
         vcpus[0].set_entry_state(build_entry_state(entry_gpa))
         vcpu_set = self.own(VcpuSet(self.system, vcpus, bus.bus, events.events))
-        return MachineParts(events, console, pci, vsock, bus, vcpu_set)
+        return MachineParts(events, console, pci, shares, vsock, bus, vcpu_set)
 
     def build_vcpu(self, index: int) -> Vcpu:
         vcpu = self.own(Vcpu(self.vm, index))

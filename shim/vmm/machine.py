@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proto.control import StoppedEvent, StreamArgs, StreamClosedEvent
+from shim.vmm.devices.fs import FsDevice
 from shim.vmm.devices.pci import PciBus
 from shim.vmm.devices.serial import SerialConsole
 from shim.vmm.devices.vsock import Vsock
@@ -22,6 +23,7 @@ class MachineParts:
     events: MachineEvents
     console: SerialConsole
     pci: PciBus
+    shares: tuple[FsDevice, ...]
     vsock: Vsock
     bus: Bus
     vcpus: VcpuSet
@@ -70,6 +72,7 @@ class Machine:
             "exits": self.parts.vcpus.read_exits(),
             "accesses": self.parts.bus.read_accesses(),
             "devices": self.parts.pci.read_counters(),
+            "requests": {share.tag: share.read_requests() for share in self.parts.shares},
             "faults": self.parts.events.faults,
         }
 

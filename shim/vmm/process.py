@@ -12,6 +12,7 @@ counters and whatever output is still on its way, until the shim is done.
 """
 
 import os
+import resource
 import select
 import socket
 import traceback
@@ -195,8 +196,20 @@ def open_control_socket() -> socket.socket:
     return control
 
 
+def raise_descriptor_limit() -> None:
+    """The file server holds one descriptor for each file that the guest knows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(hard, int(Path("/proc/sys/fs/nr_open").read_text()))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    except (ValueError, OSError):  # no CAP_SYS_RESOURCE
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     Path("/proc/self/comm").write_text(PROCESS_NAME)
+    raise_descriptor_limit()
     with open_control_socket() as control:
         vmm = Vmm(ControlChannel(control))
         try:

@@ -18,7 +18,7 @@
 
 struct client {
 	struct fuse_server *server;
-	char base[32];	 /* holds share/ and what is outside of it */
+	char base[32]; /* holds share/ and what is outside of it */
 	char share[40];
 	int share_fd;
 	uint64_t unique;
@@ -219,8 +219,7 @@ static inline uint64_t client_open(struct client *c, uint64_t node, uint32_t fla
 
 static inline bool client_replied(const struct client *c, const char *text)
 {
-	return c->reply_bytes == strlen(text) &&
-	       memcmp(REPLY(c, char), text, c->reply_bytes) == 0;
+	return c->reply_bytes == strlen(text) && memcmp(REPLY(c, char), text, c->reply_bytes) == 0;
 }
 
 #endif

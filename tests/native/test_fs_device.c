@@ -241,9 +241,9 @@ static uint64_t look_up(unsigned q, const char *name)
 {
 	struct fuse_entry_out entry;
 
-	CHECK_EQUAL(call(q, FUSE_LOOKUP, FUSE_ROOT_ID, name, strlen(name) + 1, &entry,
-			 sizeof(entry)),
-		    0);
+	CHECK_EQUAL(
+		call(q, FUSE_LOOKUP, FUSE_ROOT_ID, name, strlen(name) + 1, &entry, sizeof(entry)),
+		0);
 	return entry.nodeid;
 }
 

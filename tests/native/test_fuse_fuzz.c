@@ -47,9 +47,10 @@ static uint64_t any_handle(void)
 
 static const char *any_name(void)
 {
-	static const char *const names[] = {"a",  "b", "c",   "d",		 "e",	"f",
-					    "g",  "h", "..",  ".",		 "",	"a/b",
-					    "/a", "i", "../x", "../../etc/passwd", "user.x", "#"};
+	static const char *const names[] = {
+		"a",	  "b", "c", "d",   "e",	 "f", "g",    "h",
+		"..",	  ".", "",  "a/b", "/a", "i", "../x", "../../etc/passwd",
+		"user.x", "#"};
 
 	return names[any(sizeof(names) / sizeof(names[0]))];
 }
@@ -64,8 +65,8 @@ static void put_name(void)
 /* Numbers as they matter to their fields: small, or at an edge. */
 static uint64_t any_number(void)
 {
-	static const uint64_t edges[] = {0, 1, 4095, 4096, 65536, INT32_MAX, UINT32_MAX, INT64_MAX,
-					 UINT64_MAX};
+	static const uint64_t edges[] = {0,	    1,		4095,	   4096,      65536,
+					 INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};
 
 	return any(4) ? any(20000) : edges[any(sizeof(edges) / sizeof(edges[0]))];
 }
@@ -201,8 +202,10 @@ static void remember(uint32_t opcode)
 	case FUSE_TMPFILE:
 		nodes[at] = REPLY(&c, struct fuse_entry_out)->nodeid;
 		if (opcode == FUSE_CREATE || opcode == FUSE_TMPFILE)
-			handles[at] = ((const struct fuse_open_out *)(REPLY(&c, struct fuse_entry_out) +
-								      1))->fh;
+			handles[at] =
+				((const struct fuse_open_out *)(REPLY(&c, struct fuse_entry_out) +
+								1))
+					->fh;
 		break;
 	case FUSE_OPEN:
 	case FUSE_OPENDIR:

@@ -198,8 +198,7 @@ static void a_name_of_255_bytes_is_one_and_a_longer_one_is_too_long(void)
 	client_lookup(&c, ROOT, name);
 	name[255] = 'n';
 	name[256] = '\0';
-	CHECK_EQUAL(client_call(&c, FUSE_MKDIR, ROOT, BODY(in), STRING(name), END),
-		    -ENAMETOOLONG);
+	CHECK_EQUAL(client_call(&c, FUSE_MKDIR, ROOT, BODY(in), STRING(name), END), -ENAMETOOLONG);
 	CHECK_EQUAL(client_call(&c, FUSE_LOOKUP, ROOT, STRING(name), END), -ENAMETOOLONG);
 	client_free(&c);
 }
@@ -312,10 +311,10 @@ static void a_file_open_as_one_kind_is_not_used_as_another(void)
 static void a_read_only_share_refuses_every_change(void)
 {
 	static const uint32_t opcodes[] = {
-		FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD,	    FUSE_MKDIR,	       FUSE_UNLINK,
-		FUSE_RMDIR,   FUSE_RENAME,  FUSE_RENAME2,   FUSE_LINK,	       FUSE_WRITE,
-		FUSE_CREATE,  FUSE_TMPFILE, FUSE_SETXATTR,  FUSE_REMOVEXATTR,  FUSE_FALLOCATE,
-		FUSE_COPY_FILE_RANGE,
+		FUSE_SETATTR,  FUSE_SYMLINK,	 FUSE_MKNOD,	 FUSE_MKDIR,
+		FUSE_UNLINK,   FUSE_RMDIR,	 FUSE_RENAME,	 FUSE_RENAME2,
+		FUSE_LINK,     FUSE_WRITE,	 FUSE_CREATE,	 FUSE_TMPFILE,
+		FUSE_SETXATTR, FUSE_REMOVEXATTR, FUSE_FALLOCATE, FUSE_COPY_FILE_RANGE,
 	};
 
 	client_new(&c, IMAGE);

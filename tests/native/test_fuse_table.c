@@ -66,8 +66,15 @@ static void an_id_leads_to_its_entry_while_it_lives(void)
 static void made_up_ids_lead_nowhere(void)
 {
 	static const uint64_t ids[] = {
-		0, 2, FUSE_TABLE_CHUNK, FUSE_TABLE_CHUNK + 1, 1ULL << 32 | 1, UINT32_MAX,
-		1ULL << 63, UINT64_MAX, (uint64_t)FUSE_TABLE_CHUNK * FUSE_TABLE_MAX_CHUNKS,
+		0,
+		2,
+		FUSE_TABLE_CHUNK,
+		FUSE_TABLE_CHUNK + 1,
+		1ULL << 32 | 1,
+		UINT32_MAX,
+		1ULL << 63,
+		UINT64_MAX,
+		(uint64_t)FUSE_TABLE_CHUNK * FUSE_TABLE_MAX_CHUNKS,
 		(uint64_t)FUSE_TABLE_CHUNK * FUSE_TABLE_MAX_CHUNKS + 1,
 	};
 	struct thing *thing;

@@ -424,6 +424,15 @@ static void transitions_are_counted(void)
 	CHECK_EQUAL(counters.activations, 1);
 	CHECK(counters.status_ns > 0);
 	CHECK_EQUAL(counters.notify_exits, 0);
+	/* A reset does not forget what the queues have done. */
+	m.model.queues[0].pops = 5;
+	m.model.queues[1].signals = 7;
+	SET_COMMON(&m, device_status, 0);
+	bring_up(&m);
+	m.model.queues[0].pops = 1;
+	CHECK_EQUAL(pci_window_read_counters(m.window, SLOT, &counters), 0);
+	CHECK_EQUAL(counters.chains, 6);
+	CHECK_EQUAL(counters.signals, 7);
 	CHECK_EQUAL(pci_window_read_counters(m.window, SLOT - 1, &counters), -ENODEV);
 	machine_teardown(&m);
 }

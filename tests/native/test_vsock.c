@@ -135,7 +135,7 @@ static void test_refused_stream_ends_with_econnrefused(struct driver *d)
 static void test_unknown_connection_is_reset(struct driver *d)
 {
 	struct guest_socket s = {
-	    .d = d, .host_port = 4711, .guest_port = 815, .buf_alloc = BUF_ALLOC};
+		.d = d, .host_port = 4711, .guest_port = 815, .buf_alloc = BUF_ALLOC};
 	struct received p;
 	uint16_t ops[] = {VIRTIO_VSOCK_OP_REQUEST, VIRTIO_VSOCK_OP_RW, VIRTIO_VSOCK_OP_SHUTDOWN,
 			  VIRTIO_VSOCK_OP_CREDIT_UPDATE, 77};
@@ -576,7 +576,7 @@ static void test_packets_with_foreign_addresses_are_dropped(struct driver *d)
 {
 	struct guest_socket s = {.d = d, .host_port = 7, .guest_port = 8};
 	struct virtio_vsock_hdr h = {
-	    .src_port = 1, .dst_port = 2, .type = 1, .op = VIRTIO_VSOCK_OP_REQUEST};
+		.src_port = 1, .dst_port = 2, .type = 1, .op = VIRTIO_VSOCK_OP_REQUEST};
 	struct received p;
 
 	h.src_cid = GUEST_CID + 1, h.dst_cid = 2;
@@ -697,8 +697,10 @@ static void test_ended_connections_make_room(struct driver *d)
 			driver_receive(d, &p);
 		while (p.h.op == VIRTIO_VSOCK_OP_RST); /* of one that made room */
 		CHECK_EQUAL(p.h.op, VIRTIO_VSOCK_OP_REQUEST);
-		s = (struct guest_socket){
-		    .d = d, .host_port = p.h.src_port, .guest_port = PORT, .buf_alloc = BUF_ALLOC};
+		s = (struct guest_socket){.d = d,
+					  .host_port = p.h.src_port,
+					  .guest_port = PORT,
+					  .buf_alloc = BUF_ALLOC};
 		socket_send(&s, VIRTIO_VSOCK_OP_RESPONSE, 0, NULL, 0);
 		socket_expect(&s, VIRTIO_VSOCK_OP_RW, &p);
 		socket_expect(&s, VIRTIO_VSOCK_OP_SHUTDOWN, &p);
@@ -711,33 +713,33 @@ static const struct {
 	void (*run)(struct driver *d);
 } tests[] = {
 #define TEST(name) {#name, test_##name}
-    TEST(request_carries_addresses_and_credit),
-    TEST(refused_stream_ends_with_econnrefused),
-    TEST(unknown_connection_is_reset),
-    TEST(stream_opened_before_driver_ok_waits),
-    TEST(output_ends_when_guest_shuts_its_side),
-    TEST(close_is_answered_at_once_and_loses_nothing),
-    TEST(vanished_reader_resets_the_guest),
-    TEST(write_error_is_reported_with_the_bytes_written),
-    TEST(regular_files_serve_both_directions),
-    TEST(dev_null_serves_both_directions),
-    TEST(input_ends_with_shutdown_of_one_side),
-    TEST(input_that_nobody_reads_ends_in_order),
-    TEST(terminal_hangup_is_end_of_input),
-    TEST(host_stops_when_guest_has_no_buffer),
-    TEST(full_fifo_holds_back_and_drains),
-    TEST(more_data_than_credit_is_reset),
-    TEST(acknowledging_what_was_never_sent_is_reset),
-    TEST(starved_rx_queue_serves_all_in_turn),
-    TEST(no_rx_buffer_stops_tx_until_some_come),
-    TEST(unix_connection_both_ways_with_half_close),
-    TEST(packets_with_foreign_addresses_are_dropped),
-    TEST(unknown_socket_type_is_reset),
-    TEST(length_beyond_the_chain_needs_reset),
-    TEST(rx_buffer_without_room_needs_reset),
-    TEST(payload_in_many_descriptors),
-    TEST(reset_ends_streams_and_keeps_listeners),
-    TEST(ended_connections_make_room),
+	TEST(request_carries_addresses_and_credit),
+	TEST(refused_stream_ends_with_econnrefused),
+	TEST(unknown_connection_is_reset),
+	TEST(stream_opened_before_driver_ok_waits),
+	TEST(output_ends_when_guest_shuts_its_side),
+	TEST(close_is_answered_at_once_and_loses_nothing),
+	TEST(vanished_reader_resets_the_guest),
+	TEST(write_error_is_reported_with_the_bytes_written),
+	TEST(regular_files_serve_both_directions),
+	TEST(dev_null_serves_both_directions),
+	TEST(input_ends_with_shutdown_of_one_side),
+	TEST(input_that_nobody_reads_ends_in_order),
+	TEST(terminal_hangup_is_end_of_input),
+	TEST(host_stops_when_guest_has_no_buffer),
+	TEST(full_fifo_holds_back_and_drains),
+	TEST(more_data_than_credit_is_reset),
+	TEST(acknowledging_what_was_never_sent_is_reset),
+	TEST(starved_rx_queue_serves_all_in_turn),
+	TEST(no_rx_buffer_stops_tx_until_some_come),
+	TEST(unix_connection_both_ways_with_half_close),
+	TEST(packets_with_foreign_addresses_are_dropped),
+	TEST(unknown_socket_type_is_reset),
+	TEST(length_beyond_the_chain_needs_reset),
+	TEST(rx_buffer_without_room_needs_reset),
+	TEST(payload_in_many_descriptors),
+	TEST(reset_ends_streams_and_keeps_listeners),
+	TEST(ended_connections_make_room),
 };
 
 int main(int argc, char **argv)

@@ -82,16 +82,16 @@ static void send_any(struct fuzz *f)
 					 VIRTIO_VSOCK_OP_CREDIT_REQUEST};
 	unsigned i = any(f, LIVE);
 	struct virtio_vsock_hdr h = {
-	    .src_cid = any(f, 50) ? GUEST_CID : any(f, 9),
-	    .dst_cid = any(f, 50) ? 2 : any(f, 9),
-	    .src_port = any(f, 20) ? f->live[i].guest_port : any(f, 99999),
-	    .dst_port = any(f, 20) ? f->live[i].host_port : any(f, 99999),
-	    .len = any(f, 3) ? any(f, 32) : any(f, sizeof(payload)),
-	    .type = any(f, 30) ? 1 : (uint16_t)any(f, 4),
-	    .op = any(f, 3) ? usual[any(f, 5)] : (uint16_t)any(f, 10),
-	    .flags = any(f, 5),
-	    .buf_alloc = allocs[any(f, 5)],
-	    .fwd_cnt = any(f, 10) ? f->live[i].got : any(f, 1000),
+		.src_cid = any(f, 50) ? GUEST_CID : any(f, 9),
+		.dst_cid = any(f, 50) ? 2 : any(f, 9),
+		.src_port = any(f, 20) ? f->live[i].guest_port : any(f, 99999),
+		.dst_port = any(f, 20) ? f->live[i].host_port : any(f, 99999),
+		.len = any(f, 3) ? any(f, 32) : any(f, sizeof(payload)),
+		.type = any(f, 30) ? 1 : (uint16_t)any(f, 4),
+		.op = any(f, 3) ? usual[any(f, 5)] : (uint16_t)any(f, 10),
+		.flags = any(f, 5),
+		.buf_alloc = allocs[any(f, 5)],
+		.fwd_cnt = any(f, 10) ? f->live[i].got : any(f, 1000),
 	};
 
 	driver_send(&f->d, h, payload, h.len, any(f, 2) ? 1 + any(f, 5000) : 0);

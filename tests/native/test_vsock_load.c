@@ -86,7 +86,8 @@ static void start_stream(struct driver *d, struct guest_socket *s, enum vsock_di
 	struct received p;
 
 	CHECK_EQUAL(
-	    vsock_device_open_stream(d->device, 1, PORT, direction, fd, "0123456789abcdef", 16), 0);
+		vsock_device_open_stream(d->device, 1, PORT, direction, fd, "0123456789abcdef", 16),
+		0);
 	socket_accept(d, s);
 	socket_expect(s, VIRTIO_VSOCK_OP_RW, &p);
 	s->fwd_cnt += p.h.len;

@@ -124,21 +124,21 @@ static inline void ring_start(struct driver *d, unsigned i, uint16_t size, bool 
 	int kick_fd = vq->kick_fd, call_fd = vq->call_fd;
 
 	*vq = (struct virtqueue){
-	    .mem = &d->mem,
-	    .desc_gpa = gpa,
-	    .driver_gpa = gpa + 0x4000,
-	    .device_gpa = gpa + 0x8000,
-	    .size = size,
-	    .enabled = true,
-	    .event_idx = event_idx,
-	    .kick_fd = kick_fd,
-	    .call_fd = call_fd,
+		.mem = &d->mem,
+		.desc_gpa = gpa,
+		.driver_gpa = gpa + 0x4000,
+		.device_gpa = gpa + 0x8000,
+		.size = size,
+		.enabled = true,
+		.event_idx = event_idx,
+		.kick_fd = kick_fd,
+		.call_fd = call_fd,
 	};
 	*ring = (struct ring){
-	    .vq = vq,
-	    .desc = (void *)(d->ram + vq->desc_gpa),
-	    .avail = (void *)(d->ram + vq->driver_gpa),
-	    .used = (void *)(d->ram + vq->device_gpa),
+		.vq = vq,
+		.desc = (void *)(d->ram + vq->desc_gpa),
+		.avail = (void *)(d->ram + vq->driver_gpa),
+		.used = (void *)(d->ram + vq->device_gpa),
 	};
 	GUEST_BEGIN();
 	memset(d->ram + gpa, 0, RING_BYTES);
@@ -206,9 +206,9 @@ static inline void driver_post_rx(struct driver *d, uint16_t slot)
 
 	GUEST_BEGIN();
 	rx->desc[slot] = (struct vring_desc){
-	    .addr = RX_AREA + (uint64_t)slot * RX_STRIDE,
-	    .len = RX_BYTES,
-	    .flags = VRING_DESC_F_WRITE,
+		.addr = RX_AREA + (uint64_t)slot * RX_STRIDE,
+		.len = RX_BYTES,
+		.flags = VRING_DESC_F_WRITE,
 	};
 	GUEST_END();
 	ring_publish(rx, slot);
@@ -338,16 +338,16 @@ static inline void socket_send(struct guest_socket *s, uint16_t op, uint32_t fla
 {
 	driver_send(s->d,
 		    (struct virtio_vsock_hdr){
-			.src_cid = GUEST_CID,
-			.dst_cid = 2,
-			.src_port = s->guest_port,
-			.dst_port = s->host_port,
-			.len = len,
-			.type = VIRTIO_VSOCK_TYPE_STREAM,
-			.op = op,
-			.flags = flags,
-			.buf_alloc = s->buf_alloc,
-			.fwd_cnt = s->fwd_cnt,
+			    .src_cid = GUEST_CID,
+			    .dst_cid = 2,
+			    .src_port = s->guest_port,
+			    .dst_port = s->host_port,
+			    .len = len,
+			    .type = VIRTIO_VSOCK_TYPE_STREAM,
+			    .op = op,
+			    .flags = flags,
+			    .buf_alloc = s->buf_alloc,
+			    .fwd_cnt = s->fwd_cnt,
 		    },
 		    payload, len, 0);
 	s->sent += len;
@@ -385,10 +385,10 @@ static inline void socket_take_request(struct driver *d, struct guest_socket *s)
 	driver_receive(d, &p);
 	CHECK_EQUAL(p.h.op, VIRTIO_VSOCK_OP_REQUEST);
 	*s = (struct guest_socket){
-	    .d = d,
-	    .host_port = p.h.src_port,
-	    .guest_port = p.h.dst_port,
-	    .buf_alloc = BUF_ALLOC,
+		.d = d,
+		.host_port = p.h.src_port,
+		.guest_port = p.h.dst_port,
+		.buf_alloc = BUF_ALLOC,
 	};
 	socket_note(s, &p);
 }

@@ -9,7 +9,9 @@ import pytest
 
 TREE = Path(__file__).resolve().parents[2]
 MAX_FILE_LINES = 500
+MAX_C_TEST_LINES = 800  # one device's driver-side tests stay in one file
 MAX_FUNCTION_LINES = 80
+MAX_C_TEST_FUNCTION_LINES = 100  # a fuzzer's table of bodies, one case an opcode
 REGISTRY_HOST = re.compile(
     r"(?:[a-z0-9-]+\.)*(?:debian\.org/debian|pypi\.org|pythonhosted\.org|docker\.io|quay\.io"
     r"|ghcr\.io|gcr\.io|registry\.k8s\.io|proxy\.golang\.org|crates\.io)"
@@ -46,6 +48,10 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(TREE))
 
 
+def is_c_test(path: Path) -> bool:
+    return path.is_relative_to(TREE / "tests/native")
+
+
 def test_changelog_has_an_unreleased_section() -> None:
     text = (TREE / "CHANGELOG.md").read_text()
     assert re.search(r"^## \[Unreleased\]$", text, re.M)
@@ -55,7 +61,8 @@ def test_no_source_file_is_longer_than_500_lines() -> None:
     long = {
         name_of(path): count
         for path in PYTHON + C
-        if (count := len(path.read_text().splitlines())) > MAX_FILE_LINES
+        if (count := len(path.read_text().splitlines()))
+        > (MAX_C_TEST_LINES if is_c_test(path) else MAX_FILE_LINES)
     }
     assert long == {}
 
@@ -90,7 +97,7 @@ def test_no_function_is_longer_than_80_lines() -> None:
         f"{name_of(path)}: {name} ({lines})"
         for path, found in functions.items()
         for name, lines in found
-        if lines > MAX_FUNCTION_LINES
+        if lines > (MAX_C_TEST_FUNCTION_LINES if is_c_test(path) else MAX_FUNCTION_LINES)
     ]
     assert long == []
 

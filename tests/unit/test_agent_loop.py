@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from agent.errors import FailedPrecondition, InvalidArgument
+from agent.listener import accept_nowait
 from agent.oom import OomWatch
 from agent.pump import Pump
 from agent.reaper import Exit, Reaper
 from agent.relay import Relay
 from agent.streams import Streams
 from agent.watch import FileWatch
+from proto.contract import GUEST_CID, HOST_CID
 
 MIB = 1 << 20
 TOKEN = bytes(range(16))
@@ -283,6 +285,32 @@ async def test_one_token_is_not_two_streams(listening: Listening) -> None:
     listening.streams.expect(TOKEN)
     with pytest.raises(InvalidArgument, match="in use"):
         listening.streams.expect(TOKEN)
+
+
+class VsockListener:
+    """A listening vsock socket as far as accept_nowait() is concerned."""
+
+    def __init__(self, cid: int) -> None:
+        self.cid = cid
+        self.closed = False
+        self.family = socket.AF_VSOCK
+
+    def accept(self) -> tuple["VsockListener", tuple[int, int]]:
+        return self, (self.cid, 5000)
+
+    def setblocking(self, _: bool) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_only_the_host_is_let_in() -> None:
+    """A container's process may find the way to the agent's port."""
+    host, container = VsockListener(HOST_CID), VsockListener(GUEST_CID)
+    assert accept_nowait(host) is host  # type: ignore[arg-type,comparison-overlap]
+    assert not host.closed
+    assert accept_nowait(container) is None  # type: ignore[arg-type]
+    assert container.closed
 
 
 # --- relay --------------------------------------------------------------------

@@ -7,7 +7,9 @@ import pytest
 from shim.errors import InvalidArgument
 from shim.oci.sandbox import MIB, MachineSize, SizeRules, find_sandbox_id, size_machine
 
-RULES = SizeRules(vcpus=1, max_vcpus=4, memory_mib=1024, memory_overhead_mib=128, max_memory_mib=8192)
+RULES = SizeRules(
+    vcpus=1, max_vcpus=4, memory_mib=1024, memory_overhead_mib=128, max_memory_mib=8192
+)
 
 
 def size(cpu: Any = None, memory: Any = None, **annotations: str) -> MachineSize:
@@ -42,7 +44,8 @@ def test_no_quota_is_no_limit(quota: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "mib"), [(1, 129), (256 * MIB, 384), (256 * MIB + 1, 385), (1 << 50, 8192), (-1, 1024)]
+    ("limit", "mib"),
+    [(1, 129), (256 * MIB, 384), (256 * MIB + 1, 385), (1 << 50, 8192), (-1, 1024)],
 )
 def test_memory_is_the_limit_plus_overhead_and_bounded(limit: int, mib: int) -> None:
     assert size(memory={"limit": limit}).memory_bytes == mib * MIB

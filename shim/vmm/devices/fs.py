@@ -12,7 +12,7 @@ from typing import Any, Final
 from native.ffi import check, ffi, lib
 from proto.control import Share, SharePolicy
 from shim.errors import HostResource, InvalidArgument
-from shim.vmm.devices.pci import DeviceDescription
+from shim.vmm.devices.pci import DeviceDescription, PciBus
 
 VIRTIO_TYPE: Final = 26
 CLASS_CODE: Final = 0x018000  # mass storage, other
@@ -23,6 +23,22 @@ REQUEST_QUEUE_SIZE: Final = 512
 """Linux sends requests of at most this many pages less four: enough for its 1 MiB."""
 WORKERS: Final = {SharePolicy.IMAGE: 1, SharePolicy.EXCLUSIVE: 2, SharePolicy.SHARED: 2}
 LONG_VALIDITY_NS: Final = 24 * 3600 * 1_000_000_000
+
+
+class FsDevice:
+    """Lives as long as the PciBus that it was added to, which owns the model."""
+
+    def __init__(self, pci: PciBus, share: Share) -> None:
+        description = describe_fs(share)
+        self.tag = share.tag
+        self.model = open_fs_model(share)
+        pci.add(description, self.model)
+
+    def read_requests(self) -> dict[str, int]:
+        """By opcode of FUSE, those that came."""
+        counts = ffi.new("uint64_t[]", lib.FUSE_OPCODES)
+        lib.fs_device_counters(self.model, counts)
+        return {str(opcode): count for opcode, count in enumerate(counts) if count}
 
 
 def describe_fs(share: Share) -> DeviceDescription:
