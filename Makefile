@@ -74,7 +74,17 @@ test-integration: $(LOCKED) native ## tests that need root, no KVM
 # The test host brings its own Python packages: these need no .venv here.
 test-vm: debian-packages ## tests in microVMs and under containerd, in the test host
 	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 2400 -- \
-		python3 -m pytest -o timeout=300 tests/vm tests/e2e
+		python3 -m pytest -o timeout=300 -m "not long" tests/vm tests/e2e
+
+test-long: debian-packages ## the tests that take minutes each: many containers, many files
+	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 3600 -- \
+		python3 -m pytest -o timeout=1800 -m long tests/vm tests/e2e
+
+# pjdfstest and fsx come from crates.io: they need a cargo.
+suites: debian-packages ## public file-system suites in containers, sampan beside runc
+	@cargo install --quiet --root build/suites pjdfstest@0.2.2 fsx@0.3.2
+	@tests/testhost/run --timeout 7200 --put build/suites/bin:/root/suites -- \
+		python3 -m tests.suites --binaries /root/suites
 
 run: debian-packages ## a container in a microVM, from nothing
 	@tests/testhost/run --timeout 900 -- python3 tests/testhost/demo.py

@@ -35,8 +35,7 @@ void fuse_fill_attr(struct fuse_attr *attr, const struct statx *st)
 	};
 }
 
-/* `handle_id` 0: by node. */
-static int stat_file(struct fuse_call *call, uint64_t handle_id, struct statx *ret_st)
+int fuse_stat_file(struct fuse_call *call, uint64_t handle_id, unsigned mask, struct statx *ret_st)
 {
 	struct fuse_server *server = call->server;
 	struct fuse_handle *handle = NULL;
@@ -48,8 +47,7 @@ static int stat_file(struct fuse_call *call, uint64_t handle_id, struct statx *r
 	else
 		inode = fuse_inode_get(&server->inodes, call->header.nodeid);
 	if (handle || inode)
-		r = statx(handle ? handle->fd : inode->fd, "", AT_EMPTY_PATH, FUSE_STATX_MASK,
-			  ret_st) < 0
+		r = statx(handle ? handle->fd : inode->fd, "", AT_EMPTY_PATH, mask, ret_st) < 0
 			    ? -errno
 			    : 0;
 	if (handle)
@@ -79,7 +77,8 @@ int fuse_do_getattr(struct fuse_call *call)
 
 	if (!in)
 		return -EINVAL;
-	r = stat_file(call, in->getattr_flags & FUSE_GETATTR_FH ? in->fh : 0, &st);
+	r = fuse_stat_file(call, in->getattr_flags & FUSE_GETATTR_FH ? in->fh : 0, FUSE_STATX_MASK,
+			   &st);
 	return r < 0 ? r : reply_attr(call, &st);
 }
 

@@ -43,12 +43,14 @@ int fuse_do_destroy(struct fuse_call *call);
 #define FUSE_STATX_MASK (STATX_BASIC_STATS | STATX_MNT_ID)
 
 void fuse_fill_attr(struct fuse_attr *attr, const struct statx *st);
+/* Of a handle, or of the request's node when `handle_id` is 0. */
+int fuse_stat_file(struct fuse_call *call, uint64_t handle_id, unsigned mask, struct statx *ret_st);
 int fuse_do_getattr(struct fuse_call *call);
 int fuse_do_setattr(struct fuse_call *call);
 int fuse_do_statfs(struct fuse_call *call);
-#if FUSE_KERNEL_MINOR_VERSION >= 39
+
+/* --- fuse_statx.c, with headers that have it -------------------------------- */
 int fuse_do_statx(struct fuse_call *call);
-#endif
 
 /* --- fuse_node.c ----------------------------------------------------------- */
 /* Looks one name up for the client and fills the reply; counts a lookup. */

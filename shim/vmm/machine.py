@@ -37,8 +37,8 @@ class Machine:
         self.stack = stack
 
     @property
-    def stopped_fd(self) -> int:
-        """Polls readable when `read_stop` may have something to answer."""
+    def events_fd(self) -> int:
+        """Polls readable when `read_events` has something to answer."""
         return self.parts.events.fd
 
     @property
@@ -46,12 +46,13 @@ class Machine:
         """Polls readable when `read_closed_streams` has something to answer."""
         return self.parts.vsock.events_fd
 
-    def read_stop(self) -> StoppedEvent | None:
-        """How the machine ended, once; by then the console's file is complete."""
-        stopped = self.parts.events.take()
+    def read_events(self) -> tuple[StoppedEvent | None, list[str]]:
+        """How the machine ended, once, and faults of devices; by the end the console's
+        file is complete."""
+        stopped, faults = self.parts.events.take()
         if stopped is not None:
             self.parts.console.flush()
-        return stopped
+        return stopped, faults
 
     def read_closed_streams(self) -> Iterator[StreamClosedEvent]:
         return self.parts.vsock.read_closed()
@@ -73,7 +74,7 @@ class Machine:
             "accesses": self.parts.bus.read_accesses(),
             "devices": self.parts.pci.read_counters(),
             "requests": {share.tag: share.read_requests() for share in self.parts.shares},
-            "faults": self.parts.events.faults,
+            "faults": self.parts.events.fault_count,
         }
 
     def close(self) -> None:

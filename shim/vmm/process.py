@@ -15,10 +15,9 @@ import os
 import resource
 import select
 import socket
-import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from proto.control import (
@@ -42,6 +41,7 @@ from shim.vmm.control import ControlChannel, MalformedPacket, Request, close_all
 from shim.vmm.machine import Machine
 
 PROCESS_NAME: Final = "sampan-vmm"
+STDERR_FD: Final = 2
 
 
 class Vmm:
@@ -111,10 +111,10 @@ class Vmm:
             return operation(request)
         except SampanError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidArgument(f"control: {request.operation}: {error!r}") from error
         except Exception as error:
-            traceback.print_exc()
+            complain_unexpected(error)
             raise HostResource(f"vmm: {request.operation}: {error}") from error
 
     def boot(self, request: Request) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Vmm:
         config = MachineConfig.from_json(request.arguments)
         machine, result = boot_machine(config, request.take_fds(len(config.ports)))
         self.machine = machine
-        self.watch(machine.stopped_fd, self.tell_stopped)
+        self.watch(machine.events_fd, self.tell_events)
         self.watch(machine.streams_fd, self.tell_streams_closed)
         return asdict(result)
 
@@ -152,7 +152,7 @@ class Vmm:
     def stop(self, _: Request) -> dict[str, Any]:
         """The machine is gone before the answer is: its memory and files are free."""
         machine = self.booted()
-        self.unwatch(machine.stopped_fd)
+        self.unwatch(machine.events_fd)
         self.unwatch(machine.streams_fd)
         self.close()
         if not self.stop_told:
@@ -167,12 +167,14 @@ class Vmm:
 
     # --- events --------------------------------------------------------------------------
 
-    def tell_stopped(self) -> None:
+    def tell_events(self) -> None:
         """Faults of devices wake this as well; the end comes once."""
         machine = self.booted()
-        stopped = machine.read_stop()
+        stopped, faults = machine.read_events()
+        for fault in faults:
+            complain(fault)
         if stopped is not None:
-            self.unwatch(machine.stopped_fd)
+            self.unwatch(machine.events_fd)
             self.tell_end(stopped)
 
     def tell_end(self, stopped: StoppedEvent) -> None:
@@ -196,10 +198,23 @@ def open_control_socket() -> socket.socket:
     return control
 
 
+def complain(text: str) -> None:
+    """To the shim's log, which may be full or have no reader: then the line is lost."""
+    with suppress(OSError):
+        os.write(STDERR_FD, f"{PROCESS_NAME}: {text}\n".encode())
+
+
+def complain_unexpected(error: Exception) -> None:
+    import traceback  # noqa: PLC0415  (a tenth of this process's import time)
+
+    complain("".join(traceback.format_exception(error)))
+
+
 def raise_descriptor_limit() -> None:
     """The file server holds one descriptor for each file that the guest knows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = max(hard, int(Path("/proc/sys/fs/nr_open").read_text()))
+    with open("/proc/sys/fs/nr_open") as file:
+        limit = max(hard, int(file.read()))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     except (ValueError, OSError):  # no CAP_SYS_RESOURCE
@@ -208,7 +223,8 @@ def raise_descriptor_limit() -> None:
 
 
 def main() -> None:
-    Path("/proc/self/comm").write_text(PROCESS_NAME)
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(PROCESS_NAME)
     raise_descriptor_limit()
     with open_control_socket() as control:
         vmm = Vmm(ControlChannel(control))

@@ -7,6 +7,7 @@ shim.  Containers made through a Ctr are removed by its close().
 import itertools
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 
 SAMPAN = "io.containerd.sampan.v2"
@@ -120,16 +121,17 @@ class Ctr:
                 return words[2]
         return ""
 
+    def wait_status(self, name: str, wanted: str) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while (status := self.status(name)) != wanted:
+            assert time.monotonic() < deadline, f"{name} is {status!r}, never {wanted!r}"
+
     def task_pid(self, name: str) -> int:
         for line in self.command("task", "ls").stdout.splitlines():
             words = line.split()
             if words and words[0] == name:
                 return int(words[1])
         raise AssertionError(f"no task {name}")
-
-    def wait_exit(self, name: str) -> int:
-        """Waits with `ctr task attach`; the exit status of the container."""
-        return self.command("task", "attach", name).status
 
     def remove(self, name: str) -> None:
         self.command("task", "rm", "--force", name)

@@ -2,6 +2,8 @@
 
 import subprocess
 
+import pytest
+
 from tests.e2e.ctr import Ctr
 
 IN_TURN = 20
@@ -9,6 +11,7 @@ AT_ONCE = 8
 TIMEOUT_S = 600
 
 
+@pytest.mark.long
 def test_twenty_one_after_another(ctr: Ctr) -> None:
     for number in range(IN_TURN):
         done = ctr.run("sh", "-c", f"echo {number}; exit {number}")

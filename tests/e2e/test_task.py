@@ -124,14 +124,8 @@ def test_detached_then_attached(ctr: Ctr) -> None:
 def test_kill_ends_the_container_with_137_and_delete_tells_it(ctr: Ctr) -> None:
     name = ctr.start("sleep", "1000")
     assert ctr.kill(name).status == 0
-    done = ctr.command("task", "delete", name)
-    for _ in range(50):
-        if ctr.status(name) in ("", "STOPPED"):
-            break
-    assert ctr.status(name) in ("", "STOPPED")
-    if done.status != 137:
-        done = ctr.command("task", "delete", name)
-    assert done.status == 137, done
+    ctr.wait_status(name, "STOPPED")
+    assert ctr.command("task", "delete", name).status == 137
 
 
 def test_signals_reach_the_program(ctr: Ctr) -> None:

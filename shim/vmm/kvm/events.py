@@ -14,6 +14,7 @@ REASONS: Final = (
     ("MACHINE_TRIPLE_FAULT", StopReason.TRIPLE_FAULT),
     ("MACHINE_KVM_ERROR", StopReason.KVM_ERROR),
 )
+MAX_TOLD_FAULTS: Final = 16
 
 
 class MachineEvents:
@@ -25,21 +26,27 @@ class MachineEvents:
         self.events: Any = events[0]
         self.fd: int = lib.machine_events_fd(self.events)
         self.reasons = {getattr(lib, name): reason for name, reason in REASONS}
-        self.faults: list[str] = []
+        self.fault_count = 0
 
-    def take(self) -> StoppedEvent | None:
-        """Everything that waits: faults are kept in `faults`, the end is the answer."""
+    def take(self) -> tuple[StoppedEvent | None, list[str]]:
+        """Everything that waits: the end if it came, and what the first faults were.
+
+        A hostile guest makes as many faults as it likes: beyond a few they only count.
+        """
         event = ffi.new("struct machine_event *")
         stopped = None
+        faults = []
         while lib.machine_events_next(self.events, event) > 0:
             text = ffi.string(event.text).decode(errors="replace")
             reason = self.reasons.get(event.kind)
-            if reason is None:
-                self.faults.append(text)
-            else:
+            if reason is not None:
                 where = f"vCPU {event.vcpu}: " if event.vcpu >= 0 and text else ""
                 stopped = StoppedEvent(reason, where + text)
-        return stopped
+                continue
+            self.fault_count += 1
+            if self.fault_count <= MAX_TOLD_FAULTS:
+                faults.append(text)
+        return stopped, faults
 
     def close(self) -> None:
         if self.events is not None:
