@@ -16,7 +16,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 	check-unit check-c-unit
 
 .DELETE_ON_ERROR:
-.PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
+.PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm test-long suites \
 	run bench fmt proto image lock clean
 
 help: ## this list

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from agent import linux
+from agent import shares
 from agent.cgroup import Cgroup, write_file
 from agent.console import say
 from agent.crun import Crun, remove_file
@@ -62,7 +62,7 @@ class Container:
         try:
             init.stdio.expect(around.streams)
             await init.stdio.connect(around.streams)
-            self._attach_shares()
+            shares.attach(self._spec.shared_paths)
             self._write_bundle()
             with around.reaper.adoption():
                 await init.launch(around.crun, "create", f"--bundle={self._bundle}", self.id)
@@ -196,7 +196,7 @@ class Container:
             self._discard(process)
         self._execs.clear()
         if self._spec.shared_paths:
-            await asyncio.to_thread(self._detach_shares)
+            await asyncio.to_thread(shares.detach, self._spec.shared_paths)
         remove_file(f"{self._bundle}/config.json")
         with suppress(FileNotFoundError):
             os.rmdir(self._bundle)
@@ -214,27 +214,11 @@ class Container:
         os.makedirs(self._bundle, mode=0o700)
         write_file(f"{self._bundle}/config.json", json.dumps(self._spec.document))
 
-    def _attach_shares(self) -> None:
-        """A mount of the host's below a share becomes one here when it is first entered.
-
-        Entered here, it is copied into the container's mount namespace; entered
-        there first, it would be another file system here, with other dirty pages.
-        """
-        for path in self._spec.shared_paths:
-            with suppress(OSError):  # crun will tell
-                linux.enter_directory(path)
-
-    def _detach_shares(self) -> None:
-        """So that the guest forgets all files in them, and the host can unmount."""
-        for path in reversed(self._spec.shared_paths):
-            with suppress(OSError):  # a plain directory or file, no mount
-                linux.unmount(path, linux.MNT_DETACH)
-
     async def _flush_shares(self) -> None:
-        """What was written is on the host, which may look, or end the guest, from now on."""
-        for path in self._spec.shared_paths:
+        """The host may look, or end the guest, from now on."""
+        if self._spec.shared_paths:
             try:
-                await asyncio.to_thread(linux.sync_file_system, path)
+                await asyncio.to_thread(shares.flush, self._spec.shared_paths)
             except OSError as error:
                 say(f"container {self.id}: {error}")
 

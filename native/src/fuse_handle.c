@@ -11,7 +11,7 @@
 
 /* Descriptors held for files that the client uses by node id.  More are opened
  * when all of them are in use at once. */
-#define MAX_OPEN_DATA 2048U
+#define MAX_OPEN_DATA 1024U
 /* Slots that one request looks at when it makes room. */
 #define SLOTS_A_SEARCH 1024U
 

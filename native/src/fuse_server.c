@@ -63,6 +63,9 @@ static const struct operation operations[FUSE_OPCODES] = {
 	[FUSE_LSEEK] = {fuse_do_lseek},
 	[FUSE_COPY_FILE_RANGE] = {fuse_do_copy_file_range, .changes = true, .waits = true},
 	[FUSE_SYNCFS] = {fuse_do_syncfs, .waits = true},
+#if FUSE_KERNEL_MINOR_VERSION >= 39
+	[FUSE_STATX] = {fuse_do_statx},
+#endif
 };
 
 static bool flush_matters(int fd)

@@ -477,7 +477,7 @@ static void a_client_that_must_open_is_served_by_handles(void)
 static void files_used_long_ago_give_their_descriptors_back(void)
 {
 	/* A few more are open until the search for idle ones has seen all once. */
-	const unsigned files = 2600, limit = 2048 + 16;
+	const unsigned files = 1300, limit = 1024 + 16;
 	unsigned before;
 	char name[16];
 

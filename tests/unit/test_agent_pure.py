@@ -1,6 +1,7 @@
 """What the agent decides without touching anything: states, specs, words, figures."""
 
 import itertools
+import json
 
 import pytest
 
@@ -9,6 +10,7 @@ from agent.crun import explain_failure
 from agent.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
 from agent.lifecycle import ALIVE, TRANSITIONS, State, Step, advance
 from agent.reaper import shell_status
+from agent.shares import count_unwritten
 from agent.spec import check_id, map_uid, parse_container, parse_exec
 from agent.stdio import parse_stdio
 from agent.streams import parse_token
@@ -196,3 +198,25 @@ def test_cgroup_files_by_their_three_formats() -> None:
         "8:0 wbytes": 2,
         "8:16 rbytes": 3,
     }
+
+
+def test_pages_on_their_way_to_the_host_are_counted_in_all_their_states() -> None:
+    vmstat = ["nr_free_pages 900", "nr_dirty 3", "nr_writeback 0", "nr_writeback_temp 2"]
+    assert count_unwritten(vmstat) == [3, 0, 2]
+
+
+def test_only_paths_on_the_hosts_shares_are_flushed() -> None:
+    spec = {
+        "process": {"args": ["sh"]},
+        "root": {"path": f"{contract.GUEST_ROOTFS_DIR}/c1"},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/data", "source": f"{contract.GUEST_VOLUMES_DIR}/c1/0"},
+            {"destination": "/run", "type": "tmpfs"},
+        ],
+    }
+    paths = parse_container(json.dumps(spec).encode(), "c1", terminal=False).shared_paths
+    assert paths == (
+        f"{contract.GUEST_ROOTFS_DIR}/c1",
+        f"{contract.GUEST_VOLUMES_DIR}/c1/0",
+    )

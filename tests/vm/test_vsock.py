@@ -22,7 +22,7 @@ import pytest
 
 from proto.contract import GUEST_INIT, GUEST_MODULES_FILE, IMAGE_TAG
 from proto.control import MachineConfig, Share, SharePolicy
-from tests.vm.conftest import IMAGE, INIT
+from tests.vm.conftest import IMAGE
 from tests.vm.machine import DEADLINE_S, VmmProcess
 
 SOURCE = Path(__file__).with_name("vsock_guest.c")
@@ -30,7 +30,10 @@ ECHO, RESULT, NOBODY = 1024, 1026, 1030
 PORTS = (ECHO, RESULT, NOBODY)
 MIB = 1 << 20
 BULK_BYTES = 24 * MIB
-SCRIPT = """
+INIT = """#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t devtmpfs dev /dev
+exec >/dev/console 2>&1 </dev/console
 for module in $($b cat /modules/list); do $b insmod $module || echo cannot load $module; done
 exec /bin/vsock_guest
 """
@@ -103,7 +106,7 @@ def make_words(first: int, count: int) -> bytes:
 def make_root(directory: Path) -> Path:
     """busybox, the vsock modules of the image, and the test's own program."""
     root = directory / "root"
-    for name in ("bin", "sbin", "dev", "proc", "modules"):
+    for name in ("bin", "sbin", "dev", "modules"):
         (root / name).mkdir(parents=True)
     shutil.copy(shutil.which("busybox") or pytest.skip("needs a static busybox"), root / "bin")
     subprocess.run(["gcc", "-static", "-O2", "-o", root / "bin/vsock_guest", SOURCE], check=True)
@@ -114,7 +117,7 @@ def make_root(directory: Path) -> Path:
         names.append(f"/modules/{Path(line).name}")
     (root / "modules/list").write_text("\n".join(names))
     init = root / GUEST_INIT.lstrip("/")
-    init.write_text(INIT + SCRIPT)
+    init.write_text(INIT)
     init.chmod(0o755)
     return root
 

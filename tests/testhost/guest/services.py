@@ -13,7 +13,7 @@ from pathlib import Path
 MODULES_PIPE = Path("/run/testhost/modules")
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 CONTAINERD_LOG = Path("/var/log/containerd.log")
-DEADLINE_S = 120
+DEADLINE_S = 300
 SHOWN_LOG_LINES = 40
 
 

@@ -1,0 +1,62 @@
+"""What a container has of the host's file systems: entered, flushed, let go.
+
+Paths are directories or files below the virtio-fs shares of agent/mounts.py.
+Each may be a mount of its own on the host and is then one here, made by the
+first who enters it.  Every function may take as long as the host does.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from agent import linux
+
+UNWRITTEN: Final = ("nr_dirty", "nr_writeback", "nr_writeback_temp")
+
+
+def attach(paths: Iterable[str]) -> None:
+    """Entered here, a mount is copied into the container's mount namespace; entered there
+    first, it would be another file system here, with other dirty pages."""
+    for path in paths:
+        with suppress(OSError):  # crun will tell
+            linux.enter_directory(path)
+
+
+def flush(paths: Iterable[str]) -> None:
+    """What has been written is on the host, though not on its disk.
+
+    A file's pages go to the host when it is closed, so mostly nothing is left.
+    What is (pages of a mapped file) costs a syncfs, which goes to the disk too.
+    """
+    if not has_unwritten_pages():
+        return
+    for path in paths:
+        linux.sync_file_system(path)
+
+
+def detach(paths: Sequence[str]) -> None:
+    """So that the guest forgets all files in them, and the host can unmount."""
+    for path in reversed(paths):
+        with suppress(OSError):  # a plain directory or file, no mount
+            linux.unmount(path, linux.MNT_DETACH)
+
+
+def has_unwritten_pages() -> bool:
+    """In the whole guest, exactly: the counters are brought together first.
+
+    FUSE's own copies of pages on their way are nr_writeback_temp.  Spec: the
+    kernel's admin-guide/sysctl/vm.rst (stat_refresh), /proc/vmstat.
+    """
+    fd = os.open("/proc/sys/vm/stat_refresh", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"1")
+    finally:
+        os.close(fd)
+    with open("/proc/vmstat") as file:
+        return any(count_unwritten(file))
+
+
+def count_unwritten(lines: Iterable[str]) -> list[int]:
+    pairs = (line.split() for line in lines)
+    return [int(value) for name, value in pairs if name in UNWRITTEN]
