@@ -80,7 +80,7 @@ test-long: debian-packages ## the tests that take minutes each: many containers,
 	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 3600 -- \
 		python3 -m pytest -o timeout=1800 -m long tests/vm tests/e2e
 
-# pjdfstest and fsx come from crates.io: they need a cargo.
+# pjdfstest and fsx are crates: they need a cargo.
 suites: debian-packages ## public file-system suites in containers, sampan beside runc
 	@cargo install --quiet --root build/suites pjdfstest@0.2.2 fsx@0.3.2
 	@tests/testhost/run --timeout 7200 --put build/suites/bin:/root/suites -- \
