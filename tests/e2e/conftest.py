@@ -10,6 +10,12 @@ from tests.e2e.ctr import RUNC, SAMPAN, Ctr
 from tests.e2e.host import read_host, wait_unchanged
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """At once: a slow suite that is cut off has then said what failed."""
+    if report.failed:
+        print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext}", flush=True)
+
+
 @pytest.fixture
 def ctr() -> Iterator[Ctr]:
     client = Ctr(SAMPAN)
