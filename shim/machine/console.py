@@ -7,12 +7,14 @@ characters go on.
 import os
 from typing import Final
 
-TAIL_BYTES: Final = 4096
+TAIL_BYTES: Final = 16384
 TAIL_LINES: Final = 8
+PANIC: Final = "Kernel panic"
+"""What follows it is a stack; what went wrong is on its line."""
 
 
 def read_console_tail(path: str) -> str:
-    """The last lines, joined by " | "; "" when there is nothing."""
+    """The last lines, or a panic's first, joined by " | "; "" when there is nothing."""
     try:
         with open(path, "rb") as console:
             console.seek(max(0, os.fstat(console.fileno()).st_size - TAIL_BYTES))
@@ -24,4 +26,7 @@ def read_console_tail(path: str) -> str:
 def summarize_console(text: bytes) -> str:
     lines = text.decode("utf-8", "replace").splitlines()
     cleaned = ("".join(c if c.isprintable() else " " for c in line).strip() for line in lines)
-    return " | ".join([line for line in cleaned if line][-TAIL_LINES:])
+    kept = [line for line in cleaned if line]
+    panics = [index for index, line in enumerate(kept) if PANIC in line]
+    start = panics[0] if panics else max(0, len(kept) - TAIL_LINES)
+    return " | ".join(kept[start : start + TAIL_LINES])
