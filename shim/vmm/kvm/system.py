@@ -40,7 +40,10 @@ class KvmSystem:
             raise
 
     def check(self) -> None:
-        version = kvm_ioctl(self.fd, "KVM_GET_API_VERSION")
+        try:
+            version = kvm_ioctl(self.fd, "KVM_GET_API_VERSION")
+        except OSError as error:
+            raise HostResource(f"{DEVICE} is no KVM: {error.strerror}") from error
         if version != KVM_API_VERSION:
             raise HostResource(f"{DEVICE}: API version {version}, not {KVM_API_VERSION}")
         if os.path.exists(PVM_MODULE):
