@@ -73,10 +73,10 @@ test-integration: $(LOCKED) native ## tests that need root, no KVM
 
 # The test host brings its own Python packages: these need no .venv here.
 test-vm: debian-packages ## tests in microVMs and under containerd, in the test host
-	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 2400 -- \
+	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 3300 -- \
 		python3 -m pytest -o timeout=300 -m "not long" tests/vm tests/e2e
 
-test-long: debian-packages ## the tests that take minutes each: many containers, many files
+test-long: debian-packages ## the tests that take minutes, and those not yet seen to pass
 	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 3600 -- \
 		python3 -m pytest -o timeout=1800 -m long tests/vm tests/e2e
 

@@ -78,6 +78,7 @@ def test_a_single_file_can_be_bound(ctr: Ctr, tmp_path: Path) -> None:
     assert source.read_text() == "nameserver 192.0.2.1\nmore\n"
 
 
+@pytest.mark.long
 def test_a_missing_bind_source_is_named(ctr: Ctr, tmp_path: Path) -> None:
     done = ctr.run("true", flags=bind(tmp_path / "absent", "/data", "rbind", "rw"))
     assert done.status != 0
@@ -108,6 +109,7 @@ def debian_runc(module_runc: Ctr, tmp_path_factory: pytest.TempPathFactory) -> I
     module_runc.remove(name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["/root/work", "/data/work"], ids=["rootfs", "bind mount"])
 def test_programs_find_the_file_system_they_expect(
     module_ctr: Ctr, module_runc: Ctr, debian: str, debian_runc: str, where: str

@@ -18,6 +18,7 @@ def test_twenty_one_after_another(ctr: Ctr) -> None:
         assert (done.status, done.stdout) == (number, f"{number}\n"), done
 
 
+@pytest.mark.long
 def test_eight_at_once(ctr: Ctr) -> None:
     running = [ctr.popen("sh", "-c", f"echo {n}; exit {n}") for n in range(AT_ONCE)]
     results = []
@@ -27,6 +28,7 @@ def test_eight_at_once(ctr: Ctr) -> None:
     assert results == [(n, b"%d\n" % n) for n in range(AT_ONCE)]
 
 
+@pytest.mark.long
 def test_a_container_that_is_killed_while_it_starts(ctr: Ctr) -> None:
     """ctr is killed at several moments of the start; removal by force cleans up."""
     for delay_s in ("0.5", "2", "5"):

@@ -7,6 +7,8 @@ import select
 import subprocess
 import time
 
+import pytest
+
 from tests.e2e.ctr import BUSYBOX, DEBIAN, TIMEOUT_S, Ctr
 
 MIB = 1 << 20
@@ -33,6 +35,7 @@ def test_eight_mib_and_an_exit_at_once_lose_nothing(ctr: Ctr) -> None:
     assert (process.returncode, len(out)) == (5, 8 * MIB), err
 
 
+@pytest.mark.long
 def test_256_mib_through_stdout(ctr: Ctr) -> None:
     script = f"head -c {BIG} /dev/zero | tr '\\0' 'q'"
     _name, process = ctr.popen("sh", "-c", script)
@@ -48,6 +51,7 @@ def test_256_mib_through_stdout(ctr: Ctr) -> None:
     assert (process.returncode, length, digest.digest()) == (0, BIG, expected.digest())
 
 
+@pytest.mark.long
 def test_256_mib_through_stdin_until_close_io(ctr: Ctr) -> None:
     _name, process = ctr.popen("sha256sum")
     block = os.urandom(MIB)
@@ -61,16 +65,19 @@ def test_256_mib_through_stdin_until_close_io(ctr: Ctr) -> None:
     assert out.split()[0].decode() == digest.hexdigest()
 
 
+@pytest.mark.long
 def test_stdin_ends_when_the_client_closes_it(ctr: Ctr) -> None:
     done = ctr.run("sh", "-c", "cat; echo end", stdin=b"first\nsecond\n")
     assert (done.status, done.stdout) == (0, "first\nsecond\nend\n"), done
 
 
+@pytest.mark.long
 def test_a_program_that_ignores_stdin_ends_all_the_same(ctr: Ctr) -> None:
     done = ctr.run("true", stdin=b"x" * MIB)
     assert done.status == 0, done
 
 
+@pytest.mark.long
 def test_terminal_has_a_size_and_follows_it(ctr: Ctr) -> None:
     """A tty with resize: the program sees the window of the person's terminal, and its changes."""
     import fcntl
