@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 INIT = """#!/bin/busybox sh
 b=/bin/busybox
-$b mount -t devtmpfs dev /dev 2>/dev/null
+$b mount -t devtmpfs dev /dev
 exec >/dev/console 2>&1 </dev/console
 $b mount -t proc proc /proc
 """
