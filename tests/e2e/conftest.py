@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ctr import RUNC, SAMPAN, Ctr
+from tests.e2e.ctr import DEBIAN, RUNC, SAMPAN, Ctr
 from tests.e2e.host import read_host, wait_unchanged
 
 
@@ -58,8 +58,6 @@ def _host_check() -> Generator[None, None, None]:
 def debian_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The Debian image's files, read only, for `ctr run --config`."""
     target = tmp_path_factory.mktemp("debian-root")
-    from tests.e2e.ctr import DEBIAN
-
     subprocess.run(["ctr", "image", "mount", DEBIAN, str(target)], check=True, capture_output=True)
     yield target
     subprocess.run(

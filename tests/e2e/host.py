@@ -55,10 +55,6 @@ def find_processes() -> list[str]:
     return found
 
 
-def find_vmm(shims_pid: int) -> bool:
-    return Path(f"/proc/{shims_pid}").exists()
-
-
 def wait_unchanged(before: Host) -> list[str]:
     """What is there now and was not before, once nothing changes for the better."""
     deadline = time.monotonic() + DEADLINE_S

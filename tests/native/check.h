@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What every C test needs: conditions that abort with their place, a table of
- * named tests, and the check that none of them leaves a file descriptor. */
+/* What most C tests need: assertions, a table of named tests, and the check
+ * that none of them leaves a file descriptor. */
 #ifndef SAMPAN_TESTS_CHECK_H
 #define SAMPAN_TESTS_CHECK_H
 
@@ -13,26 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, __func__,           \
-				#condition);                                                       \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define CHECK_EQUAL(a, b)                                                                          \
-	do {                                                                                       \
-		long long a_ = (long long)(a), b_ = (long long)(b);                                \
-		if (a_ != b_) {                                                                    \
-			fprintf(stderr, "%s:%d: %s: %s is %#llx, not %#llx\n", __FILE__, __LINE__, \
-				__func__, #a, a_, b_);                                             \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define DEADLINE_MS 30000
+#include "assertions.h"
 
 struct test {
 	const char *name;

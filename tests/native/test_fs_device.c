@@ -8,23 +8,7 @@
 
 #include "fs_device.h"
 #include "fuse_client.h"
-
-/* TSan knows no fences: what orders the rings is checked by reading.  The
- * driver's accesses are hidden from it, so each report is of the device. */
-#ifdef __SANITIZE_THREAD__
-void AnnotateIgnoreReadsBegin(const char *file, int line);
-void AnnotateIgnoreReadsEnd(const char *file, int line);
-void AnnotateIgnoreWritesBegin(const char *file, int line);
-void AnnotateIgnoreWritesEnd(const char *file, int line);
-#define GUEST_BEGIN()                                                                              \
-	(AnnotateIgnoreReadsBegin(__FILE__, __LINE__),                                             \
-	 AnnotateIgnoreWritesBegin(__FILE__, __LINE__))
-#define GUEST_END()                                                                                \
-	(AnnotateIgnoreReadsEnd(__FILE__, __LINE__), AnnotateIgnoreWritesEnd(__FILE__, __LINE__))
-#else
-#define GUEST_BEGIN() ((void)0)
-#define GUEST_END() ((void)0)
-#endif
+#include "guest_access.h"
 
 #define QUEUES 3 /* hiprio and two for requests */
 #define SIZE 16

@@ -20,44 +20,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "assertions.h"
+#include "guest_access.h"
 #include "vsock_device.h"
 
-/* TSan knows no fences: what orders the rings is checked by reading.  The
- * driver's accesses are hidden from it, so each report is of the device. */
-#ifdef __SANITIZE_THREAD__
-void AnnotateIgnoreReadsBegin(const char *file, int line);
-void AnnotateIgnoreReadsEnd(const char *file, int line);
-void AnnotateIgnoreWritesBegin(const char *file, int line);
-void AnnotateIgnoreWritesEnd(const char *file, int line);
-#define GUEST_BEGIN()                                                                              \
-	(AnnotateIgnoreReadsBegin(__FILE__, __LINE__),                                             \
-	 AnnotateIgnoreWritesBegin(__FILE__, __LINE__))
-#define GUEST_END()                                                                                \
-	(AnnotateIgnoreReadsEnd(__FILE__, __LINE__), AnnotateIgnoreWritesEnd(__FILE__, __LINE__))
-#else
-#define GUEST_BEGIN() ((void)0)
-#define GUEST_END() ((void)0)
-#endif
-
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, __func__,           \
-				#condition);                                                       \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-#define CHECK_EQUAL(a, b)                                                                          \
-	do {                                                                                       \
-		long long a_ = (long long)(a), b_ = (long long)(b);                                \
-		if (a_ != b_) {                                                                    \
-			fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__,   \
-				__func__, #a, a_, b_);                                             \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define DEADLINE_MS 30000
 #define GUEST_CID 3
 #define HEADER sizeof(struct virtio_vsock_hdr)
 #define RX_BYTES (HEADER + 4096)
