@@ -125,7 +125,9 @@ def test_kill_ends_the_container_with_137_and_delete_tells_it(ctr: Ctr) -> None:
     name = ctr.start("sleep", "1000")
     assert ctr.kill(name).status == 0
     ctr.wait_status(name, "STOPPED")
-    assert ctr.command("task", "delete", name).status == 137
+    done = ctr.command("task", "delete", name)
+    # ctr ends with 0 here and warns; under runc it says the same.
+    assert (done.status, "non-zero exit code 137" in done.stderr) == (0, True), done
 
 
 def test_signals_reach_the_program(ctr: Ctr) -> None:
