@@ -110,18 +110,18 @@ class Builder:
         console = self.own(
             SerialConsole(self.vm, self.config.console_path, self.config.console_limit_bytes)
         )
-        power = self.own(PowerPorts(events.events))
-        pci = self.own(PciBus(self.vm, self.ram, events.events))
+        power = self.own(PowerPorts(events))
+        pci = self.own(PciBus(self.vm, self.ram, events))
         shares = tuple(FsDevice(pci, share) for share in self.config.shares)
         vsock = Vsock(pci)
         vsock.listen(listeners, self.config.ports)
         bus = self.own(Bus())
-        console.attach(bus.bus)
-        power.attach(bus.bus)
-        pci.attach(bus.bus, self.window64)
+        console.attach(bus)
+        power.attach(bus)
+        pci.attach(bus, self.window64)
         vcpus = [self.build_vcpu(index) for index in range(self.config.vcpus)]
         vcpus[0].set_entry_state(build_entry_state(entry_gpa))
-        vcpu_set = self.own(VcpuSet(self.system, vcpus, bus.bus, events.events))
+        vcpu_set = self.own(VcpuSet(self.system, vcpus, bus, events))
         return MachineParts(events, console, pci, shares, vsock, bus, vcpu_set)
 
     def build_vcpu(self, index: int) -> Vcpu:

@@ -7,9 +7,9 @@ Spec: virtio 1.2 §5.11.
 
 import os
 import struct
-from typing import Any, Final
+from typing import Final
 
-from native.ffi import check, ffi, lib
+from native.ffi import Pointer, VirtioDevice, check, ffi, lib
 from proto.control import Share, SharePolicy
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.devices.pci import DeviceDescription, PciBus
@@ -55,7 +55,7 @@ def describe_fs(share: Share) -> DeviceDescription:
     )
 
 
-def open_fs_model(share: Share) -> Any:
+def open_fs_model(share: Share) -> VirtioDevice:
     """The device model; PciBus.add takes it over."""
     server = ffi.new("struct fuse_server **")
     root_fd = open_share(share)
@@ -68,7 +68,8 @@ def open_fs_model(share: Share) -> Any:
     if result < 0:
         lib.fuse_server_free(server[0])
     check(result, "fs_device_new")
-    return model[0]
+    made: VirtioDevice = model[0]
+    return made
 
 
 def open_share(share: Share) -> int:
@@ -78,7 +79,7 @@ def open_share(share: Share) -> int:
         raise HostResource(f"share {share.tag}: {share.path}: {error.strerror}") from error
 
 
-def configure(policy: SharePolicy, root_fd: int) -> Any:
+def configure(policy: SharePolicy, root_fd: int) -> Pointer:
     config = ffi.new("struct fuse_server_config *")
     alone = policy is not SharePolicy.SHARED
     config.root_fd = root_fd

@@ -6,11 +6,13 @@ Spec: PCI Express 5.0 §7.2.2 (ECAM); virtio 1.2 §4.1.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from native.ffi import check, ffi, lib
+from native.ffi import PciWindow, Pointer, VirtioDevice, check, ffi, lib
 from shim.errors import InvalidArgument
 from shim.vmm.address_map import ECAM_GPA, PCI_WINDOW_BYTES, PCI_WINDOW_GPA, Range
+from shim.vmm.kvm.bus import Bus
+from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.vm import Vm
 
@@ -33,19 +35,24 @@ class DeviceDescription:
 class PciBus:
     """Fill it, attach it to the bus, run vCPUs; `close` only after those have stopped."""
 
-    def __init__(self, vm: Vm, ram: GuestRam, events: Any) -> None:
+    def __init__(self, vm: Vm, ram: GuestRam, events: MachineEvents) -> None:
         ret_window = ffi.new("struct pci_window **")
         ioapic = True
         check(
             lib.pci_window_new(
-                ffi.addressof(lib, "kvm_calls"), vm.fd, ioapic, ram.table, events, ret_window
+                ffi.addressof(lib, "kvm_calls"),
+                vm.fd,
+                ioapic,
+                ram.table,
+                events.pointer,
+                ret_window,
             ),
             "pci_window_new",
         )
-        self.window = ret_window[0]
+        self.window: PciWindow = ret_window[0]
         self.slots: list[str] = []
 
-    def add(self, description: DeviceDescription, model: Any) -> None:
+    def add(self, description: DeviceDescription, model: VirtioDevice) -> None:
         """Takes the model over, also when it fails."""
         slot = FIRST_SLOT + len(self.slots)
         try:
@@ -58,10 +65,12 @@ class PciBus:
             raise
         self.slots.append(description.name)
 
-    def attach(self, bus: Any, window64: Range) -> None:
-        check(lib.pci_window_attach_ecam(self.window, bus, ECAM_GPA), "pci_window_attach_ecam")
+    def attach(self, bus: Bus, window64: Range) -> None:
+        check(
+            lib.pci_window_attach_ecam(self.window, bus.pointer, ECAM_GPA), "pci_window_attach_ecam"
+        )
         for gpa, length in ((PCI_WINDOW_GPA, PCI_WINDOW_BYTES), (window64.gpa, window64.length)):
-            result = lib.pci_window_attach_memory(self.window, bus, gpa, length)
+            result = lib.pci_window_attach_memory(self.window, bus.pointer, gpa, length)
             check(result, "pci_window_attach_memory")
 
     def read_counters(self) -> dict[str, dict[str, int]]:
@@ -73,12 +82,11 @@ class PciBus:
         return found
 
     def close(self) -> None:
-        if self.window is not None:
-            lib.pci_window_free(self.window)
-            self.window = None
+        lib.pci_window_free(self.window)
+        self.window = ffi.NULL
 
 
-def describe(description: DeviceDescription, bar_gpa: int) -> Any:
+def describe(description: DeviceDescription, bar_gpa: int) -> Pointer:
     described = ffi.new("struct pci_device_description *")
     described.name = description.name.encode()[: lib.VIRTIO_PCI_NAME_BYTES - 1]
     described.virtio_type = description.virtio_type

@@ -3,9 +3,7 @@
 Owns native's object; a write to a port becomes a machine event.
 """
 
-from typing import Any
-
-from native.ffi import check, ffi, lib
+from native.ffi import Power, check, ffi, lib
 from shim.vmm.address_map import (
     RESET_PORT,
     RESET_VALUE,
@@ -13,12 +11,14 @@ from shim.vmm.address_map import (
     SLEEP_STATUS_PORT,
     SLEEP_TYPE_S5,
 )
+from shim.vmm.kvm.bus import Bus
+from shim.vmm.kvm.events import MachineEvents
 
 
 class PowerPorts:
     """`close` after the bus that it is attached to."""
 
-    def __init__(self, events: Any) -> None:
+    def __init__(self, events: MachineEvents) -> None:
         ports = ffi.new("struct power_ports *")
         ports.reset_port = RESET_PORT
         ports.reset_value = RESET_VALUE
@@ -26,13 +26,12 @@ class PowerPorts:
         ports.sleep_status_port = SLEEP_STATUS_PORT
         ports.sleep_type_off = SLEEP_TYPE_S5
         power = ffi.new("struct power **")
-        check(lib.power_new(ports, events, power), "power_new")
-        self.power = power[0]
+        check(lib.power_new(ports, events.pointer, power), "power_new")
+        self.power: Power = power[0]
 
-    def attach(self, bus: Any) -> None:
-        check(lib.power_attach(self.power, bus), "power_attach")
+    def attach(self, bus: Bus) -> None:
+        check(lib.power_attach(self.power, bus.pointer), "power_attach")
 
     def close(self) -> None:
-        if self.power is not None:
-            lib.power_free(self.power)
-            self.power = None
+        lib.power_free(self.power)
+        self.power = ffi.NULL

@@ -4,11 +4,12 @@ Owns the file and the port's interrupt; the port itself is served in C.
 """
 
 import os
-from typing import Any, Final
+from typing import Final
 
-from native.ffi import check, ffi, lib
+from native.ffi import Console, Serial, check, ffi, lib
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import SERIAL_GSI, SERIAL_PORT
+from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.vm import Vm
 
 OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -23,8 +24,8 @@ class SerialConsole:
             raise InvalidArgument(
                 f"console_limit_bytes is {limit_bytes}: at least {lib.CONSOLE_MIN_BYTES}"
             )
-        self.console: Any = None
-        self.port: Any = None
+        self.console: Console = ffi.NULL
+        self.port: Serial = ffi.NULL
         try:
             self.console = open_console(path, limit_bytes)
             self.port = open_port(vm, self.console)
@@ -32,23 +33,21 @@ class SerialConsole:
             self.close()
             raise
 
-    def attach(self, bus: Any) -> None:
-        check(lib.serial_attach(self.port, bus, SERIAL_PORT), "serial_attach")
+    def attach(self, bus: Bus) -> None:
+        check(lib.serial_attach(self.port, bus.pointer, SERIAL_PORT), "serial_attach")
 
     def flush(self) -> None:
         """Also what waits for its line end is in the file afterwards."""
         lib.serial_flush(self.port)
 
     def close(self) -> None:
-        if self.port is not None:
-            lib.serial_free(self.port)
-            self.port = None
-        if self.console is not None:
-            lib.console_free(self.console)
-            self.console = None
+        lib.serial_free(self.port)
+        self.port = ffi.NULL
+        lib.console_free(self.console)
+        self.console = ffi.NULL
 
 
-def open_console(path: str, limit_bytes: int) -> Any:
+def open_console(path: str, limit_bytes: int) -> Console:
     try:
         fd = os.open(path, OPEN_FLAGS, MODE)
     except OSError as error:
@@ -60,10 +59,11 @@ def open_console(path: str, limit_bytes: int) -> Any:
     except BaseException:
         os.close(fd)
         raise
-    return console[0]
+    opened: Console = console[0]
+    return opened
 
 
-def open_port(vm: Vm, console: Any) -> Any:
+def open_port(vm: Vm, console: Console) -> Serial:
     port = ffi.new("struct serial **")
     irq_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     try:
@@ -72,4 +72,5 @@ def open_port(vm: Vm, console: Any) -> Any:
     except BaseException:
         os.close(irq_fd)
         raise
-    return port[0]
+    opened: Serial = port[0]
+    return opened

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from native.ffi import check, ffi, lib
+from native.ffi import VsockDevice, check, ffi, lib
 from proto.contract import GUEST_CID, STREAM_PORT, STREAM_TOKEN_BYTES
 from proto.control import Direction, StreamArgs, StreamClosedEvent
 from shim.errors import HostResource, InvalidArgument
@@ -37,7 +37,7 @@ class Vsock:
     def __init__(self, pci: PciBus) -> None:
         device = ffi.new("struct vsock_device **")
         check(lib.vsock_device_new(GUEST_CID, device), "vsock_device_new")
-        self.device = device[0]
+        self.device: VsockDevice = device[0]
         pci.add(DESCRIPTION, lib.vsock_device_virtio(self.device))
         self.events_fd: int = lib.vsock_device_event_fd(self.device)
 

@@ -3,8 +3,7 @@
 Owns the bus, not what is attached to it.
 """
 
-from typing import Any
-
+from native.ffi import Bus as NativeBus
 from native.ffi import check, ffi, lib
 
 
@@ -14,14 +13,14 @@ class Bus:
     def __init__(self) -> None:
         bus = ffi.new("struct bus **")
         check(lib.bus_new(bus), "bus_new")
-        self.bus: Any = bus[0]
+        self.pointer: NativeBus = bus[0]
 
     def read_accesses(self) -> dict[str, int]:
         """Accesses that came to user space, by region; unclaimed ones by address."""
         counter = ffi.new("struct bus_counter *")
         found: dict[str, int] = {}
         index = 0
-        while lib.bus_read_counter(self.bus, index, counter) > 0:
+        while lib.bus_read_counter(self.pointer, index, counter) > 0:
             index += 1
             space = "port" if counter.space == lib.BUS_PORTS else "memory"
             name = ffi.string(counter.name).decode() or f"{space} {counter.address:#x}"
@@ -31,6 +30,5 @@ class Bus:
         return found
 
     def close(self) -> None:
-        if self.bus is not None:
-            lib.bus_free(self.bus)
-            self.bus = None
+        lib.bus_free(self.pointer)
+        self.pointer = ffi.NULL

@@ -3,9 +3,9 @@
 Owns the queue and its eventfd; the poll loop of `process` watches it.
 """
 
-from typing import Any, Final
+from typing import Final
 
-from native.ffi import check, ffi, lib
+from native.ffi import Events, check, ffi, lib
 from proto.control import StoppedEvent, StopReason
 
 REASONS: Final = (
@@ -23,8 +23,8 @@ class MachineEvents:
     def __init__(self) -> None:
         events = ffi.new("struct machine_events **")
         check(lib.machine_events_new(events), "machine_events_new")
-        self.events: Any = events[0]
-        self.fd: int = lib.machine_events_fd(self.events)
+        self.pointer: Events = events[0]
+        self.fd: int = lib.machine_events_fd(self.pointer)
         self.reasons = {getattr(lib, name): reason for name, reason in REASONS}
         self.fault_count = 0
 
@@ -36,7 +36,7 @@ class MachineEvents:
         event = ffi.new("struct machine_event *")
         stopped = None
         faults = []
-        while lib.machine_events_next(self.events, event) > 0:
+        while lib.machine_events_next(self.pointer, event) > 0:
             text = ffi.string(event.text).decode(errors="replace")
             reason = self.reasons.get(event.kind)
             if reason is not None:
@@ -49,6 +49,5 @@ class MachineEvents:
         return stopped, faults
 
     def close(self) -> None:
-        if self.events is not None:
-            lib.machine_events_free(self.events)
-            self.events = None
+        lib.machine_events_free(self.pointer)
+        self.pointer = ffi.NULL

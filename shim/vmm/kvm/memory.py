@@ -7,9 +7,8 @@ Untouched memory costs nothing.
 
 import errno
 from collections.abc import Iterable
-from typing import Any
 
-from native.ffi import check, ffi, lib
+from native.ffi import Pointer, check, ffi, lib
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import PAGE_BYTES, Gpa, Range
 
@@ -18,8 +17,8 @@ class GuestRam:
     """Close it after everything that holds an address of it: vCPUs, devices, the VM."""
 
     def __init__(self, ranges: Iterable[Range]) -> None:
-        self.table = ffi.new("struct guest_memory *")
-        self.regions: list[tuple[Range, Any]] = []
+        self.table: Pointer = ffi.new("struct guest_memory *")
+        self.regions: list[tuple[Range, Pointer]] = []
         try:
             for area in ranges:
                 self.add_region(area)
