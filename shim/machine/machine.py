@@ -52,7 +52,6 @@ class MachineEnd:
 class Stream:
     """A descriptor of the host joined with a stream of a process in the guest."""
 
-    token: str
     closed: "asyncio.Future[int]"
     """An errno, or 0, once everything has been moved."""
 
@@ -101,16 +100,16 @@ class Machine:
             raise GuestFault(self.ended.result().reason)
         return await task
 
-    def open_stream(self, descriptor: int, direction: Direction) -> Stream:
+    def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream:
         """Joins `descriptor`, which stays the caller's, with a stream of the guest.
 
         Does not wait: a stream that cannot be opened is closed with an error.
         """
         self._last_stream += 1
         number = self._last_stream
-        stream = Stream(secrets.token_hex(STREAM_TOKEN_BYTES), self._loop.create_future())
+        stream = Stream(self._loop.create_future())
         self._streams[number] = stream
-        arguments = asdict(StreamArgs(number, stream.token, direction))
+        arguments = asdict(StreamArgs(number, token, direction))
         opened = self._control.send(Operation.OPEN_STREAM, arguments, [descriptor])
         opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
         return stream
@@ -155,7 +154,7 @@ class Machine:
             async with asyncio.timeout(self._config.agent_timeout_s):
                 # gRPC takes long to import; meanwhile the guest boots.
                 connect = await asyncio.to_thread(_import_client)
-                await self._booted
+                await self._await_boot()
                 self._agent = connect(self._sandbox.agent_socket)
                 info = await self._agent.wait_info()
         except TimeoutError as error:
@@ -171,6 +170,16 @@ class Machine:
             )
         await self._save_counters()
         return self._agent
+
+    async def _await_boot(self) -> None:
+        try:
+            await self._booted
+        except GuestFault as error:
+            if not self._control.closed.is_set():
+                raise
+            # How its process ended says more than that its socket has closed.
+            end = await asyncio.shield(self.ended)
+            raise GuestFault(end.reason) from error
 
     async def _save_counters(self) -> None:
         """What a boot has cost, for `sampan counters`."""
@@ -219,6 +228,11 @@ class Machine:
     def _quote_console(self) -> str:
         tail = read_console_tail(self._sandbox.console)
         return f"; the guest's last words: {tail}" if tail else ""
+
+
+def make_token() -> str:
+    """Names a stream to the vmm and to the agent; whoever knows it may use it."""
+    return secrets.token_hex(STREAM_TOKEN_BYTES)
 
 
 def write_json(path: str, value: Any) -> None:

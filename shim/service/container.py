@@ -111,6 +111,7 @@ class Container:
             try:
                 if exec_id:
                     await self._register_exec(process)
+                process.stdio.join_input(self._machine)
                 await self._machine.until_end(self._agent.start_process(process.name))
             except SampanError as error:
                 self._settle_failed_start(process, error)

@@ -8,7 +8,9 @@ descriptors to the machine; the bytes never come through here.  Who holds what
   goes (containerd's restart) makes no EPIPE; the machine closes it at the end,
   and only then does the reader see EOF.
 * input FIFO: a reader for the machine, and a writer held here, so that a
-  client that detaches is no EOF; CloseIO closes the writer.
+  client that detaches is no EOF; CloseIO closes the writer.  Opened no sooner
+  than at the start: a client's first write waits for a reader, and a client
+  that could reach the end of its input during Create would never send CloseIO.
 """
 
 import asyncio
@@ -23,10 +25,10 @@ from proto.control import Direction
 from shim.errors import HostResource, InvalidArgument
 from shim.guest.client import StdioTokens
 from shim.host.fds import OwnedFd
-from shim.machine.machine import Machine, Stream
+from shim.machine.machine import Machine, Stream, make_token
 from shim.service.logger import LoggerSpec, LoggingProgram, parse_logger
 
-OUTPUT_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
+OPEN_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,59 +43,70 @@ class StdioPaths:
 
 @dataclass(slots=True)
 class OpenedStdio:
-    """Descriptors that await their streams."""
+    """Descriptors that await their streams, and the writer that is held."""
 
-    stdin: OwnedFd | None = None
     stdin_writer: OwnedFd | None = None
     stdout: OwnedFd | None = None
     stderr: OwnedFd | None = None
     logger: LoggingProgram | None = None
 
     def close(self) -> None:
-        for descriptor in (self.stdin, self.stdin_writer, self.stdout, self.stderr):
+        for descriptor in (self.stdin_writer, self.stdout, self.stderr):
             if descriptor is not None:
                 descriptor.close()
 
 
 class ProcessStdio:
-    """Lifecycle: `open`, `join` once the agent answers, `wait_drained`, `close`."""
+    """Lifecycle: `open`, `join` when the agent answers, `join_input` at the start,
+    `wait_drained`, `close`."""
 
     def __init__(self, paths: StdioPaths, start_logger: Callable[[LoggerSpec], LoggingProgram]):
         self.paths = paths
         self._start_logger = start_logger
         self._opened = OpenedStdio()
         self._outputs: list[Stream] = []
-        self._stdin_closed = False
+        self._input_token = ""
+        self._input_closed = False
 
     async def open(self) -> None:
         try:
-            self._open_input()
             await self._open_outputs()
         except BaseException:
             self.close()
             raise
 
     def join(self, machine: Machine) -> StdioTokens:
-        """Hands every descriptor but the held writer over."""
-        tokens = {"stdin": "", "stdout": "", "stderr": ""}
-        for name, direction in (
-            ("stdin", Direction.TO_GUEST),
-            ("stdout", Direction.FROM_GUEST),
-            ("stderr", Direction.FROM_GUEST),
-        ):
+        """Hands the outputs over; the input's token is for a stream that comes later."""
+        tokens = {"stdout": "", "stderr": ""}
+        for name in tokens:
             descriptor: OwnedFd | None = getattr(self._opened, name)
             if descriptor is None:
                 continue
-            stream = machine.open_stream(descriptor.fileno(), direction)
+            token = make_token()
+            stream = machine.open_stream(descriptor.fileno(), Direction.FROM_GUEST, token)
             descriptor.close()
-            tokens[name] = stream.token
-            if direction is Direction.FROM_GUEST:
-                self._outputs.append(stream)
-        return StdioTokens(self.paths.terminal, **tokens)
+            tokens[name] = token
+            self._outputs.append(stream)
+        if self.paths.stdin:
+            self._input_token = make_token()
+        return StdioTokens(self.paths.terminal, stdin=self._input_token, **tokens)
+
+    def join_input(self, machine: Machine) -> None:
+        """Opens the input and hands it over."""
+        path = self.paths.stdin
+        if not path:
+            return
+        reader = open_path("stdin", path, os.O_RDONLY | OPEN_FLAGS)
+        try:
+            if not self._input_closed and stat.S_ISFIFO(os.fstat(reader.fileno()).st_mode):
+                self._opened.stdin_writer = open_path("stdin", path, os.O_WRONLY | OPEN_FLAGS)
+            machine.open_stream(reader.fileno(), Direction.TO_GUEST, self._input_token)
+        finally:
+            reader.close()
 
     def close_stdin(self) -> None:
         """EOF for the process once the client has closed its end too."""
-        self._stdin_closed = True
+        self._input_closed = True
         if self._opened.stdin_writer is not None:
             self._opened.stdin_writer.close()
 
@@ -109,15 +122,6 @@ class ProcessStdio:
         self._opened.close()
         if self._opened.logger is not None:
             self._opened.logger.close()
-
-    def _open_input(self) -> None:
-        path = self.paths.stdin
-        if not path:
-            return
-        self._opened.stdin = open_path("stdin", path, os.O_RDONLY | OUTPUT_FLAGS)
-        if not self._stdin_closed and stat.S_ISFIFO(os.fstat(self._opened.stdin.fileno()).st_mode):
-            writer = open_path("stdin", path, os.O_WRONLY | OUTPUT_FLAGS)
-            self._opened.stdin_writer = writer
 
     async def _open_outputs(self) -> None:
         stdout, stderr = self.paths.stdout, "" if self.paths.terminal else self.paths.stderr
@@ -149,7 +153,7 @@ def open_output(name: str, uri: str) -> OwnedFd:
     if scheme == "file":
         path = urlsplit(uri).path
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        return open_path(name, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | OUTPUT_FLAGS)
+        return open_path(name, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | OPEN_FLAGS)
     raise InvalidArgument(f"{name}: {uri!r}: scheme {scheme!r} is not supported")
 
 
@@ -159,7 +163,7 @@ def open_plain_output(name: str, path: str) -> OwnedFd:
     except OSError as error:
         raise InvalidArgument(f"{name}: {path}: {error.strerror}") from error
     flags = os.O_RDWR if is_fifo else os.O_WRONLY | os.O_APPEND
-    return open_path(name, path, flags | OUTPUT_FLAGS)
+    return open_path(name, path, flags | OPEN_FLAGS)
 
 
 def open_path(name: str, path: str, flags: int) -> OwnedFd:

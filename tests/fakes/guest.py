@@ -1,0 +1,117 @@
+"""A machine and an agent in memory: what the Task service needs of a guest.
+
+FakeAgent has AgentClient's methods and follows the agent's contract; a test
+ends processes with `end`.  FakeMachine hands it out and can `die`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from proto.control import Direction
+from shim.errors import FailedPrecondition, GuestFault, NotFound, SampanError
+from shim.guest.client import ProcessName, StdioTokens
+from shim.machine.machine import Machine, MachineEnd, Stream
+
+PID = 4242
+
+
+class FakeAgent:
+    def __init__(self) -> None:
+        self.exits: dict[ProcessName, asyncio.Future[int]] = {}
+        self.calls: list[tuple[object, ...]] = []
+        self.start_error: SampanError | None = None
+        self.create_error: SampanError | None = None
+        self.delay_start = asyncio.Event()
+        self.delay_start.set()
+        self.stats: dict[str, dict[str, int]] = {}
+
+    def end(self, name: ProcessName, status: int) -> None:
+        self.exits[name].set_result(status)
+
+    async def create_container(self, container_id: str, spec: bytes, stdio: StdioTokens) -> int:
+        self.calls.append(("create", container_id, spec, stdio))
+        if self.create_error is not None:
+            raise self.create_error
+        self.exits[ProcessName(container_id)] = asyncio.get_running_loop().create_future()
+        return 12
+
+    async def add_exec(self, process: ProcessName, document: bytes, stdio: StdioTokens) -> None:
+        self.calls.append(("add_exec", process, document, stdio))
+        self.exits[process] = asyncio.get_running_loop().create_future()
+
+    async def start_process(self, process: ProcessName) -> int:
+        self.calls.append(("start", process))
+        await self.delay_start.wait()
+        if self.start_error is not None:
+            raise self.start_error
+        return 13
+
+    async def wait_process(self, process: ProcessName) -> int:
+        return await asyncio.shield(self.exits[process])
+
+    async def signal_process(self, process: ProcessName, signal: int, everyone: bool) -> None:
+        self.calls.append(("signal", process, signal, everyone))
+        if process not in self.exits:
+            raise NotFound(f"no process {process}")
+        if signal == 9 and not self.exits[process].done():
+            self.end(process, 137)
+
+    async def resize_terminal(self, process: ProcessName, columns: int, rows: int) -> None:
+        self.calls.append(("resize", process, columns, rows))
+
+    async def delete_process(self, process: ProcessName) -> None:
+        self.calls.append(("delete", process))
+        if not self.exits[process].done():
+            raise FailedPrecondition("still running")
+
+    async def pause_container(self, container_id: str) -> None:
+        self.calls.append(("pause", container_id))
+
+    async def resume_container(self, container_id: str) -> None:
+        self.calls.append(("resume", container_id))
+
+    async def update_container(self, container_id: str, resources: bytes) -> None:
+        self.calls.append(("update", container_id, resources))
+
+    async def get_stats(self, container_id: str) -> dict[str, dict[str, int]]:
+        return self.stats
+
+    async def watch_oom_kills(self) -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield ""
+
+
+class FakeMachine(Machine):
+    """A Machine whose guest is a FakeAgent and whose vmm does not exist."""
+
+    def __init__(self) -> None:
+        self.pid = PID
+        self.agent = FakeAgent()
+        self.ended = asyncio.get_running_loop().create_future()
+        self.streams: list[tuple[Direction, str, Stream]] = []
+        self.stopped = False
+
+    async def wait_agent(self) -> FakeAgent:  # type: ignore[override]
+        if self.ended.done():
+            raise GuestFault(self.ended.result().reason)
+        return self.agent
+
+    def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream:
+        stream = Stream(asyncio.get_running_loop().create_future())
+        self.streams.append((direction, token, stream))
+        return stream
+
+    def drain(self) -> None:
+        """All output has reached its reader."""
+        for _, _, stream in self.streams:
+            if not stream.closed.done():
+                stream.closed.set_result(0)
+
+    def die(self, status: int) -> None:
+        self.ended.set_result(MachineEnd("the microVM is gone", status))
+        self.drain()
+
+    async def stop(self) -> None:
+        self.stopped = True
+        if not self.ended.done():
+            self.die(255)

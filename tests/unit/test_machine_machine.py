@@ -1,0 +1,197 @@
+"""A machine's end, whatever the reason, against vmm processes that are small scripts."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from proto.control import Direction
+from shim.config import Config
+from shim.errors import GuestFault, HostResource
+from shim.host.reaper import Reaper
+from shim.machine.launch import check_image, launch_machine
+from shim.machine.machine import Machine, make_token
+from shim.machine.sandbox import Sandbox, SandboxKey
+from shim.oci.sandbox import MachineSize
+
+PRELUDE = """\
+import json, os, signal, socket, sys, time
+control = socket.socket(fileno=3)
+def receive():
+    packet, fds, _, _ = socket.recv_fds(control, 65536, 8)
+    if not packet: sys.exit(0)
+    return json.loads(packet), fds
+def send(**message): control.send(json.dumps(message).encode())
+boot, listeners = receive()
+"""
+BOOTED = "send(id=boot['id'], result={'timings_us': {}})\n"
+WAIT = "while True: receive()\n"
+
+Start = Callable[..., Machine]
+
+
+class SilentClient:
+    """An agent that never answers, without gRPC and the threads that it keeps."""
+
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+
+    async def wait_info(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Sandbox:
+    sandbox = Sandbox(str(tmp_path / "s"))
+    sandbox.create(SandboxKey("c", "n", "i"))
+    return sandbox
+
+
+@pytest.fixture
+async def start(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Start]:
+    monkeypatch.setattr("shim.machine.machine._import_client", lambda: SilentClient)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "vmlinux").touch()
+    reaper = Reaper(asyncio.get_running_loop())
+    started: list[Machine] = []
+    log = os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY)
+
+    def start_machine(script: str, timeout_s: float = 30) -> Machine:
+        command = (sys.executable, "-c", PRELUDE + script)
+        config = Config(image_dir=str(tmp_path), vmm_command=command, agent_timeout_s=timeout_s)
+        launched = launch_machine(config, sandbox, MachineSize(1, 1 << 26), log)
+        started.append(Machine(launched, reaper, sandbox, config))
+        return started[-1]
+
+    yield start_machine
+    for machine in started:
+        await machine.stop()
+        with contextlib.suppress(asyncio.CancelledError, GuestFault, HostResource):
+            await machine._ready
+    reaper.close()
+    os.close(log)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_a_refused_boot_is_told_as_it_was(start: Start) -> None:
+    machine = start(
+        "send(id=boot['id'], error={'category': 'HostResource', 'message': '/dev/kvm: none'})\n"
+        + WAIT
+    )
+    with pytest.raises(HostResource, match="/dev/kvm: none"):
+        await machine.wait_agent()
+
+
+async def test_a_vmm_that_dies_at_once_ends_the_wait(start: Start) -> None:
+    machine = start("sys.exit(3)")
+    with pytest.raises(GuestFault, match="ended with status 3"):
+        await machine.wait_agent()
+    assert (await machine.ended).exit_status == 255
+
+
+async def test_a_killed_vmm_means_137(start: Start) -> None:
+    machine = start(BOOTED + WAIT)
+    os.kill(machine.pid, signal.SIGKILL)
+    end = await machine.ended
+    assert (end.exit_status, "signal 9" in end.reason) == (137, True)
+
+
+async def test_a_guest_that_stops_is_told_with_its_reason_and_last_words(
+    start: Start, sandbox: Sandbox
+) -> None:
+    Path(sandbox.console).write_bytes(b"booting\r\nKernel panic - not syncing: no\x1b[0m init\r\n")
+    machine = start(
+        BOOTED + "send(event='stopped', args={'reason': 'reset', 'detail': 'port'})\n" + WAIT
+    )
+    with pytest.raises(GuestFault) as caught:
+        await machine.wait_agent()
+    text = str(caught.value)
+    assert "the microVM stopped: reset (port)" in text
+    assert "Kernel panic - not syncing: no" in text
+    assert "\x1b" not in text
+
+
+async def test_an_agent_that_never_answers_is_given_up(start: Start, sandbox: Sandbox) -> None:
+    Path(sandbox.console).write_text("stuck here\n")
+    machine = start(WAIT, timeout_s=0.3)
+    with pytest.raises(GuestFault, match=r"did not answer within 0.3 s.*stuck here"):
+        await machine.wait_agent()
+
+
+async def test_work_in_the_guest_ends_with_it(start: Start) -> None:
+    machine = start(BOOTED + WAIT)
+    work = asyncio.ensure_future(machine.until_end(asyncio.Event().wait()))
+    os.kill(machine.pid, signal.SIGKILL)
+    with pytest.raises(GuestFault, match="ended with signal 9"):
+        await work
+
+
+async def test_stop_is_answered_and_reaps_and_can_be_repeated(start: Start) -> None:
+    machine = start(
+        BOOTED + "request, _ = receive()\nsend(id=request['id'], result={})\nsys.exit(0)"
+    )
+    await machine.stop()
+    await machine.stop()
+    assert not Path(f"/proc/{machine.pid}").exists()
+    assert "was stopped" in (await machine.ended).reason
+
+
+async def test_a_vmm_that_ignores_everything_is_killed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.machine.machine.STOP_TIMEOUT_S", 0.2)
+    machine = start(BOOTED + "while True: time.sleep(100)")
+    await machine.stop()
+    assert (await machine.ended).exit_status == 137
+
+
+async def test_a_stream_is_closed_by_its_event_or_by_the_machines_end(start: Start) -> None:
+    machine = start(
+        BOOTED
+        + "request, fds = receive()\n"
+        + "send(id=request['id'], result={})\n"
+        + "os.write(fds[0], request['args']['token'].encode())\n"
+        + "send(event='stream_closed', args={'stream': request['args']['stream'],"
+        + " 'bytes_moved': 1, 'error': 0})\n"
+        + "receive()\n"
+        + WAIT
+    )
+    reader, writer = os.pipe()
+    token = make_token()
+    first = machine.open_stream(writer, Direction.FROM_GUEST, token)
+    assert await asyncio.wait_for(first.closed, 20) == 0
+    assert os.read(reader, 100).decode() == token
+    second = machine.open_stream(writer, Direction.FROM_GUEST, make_token())
+    os.kill(machine.pid, signal.SIGKILL)
+    assert await asyncio.wait_for(second.closed, 20) != 0
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_a_stream_that_the_vmm_refuses_is_closed_with_an_error(start: Start) -> None:
+    refusal = "{'category': 'HostResource', 'message': 'too many streams'}"
+    machine = start(BOOTED + f"r, _ = receive()\nsend(id=r['id'], error={refusal})\n" + WAIT)
+    reader, writer = os.pipe()
+    stream = machine.open_stream(writer, Direction.FROM_GUEST, make_token())
+    assert await asyncio.wait_for(stream.closed, 20) != 0
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_missing_image_names_the_file_and_the_remedy(tmp_path: Path) -> None:
+    config = Config(image_dir=str(tmp_path))
+    with pytest.raises(HostResource, match=r"vmlinux: no guest kernel there; `sampan image build`"):
+        check_image(config)
+    (tmp_path / "vmlinux").touch()
+    with pytest.raises(HostResource, match=r"root: no guest image there"):
+        check_image(config)
