@@ -6,6 +6,7 @@ Documentation/admin-guide/cgroup-v2.rst, by file and key.
 
 import asyncio
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from agent.errors import NotFound, RuntimeFailure
@@ -110,13 +111,21 @@ class Cgroup:
 
     def read_stats(self) -> dict[str, dict[str, int]]:
         """By file and key; without the files of controllers that the kernel lacks."""
-        stats = {}
-        for name, parse in PARSERS.items():
-            text = read_file(self.path_of(name))
-            if text is not None:
-                stats[name] = parse(text)
+        stats = self._read(PARSERS)
         if not stats:
             raise NotFound(f"no cgroup {self._directory}")
+        return stats
+
+    def read_memory(self) -> dict[str, dict[str, int]]:
+        """What tells how close it is to its limit; nothing once it is gone."""
+        return self._read(("memory.current", "memory.max", "memory.stat"))
+
+    def _read(self, files: Iterable[str]) -> dict[str, dict[str, int]]:
+        stats = {}
+        for name in files:
+            text = read_file(self.path_of(name))
+            if text is not None:
+                stats[name] = PARSERS[name](text)
         return stats
 
     def count_oom_kills(self) -> int:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from agent.cgroup import Cgroup
+from agent.thrash import ThrashWatch
 from agent.watch import FileWatch
 
 MAX_QUEUED: Final = 256
@@ -29,19 +30,22 @@ class OomWatch:
         self._files = files
         self._watches: dict[str, int] = {}
         self._kills: dict[str, int] = {}
+        self._thrash: dict[str, ThrashWatch] = {}
         self._subscribers: set[asyncio.Queue[OomKill]] = set()
 
     def add(self, container_id: str, cgroup: Cgroup) -> None:
         self._kills[container_id] = 0
+        self._thrash[container_id] = ThrashWatch(cgroup)
         try:
             self._watches[container_id] = self._files.add(
-                cgroup.path_of("memory.events"), partial(self.check, container_id, cgroup)
+                cgroup.path_of("memory.events"), partial(self._see_change, container_id, cgroup)
             )
         except FileNotFoundError:
             return  # a kernel without the memory controller kills nobody for a cgroup's limit
 
     def remove(self, container_id: str) -> None:
         self._kills.pop(container_id, None)
+        self._thrash.pop(container_id, None)
         watch = self._watches.pop(container_id, None)
         if watch is not None:
             self._files.remove(watch)
@@ -53,6 +57,12 @@ class OomWatch:
         while self._kills[container_id] < now:
             self._kills[container_id] += 1
             self._publish(OomKill(container_id, self._kills[container_id]))
+
+    def _see_change(self, container_id: str, cgroup: Cgroup) -> None:
+        """A kill, or the limit was reached once more."""
+        self.check(container_id, cgroup)
+        if container_id in self._thrash:
+            self._thrash[container_id].look(asyncio.get_running_loop().time())
 
     @contextmanager
     def subscribe(self) -> "Generator[asyncio.Queue[OomKill], None, None]":

@@ -22,7 +22,7 @@ from proto.gen.agent.v1 import agent_pb2_grpc
 from tests.vm.conftest import IMAGE, MIB
 from tests.vm.machine import DEADLINE_S, VmmProcess
 
-APPLETS = ("sh", "cat", "echo", "head", "tail", "sleep")
+APPLETS = ("sh", "cat", "dd", "echo", "head", "tail", "sleep")
 NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 
@@ -147,18 +147,26 @@ def test_all_of_the_output_arrives(guest: Guest, size: int) -> None:
     assert (status, len(output)) == (0, size)
 
 
-def test_containers_have_their_limits_and_an_out_of_memory_kill_is_told(guest: Guest) -> None:
-    guest.make_root("limited")
+# dd asks for its memory within one system call: nothing but that stands in its way.
+@pytest.mark.parametrize(
+    "script",
+    ["dd if=/dev/zero of=/dev/null bs=100M count=1", "head -c 100000000 /dev/zero | tail"],
+    ids=["at once", "while it has no room for its own program any more"],
+)
+def test_containers_have_their_limits_and_an_out_of_memory_kill_is_told(
+    guest: Guest, script: str
+) -> None:
+    name = script.split(maxsplit=1)[0]
+    guest.make_root(name)
     events = guest.stub.WatchEvents(pb.WatchEventsRequest(), timeout=DEADLINE_S)
-    script = "head -c 100000000 /dev/zero | tail"
-    guest.create("limited", script, limit=32 * MIB, swap=32 * MIB).close()
-    files = guest.stub.GetStats(pb.ContainerRef(container_id="limited")).files
+    guest.create(name, f"{script}; echo over", limit=32 * MIB, swap=32 * MIB).close()
+    files = guest.stub.GetStats(pb.ContainerRef(container_id=name)).files
     assert files["memory.max"].values[""] == 32 * MIB
     assert {"cpu.stat", "pids.current", "io.stat"} <= set(files)
-    ref = pb.ProcessRef(container_id="limited")
+    ref = pb.ProcessRef(container_id=name)
     guest.stub.StartProcess(ref, timeout=DEADLINE_S)
     event = next(iter(events))
-    assert (event.container_id, event.out_of_memory.oom_kills) == ("limited", 1)
+    assert (event.container_id, event.out_of_memory.oom_kills) == (name, 1)
     events.cancel()
     guest.stub.WaitProcess(ref, timeout=DEADLINE_S)
     guest.stub.DeleteProcess(ref, timeout=DEADLINE_S)

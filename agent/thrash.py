@@ -1,0 +1,117 @@
+"""Containers at their memory limit that do nothing but read their own program again.
+
+Pages of files count as a container's memory.  While dropping one makes room
+for the next, the kernel does not call the container out of memory, though it
+may have no room left for the few pages that it needs at once: it stands still
+for good.  A guest's page cache is its container's alone, so this comes sooner
+here than where containers share a kernel; whoever set the limit expects a kill.
+
+The kernel does the killing, with its own choice of the victim: the limit is
+put below what cannot be dropped, and back again.
+Files: the kernel's Documentation/admin-guide/cgroup-v2.rst, "Memory".
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from agent.cgroup import Cgroup, write_file
+
+PAGE_BYTES: Final = 4096
+SAMPLE_PERIOD_S: Final = 1.0
+LONGEST_GAP_S: Final = 3.0
+"""Without a sample for so long, it was not at its limit."""
+STANDSTILL_S: Final = 5.0
+MAX_CACHE_BYTES: Final = 1 << 20
+MIN_TURNOVERS: Final = 10
+"""How often the whole cache was read again from one sample to the next."""
+READAHEAD_PAGES: Final = 64
+"""At least what one fault of a mapped file reads."""
+MARGIN_BYTES: Final = 1 << 20
+
+
+class Sample(NamedTuple):
+    time_s: float
+    cache_bytes: int
+    """What can be dropped."""
+    refaults: int
+    """Pages that were dropped and read again, so far."""
+    major_faults: int
+    faults: int
+
+
+def take_sample(stats: dict[str, dict[str, int]], time_s: float) -> Sample | None:
+    """None without the memory controller."""
+    stat = stats.get("memory.stat")
+    if stat is None:
+        return None
+    return Sample(
+        time_s,
+        stat["file"] - stat["shmem"],
+        stat["workingset_refault_file"],
+        stat["pgmajfault"],
+        stat["pgfault"],
+    )
+
+
+def stands_still(before: Sample, now: Sample) -> bool:
+    """Every fault was one for a page of a mapped file, and these explain all that was read:
+    nobody got memory of his own, and nobody was going through a file with read(2)."""
+    refaults = now.refaults - before.refaults
+    major = now.major_faults - before.major_faults
+    return (
+        now.time_s - before.time_s <= LONGEST_GAP_S
+        and now.cache_bytes <= MAX_CACHE_BYTES
+        and refaults >= MIN_TURNOVERS * max(now.cache_bytes // PAGE_BYTES, 1)
+        and refaults <= READAHEAD_PAGES * major
+        and now.faults - before.faults <= major + major // 8
+    )
+
+
+class ThrashWatch:
+    """Of one container: look() whenever it ran into its limit."""
+
+    def __init__(self, cgroup: Cgroup) -> None:
+        self._cgroup = cgroup
+        self._last: Sample | None = None
+        self._still_since_s: float | None = None
+        self._squeeze: asyncio.Task[None] | None = None
+
+    def look(self, time_s: float) -> None:
+        last = self._last
+        if self._squeeze is not None and not self._squeeze.done():
+            return
+        if last is not None and time_s - last.time_s < SAMPLE_PERIOD_S:
+            return
+        stats = self._cgroup.read_memory()
+        self._last = now = take_sample(stats, time_s)
+        if last is None or now is None or not stands_still(last, now):
+            self._still_since_s = None
+        elif self._still_since_s is None:
+            self._still_since_s = last.time_s
+        elif time_s - self._still_since_s >= STANDSTILL_S:
+            self._still_since_s = None
+            squeeze = plan_squeeze(stats, now)
+            if squeeze is not None:
+                self._squeeze = asyncio.ensure_future(self._make_room(*squeeze))
+
+    async def _make_room(self, limit: int, lower: int) -> None:
+        """Writing a lower limit returns when the kernel has killed enough."""
+        path = self._cgroup.path_of("memory.max")
+        with suppress(OSError):  # it may be gone meanwhile
+            try:
+                await asyncio.to_thread(write_file, path, str(lower))
+            finally:
+                # An update that came in between stays.
+                if self._cgroup.read_memory().get("memory.max", {}).get("") == lower:
+                    write_file(path, str(limit))
+
+
+def plan_squeeze(stats: dict[str, dict[str, int]], now: Sample) -> tuple[int, int] | None:
+    """The limit and the one below what cannot be dropped, in bytes; None if it is not the
+    container's own limit that it has run into."""
+    limit, usage = stats["memory.max"][""], stats["memory.current"][""]
+    if usage < limit - max(limit // 16, MARGIN_BYTES):
+        return None
+    lower = usage - now.cache_bytes - MARGIN_BYTES
+    return limit, max(lower, 0) // PAGE_BYTES * PAGE_BYTES
