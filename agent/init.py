@@ -6,14 +6,12 @@ What cannot be set up is said in one line on the console, and the guest reboots,
 which the host sees as a crash.
 """
 
-import errno
 import os
 import resource
-import socket
 import time
 from typing import Final
 
-from agent import linux
+from agent import bundle, linux, modules
 from agent.console import say
 from agent.listener import listen_vsock
 from agent.mounts import CGROUP_ROOT, KERNEL, SHARES, enable_controllers, mount_all, unmount_shares
@@ -21,11 +19,13 @@ from agent.network import bring_up
 from proto import contract
 
 RUN_DIR: Final = "/run/sampan"
-HOSTNAME: Final = "sampan"
 MAX_FILES: Final = 1 << 20
 SYSCTLS: Final = {
     "kernel/pid_max": 1 << 22,  # the later a pid comes again, the better
     "fs/nr_open": 1073741816,  # containers get the host's limits, which may be its greatest
+    # Asking for more memory than the guest has is no mistake of a program that
+    # may have it by its limit, or never touches it; the host would grant it.
+    "vm/overcommit_memory": 1,
 }
 
 
@@ -45,11 +45,10 @@ def set_up() -> None:
     os.umask(0o022)
     mount_all(KERNEL)
     open_console()
-    load_modules()
+    modules.load_at_start()
     mount_all(SHARES)
     enable_controllers()
     bring_up("lo")
-    socket.sethostname(HOSTNAME)
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
     for name, value in SYSCTLS.items():
         with open(f"/proc/sys/{name}", "w") as file:
@@ -66,21 +65,6 @@ def open_console() -> None:
         os.close(fd)
 
 
-def load_modules() -> None:
-    """In the order of the file; a kernel that has them built in needs no file."""
-    try:
-        with open(contract.GUEST_MODULES_FILE) as file:
-            paths = file.read().split()
-    except FileNotFoundError:
-        return
-    for path in paths:
-        try:
-            linux.load_module(path)
-        except OSError as error:
-            if error.errno != errno.EEXIST:  # built in, or loaded already
-                raise
-
-
 def run_server(started_ns: int) -> None:
     streams, relay = listen_vsock(contract.STREAM_PORT), listen_vsock(contract.AGENT_PORT)
     # Imported here, for it takes longer than everything before it.
@@ -89,6 +73,7 @@ def run_server(started_ns: int) -> None:
     from agent.server import Places, serve  # noqa: PLC0415
     from agent.service import GuestInfo  # noqa: PLC0415
 
+    bundle.remove()
     places = Places(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
     info = GuestInfo(os.uname().release, started_ns)
     asyncio.run(serve(places, info, power_off))

@@ -83,15 +83,19 @@ TEXT_FILES: Final = {
 }
 # -I and -S: nothing from the environment, no site-packages to search.  The path
 # is set whole so that no import looks into a python313.zip that is not there.
-STARTER: Final = f"""#!/{PYTHON} -IS
+PREAMBLE: Final = f"""#!/{PYTHON} -IS
 import sys
 
 sys.path[:] = ["/{STDLIB}", "/{STDLIB}/lib-dynload", "/{SITE}"]
 
-from agent.init import main
-
-main()
 """
+BUNDLE: Final = f"{SITE}/agent.bundle"
+WRITE_BUNDLE: Final = f"{PREAMBLE}from agent.bundle import write; write('/{BUNDLE}')"
+STARTERS: Final = {
+    contract.GUEST_INIT: f"from agent.bundle import install\n\ninstall('/{BUNDLE}')\n\n"
+    "from agent.init import main\n\nmain()\n",
+    "/sbin/modprobe": "from agent.modules import main\n\nmain()\n",
+}
 PROBE: Final = (
     "import sys; sys.path.append('/{site}'); "
     "import asyncio, ctypes, json, grpc.aio, google.protobuf.timestamp_pb2"
@@ -170,6 +174,8 @@ def install_agent(root: Path, tree: Path) -> None:
         ignore = shutil.ignore_patterns("__pycache__", "*.proto", "*.pyi", "generate.py")
         shutil.copytree(tree / name, root / SITE / name, ignore=ignore)
     compile_python(root, [f"{SITE}/{name}" for name in COPIED_PACKAGES])
-    starter = root / contract.GUEST_INIT.lstrip("/")
-    starter.write_text(STARTER)
-    starter.chmod(0o755)
+    run_in_root(root, ["/" + PYTHON, "-IS", "-c", WRITE_BUNDLE])
+    for path, text in STARTERS.items():
+        starter = root / path.lstrip("/")
+        starter.write_text(PREAMBLE + text)
+        starter.chmod(0o755)

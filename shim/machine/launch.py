@@ -7,6 +7,7 @@ shim/machine/machine.py.
 
 import json
 import os
+import re
 import socket
 import sys
 from contextlib import suppress
@@ -24,6 +25,9 @@ from shim.oci.sandbox import MachineSize
 
 BOOT_REQUEST_ID: Final = 1
 LISTEN_BACKLOG: Final = 8
+HOSTNAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+DEFAULT_HOSTNAME: Final = "sampan"
+"""Where the host's would not pass on a kernel's command line."""
 VMM_MODULE: Final = "shim.vmm.process"
 
 
@@ -89,9 +93,15 @@ def describe_machine(config: Config, sandbox: Sandbox, size: MachineSize) -> Mac
             Share(VOLUMES_TAG, sandbox.volumes_dir, SharePolicy.SHARED),
         ),
         ports=(AGENT_PORT,),
-        kernel_arguments=config.kernel_arguments,
+        kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,
     )
+
+
+def read_hostname() -> str:
+    """The host's name, which a container without one of its own has under runc too."""
+    name = os.uname().nodename
+    return name if HOSTNAME.fullmatch(name) else DEFAULT_HOSTNAME
 
 
 def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:

@@ -1,0 +1,75 @@
+"""The code that the agent imports at its start, in one file.
+
+The guest's root is a virtio-fs: a module of its own costs several requests to
+the host, the bundle a few for all of them.  Whoever builds the image calls
+write(), with the guest's own Python; the starter calls install() before it
+imports anything else, init.py remove() after the last import.  Modules that
+are not in the bundle, and extension modules, are found as ever.
+"""
+
+import marshal
+import sys
+from _frozen_importlib import ModuleSpec
+
+# What this module itself imports cannot come from the bundle: keep it at that.
+EARLY = frozenset(sys.modules)
+PYC_HEADER_BYTES = 16  # PEP 552
+
+
+class Bundle:
+    """A finder and loader in sys.meta_path; by name: origin, package's path, code."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "rb", buffering=0) as file:
+            content = marshal.loads(file.read())  # noqa: S302
+        self._modules: dict[str, tuple[str, list[str] | None, bytes]] = content
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name not in self._modules:
+            return None
+        origin, locations, _ = self._modules[name]
+        spec = ModuleSpec(name, self, origin=origin, is_package=locations is not None)  # type: ignore[arg-type]
+        spec.submodule_search_locations = locations
+        spec.has_location = True
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: object) -> None:
+        _, _, code = self._modules.pop(module.__name__)  # type: ignore[attr-defined]
+        exec(marshal.loads(code), module.__dict__)  # noqa: S102, S302
+
+
+def install(path: str) -> None:
+    """In front of the files, behind what is compiled into Python."""
+    try:
+        bundle = Bundle(path)
+    except FileNotFoundError:
+        return
+    sys.meta_path.insert(2, bundle)
+
+
+def remove() -> None:
+    """Frees the code that nobody has imported."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Bundle)]
+
+
+def write(path: str) -> None:
+    """Imports all that the agent does; keeps what came from .pyc files."""
+    import agent.init  # noqa: PLC0415
+    import agent.server  # noqa: F401, PLC0415
+
+    modules = {}
+    for name, module in sys.modules.items():
+        spec = module.__spec__
+        if name in EARLY or spec is None or spec.name != name:
+            continue
+        if spec.origin is None or not spec.origin.endswith(".pyc"):
+            continue
+        with open(spec.origin, "rb") as file:
+            code = file.read()[PYC_HEADER_BYTES:]
+        locations = spec.submodule_search_locations
+        modules[name] = (spec.origin, None if locations is None else list(locations), code)
+    with open(path, "wb") as file:
+        marshal.dump(modules, file)

@@ -1,0 +1,51 @@
+"""The guest's kernel modules: those that it starts with, and those on demand.
+
+contract.GUEST_MODULES_FILE lists paths of plain .ko files in load order.  File
+systems wait until a mount asks for them: the kernel then runs /sbin/modprobe,
+which is main() here.
+"""
+
+import errno
+import sys
+
+from agent import linux
+from proto import contract
+
+ON_DEMAND = frozenset({"overlay"})
+FILE_SYSTEM_ALIAS = "fs-"  # linux/fs.h: MODULE_ALIAS_FS
+
+
+def load_at_start() -> None:
+    for path in read_paths():
+        if name_of(path) not in ON_DEMAND:
+            load(path)
+
+
+def main() -> None:
+    """`modprobe -q -- ALIAS`, as the kernel calls it (kernel/module/kmod.c)."""
+    wanted = sys.argv[-1].removeprefix(FILE_SYSTEM_ALIAS).replace("-", "_")
+    paths = [path for path in read_paths() if name_of(path) == wanted]
+    if not paths:
+        sys.exit(1)
+    load(paths[0])
+
+
+def read_paths() -> list[str]:
+    """None where everything is built into the kernel."""
+    try:
+        with open(contract.GUEST_MODULES_FILE) as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+
+
+def name_of(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".ko").replace("-", "_")
+
+
+def load(path: str) -> None:
+    try:
+        linux.load_module(path)
+    except OSError as error:
+        if error.errno != errno.EEXIST:  # built in, or loaded already
+            raise

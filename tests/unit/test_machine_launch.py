@@ -1,0 +1,33 @@
+"""What a machine is asked to be, from the configuration and from the host."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shim.config import Config
+from shim.machine import launch
+from shim.machine.sandbox import Sandbox
+from shim.oci.sandbox import MachineSize
+
+
+def describe(tmp_path: Path, arguments: str = "") -> str:
+    config = Config(image_dir=str(tmp_path), kernel_arguments=arguments)
+    machine = launch.describe_machine(config, Sandbox(str(tmp_path)), MachineSize(1, 1 << 28))
+    return machine.kernel_arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("node-1.example.org", "node-1.example.org"), ("a b", "sampan"), ("", "sampan")],
+)
+def test_the_guest_has_the_hosts_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
+) -> None:
+    """A container without a hostname of its own finds the host's, as under runc."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", name, "6", "#1", "x86_64")))
+    assert describe(tmp_path) == f"hostname={expected}"
+
+
+def test_the_configurations_arguments_come_last(tmp_path: Path) -> None:
+    assert describe(tmp_path, "hostname=mine quiet").endswith(" hostname=mine quiet")
