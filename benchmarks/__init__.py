@@ -4,6 +4,7 @@ that has containerd with both runtimes.
     compare    the run: rounds in turn, what is written at the end
     measures   what one round measures of one runtime
     ctr        containerd's client, with clocks
+    phases     where the time of a start goes
     processes  which processes start, and when (the kernel's own time stamps)
     memory     what a container costs while it idles
     report     figures to JSON and Markdown (pure)

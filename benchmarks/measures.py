@@ -15,10 +15,9 @@ from typing import Any, Final
 
 from benchmarks.ctr import Runtime, run_ctr, running, time_exec, time_output, time_run
 from benchmarks.memory import list_pids, read_settled_pss
-from benchmarks.processes import Exec, ProcessWatch
+from benchmarks.phases import SHIM_MARK, TITLES, find_first, measure_marks, split_phases
+from benchmarks.processes import ProcessWatch
 from shim.machine.sandbox import list_sandboxes
-
-SHIM_MARK: Final = "containerd-shim-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,7 @@ METRICS: Final[dict[str, Metric]] = {
     "ctr_alone_s": Metric("of these, ctr alone", "s"),
     "idle_pss_mib": Metric("PSS of an idle container", "MiB"),
     "stdout_mib_s": Metric("stdout", "MiB/s", more_is_better=True),
+    **{f"phase_{mark}_s": Metric(title, "s") for mark, title in TITLES.items()},
 }
 
 
@@ -67,9 +67,13 @@ def measure_run(runtime: Runtime, settings: Settings) -> Iterator[Found]:
         "create_to_delete_s": seconds(output.start_ns, output.end_ns),
         "run_execs": float(len(execs) - 1),  # ctr's own
     }
-    if (shim := find_shim(execs)) is not None:
+    if (shim := find_first(execs, SHIM_MARK)) is not None:
         samples["shim_first_byte_s"] = seconds(shim.time_ns, output.first_byte_ns)
     yield Found(samples)
+
+
+def measure_phases(runtime: Runtime, settings: Settings) -> Iterator[Found]:
+    yield Found(split_phases(measure_marks(runtime, settings.image)))
 
 
 def measure_ctr(_runtime: Runtime, _settings: Settings) -> Iterator[Found]:
@@ -119,6 +123,7 @@ def warm_up(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 MEASURES: Final[tuple[Measure, ...]] = (
     measure_ctr,
     measure_run,
+    measure_phases,
     measure_exec,
     measure_stdout,
     measure_idle,
@@ -135,11 +140,6 @@ def read_boot_counters(container_id: str) -> dict[str, Any]:
         if key.sandbox_id == container_id and Path(sandbox.counters).exists():
             return {"boot": json.loads(Path(sandbox.counters).read_text())}
     return {}
-
-
-def find_shim(execs: list[Exec]) -> Exec | None:
-    shims = (started for started in execs if SHIM_MARK in started.command.split(" -", 1)[0])
-    return min(shims, key=lambda started: started.time_ns, default=None)
 
 
 def seconds(start_ns: int, end_ns: int) -> float:

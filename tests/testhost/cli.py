@@ -78,6 +78,7 @@ def split_get(text: str) -> tuple[str, Path]:
 
 def main(arguments: Sequence[str]) -> int:
     options = parse_arguments(arguments)
+    os.environ["PATH"] += ":/usr/sbin:/sbin"  # root by plain su has neither
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if os.geteuid() != 0:
         say("needs root")

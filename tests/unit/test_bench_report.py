@@ -1,11 +1,13 @@
 """The benchmarks' pure parts: what is parsed, and what a reader is shown."""
 
+import os
 import struct
 
 import pytest
 
-from benchmarks.measures import Found, find_shim
+from benchmarks.measures import Found
 from benchmarks.memory import parse_pss_bytes
+from benchmarks.phases import find_first, parse_guest_clock, split_phases
 from benchmarks.processes import Exec, parse_execs
 from benchmarks.report import Figures, render, render_markdown
 
@@ -74,5 +76,22 @@ def test_shim_is_the_first_program_of_that_name() -> None:
     ctr = Exec(1, 10, "ctr run --runtime io.containerd.runc.v2 image containerd-shim-fake")
     server = Exec(9, 12, "/usr/bin/containerd-shim-runc-v2 -namespace default")
     start = Exec(5, 11, "/venv/bin/python /usr/bin/containerd-shim-sampan-v2 -id x start")
-    assert find_shim([ctr, server, start]) is start
-    assert find_shim([ctr]) is None
+    assert find_first([ctr, server, start], "containerd-shim-") is start
+    assert find_first([ctr], "containerd-shim-") is None
+
+
+def test_guest_clock_is_read_behind_a_name_with_blanks_and_brackets() -> None:
+    fields = " ".join(str(number) for number in range(4, 53))
+    clock = parse_guest_clock(f"3.21 6.00\n7 (a) b) S {fields}\n")
+    assert (clock.uptime_s, clock.process_start_s) == (3.21, 22 / os.sysconf("SC_CLK_TCK"))
+
+
+@pytest.mark.parametrize("text", ["", "3.21 6.00\n", "3.21 6.00\n7 (sh) S 1 2\n"])
+def test_guest_clock_that_is_cut_short_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="uptime"):
+        parse_guest_clock(text)
+
+
+def test_a_phase_needs_its_own_mark_and_the_one_before() -> None:
+    marks = {"ctr": 0, "shim": 2_000_000_000, "vmm": 2_500_000_000, "first_byte": 5_000_000_000}
+    assert split_phases(marks) == {"phase_shim_s": 2.0, "phase_vmm_s": 0.5}

@@ -1,0 +1,111 @@
+"""Where the time of a container's start goes, seen from outside.
+
+Marks on the monotonic clock, in the order in which they come:
+
+    ctr          the client starts
+    shim         containerd executes the shim (process connector)
+    vmm          the shim executes the vmm (likewise)
+    guest        the guest's clock starts: its /proc/uptime, read by the container
+    agent        the agent has answered: the shim writes the sandbox's counters then
+    created      the container's first process exists: its start by the guest's clock
+    first byte   its output reaches ctr's reader
+
+Only a runtime with a sandbox directory has them all; the guest's clock is told
+in hundredths of a second.
+"""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from benchmarks.ctr import TIMEOUT_S, CtrError, Runtime, new_name
+from benchmarks.processes import Exec, ProcessWatch
+from shim.machine.sandbox import list_sandboxes
+
+SHIM_MARK: Final = "containerd-shim-"
+VMM_MARK: Final = "shim.vmm"
+SCRIPT: Final = "cat /proc/uptime /proc/self/stat; read line"
+"""The shell is the container's first process, and ends with its input."""
+START_FIELD: Final = 22
+"""proc_pid_stat(5): starttime."""
+TITLES: Final = {
+    "shim": "ctr and containerd, to the shim's start",
+    "vmm": "the shim, to the vmm's start",
+    "guest": "the vmm's set-up, to the guest's first instruction",
+    "agent": "guest kernel and agent, to the agent's answer",
+    "created": "create, to the container's first process",
+    "first_byte": "start, to the first byte of output",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GuestClock:
+    uptime_s: float
+    """When the container read it."""
+    process_start_s: float
+
+
+def parse_guest_clock(text: str) -> GuestClock:
+    """ValueError when it is not what SCRIPT prints."""
+    uptime, _, rest = text.partition("\n")
+    _, closed, fields = rest.rpartition(") ")
+    words = fields.split()
+    if not closed or len(words) < START_FIELD - 2:
+        raise ValueError(f"not /proc/uptime and /proc/self/stat: {text!r}")
+    ticks = int(words[START_FIELD - 3])  # the first two are before the ")"
+    return GuestClock(float(uptime.split()[0]), ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def measure_marks(runtime: Runtime, image: str) -> dict[str, int]:
+    """Nanoseconds of the monotonic clock by mark; marks that do not exist are left out."""
+    name = new_name(runtime)
+    command = ["ctr", "run", "--rm", "--runtime", runtime.type, image, name, "sh", "-c", SCRIPT]
+    with ProcessWatch() as watch:
+        marks = {"ctr": time.monotonic_ns()}
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            text = os.read(process.stdout.fileno(), 65536).decode(errors="replace")
+            marks["first_byte"] = time.monotonic_ns()
+            answered = read_answer_time(name)
+            execs = watch.since(marks["ctr"])
+            said, errors = process.communicate(b"\n", timeout=TIMEOUT_S)
+    if process.returncode != 0 or not text:
+        raise CtrError(f"{' '.join(command)}: status {process.returncode}: {errors[-500:]!r}")
+    clock = parse_guest_clock(text + said.decode(errors="replace"))
+    for mark, program in (("shim", SHIM_MARK), ("vmm", VMM_MARK)):
+        if (started := find_first(execs, program)) is not None:
+            marks[mark] = started.time_ns
+    if answered is not None:
+        marks["agent"] = answered
+        marks["guest"] = marks["first_byte"] - round(clock.uptime_s * 1e9)
+        marks["created"] = marks["guest"] + round(clock.process_start_s * 1e9)
+    return marks
+
+
+def split_phases(marks: dict[str, int]) -> dict[str, float]:
+    """Seconds of each phase whose mark and the one before it are there."""
+    order = ("ctr", *TITLES)
+    return {
+        f"phase_{mark}_s": (marks[mark] - marks[before]) / 1e9
+        for before, mark in pairwise(order)
+        if before in marks and mark in marks
+    }
+
+
+def read_answer_time(container_id: str) -> int | None:
+    for key, sandbox in list_sandboxes():
+        if key.sandbox_id == container_id and os.path.exists(sandbox.counters):
+            age_ns = time.time_ns() - os.stat(sandbox.counters).st_mtime_ns
+            return time.monotonic_ns() - age_ns
+    return None
+
+
+def find_first(execs: list[Exec], mark: str) -> Exec | None:
+    """The first program that is called so; what ctr was told does not count."""
+    found = (one for one in execs if mark in one.command and not one.command.startswith("ctr "))
+    return min(found, key=lambda one: one.time_ns, default=None)
