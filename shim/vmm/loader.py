@@ -46,8 +46,10 @@ class KernelFile:
             )
 
     def load(self, ram: GuestRam) -> None:
+        """Most of a kernel is never read or written to: that part costs nothing, and what is
+        only read is there once for all machines."""
         for segment in self.kernel.segments:
-            ram.load(segment.gpa, self.fd, segment.file_offset, segment.file_bytes, self.path)
+            ram.map(segment.gpa, self.fd, segment.file_offset, segment.file_bytes, self.path)
 
     def __enter__(self) -> Self:
         return self

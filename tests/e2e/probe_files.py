@@ -117,7 +117,10 @@ def check_tmpfile():
     fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600)
     os.write(fd, b"unnamed")
     assert os.fstat(fd).st_nlink == 0
-    os.link(f"/proc/self/fd/{fd}", "named", follow_symlinks=True)
+    # With a descriptor it is linkat(AT_SYMLINK_FOLLOW), else Python calls link().
+    directory = os.open(".", os.O_DIRECTORY)
+    os.link(f"/proc/self/fd/{fd}", "named", src_dir_fd=directory)
+    os.close(directory)
     os.close(fd)
     assert read("named") == b"unnamed"
 

@@ -78,7 +78,6 @@ def test_a_single_file_can_be_bound(ctr: Ctr, tmp_path: Path) -> None:
     assert source.read_text() == "nameserver 192.0.2.1\nmore\n"
 
 
-@pytest.mark.long
 def test_a_missing_bind_source_is_named(ctr: Ctr, tmp_path: Path) -> None:
     done = ctr.run("true", flags=bind(tmp_path / "absent", "/data", "rbind", "rw"))
     assert done.status != 0

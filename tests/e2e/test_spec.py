@@ -65,7 +65,6 @@ FLAGS = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
 def test_a_process_sees_what_it_sees_under_runc(
     ctr: Ctr, runc: Ctr, flags: tuple[str, ...]
@@ -73,7 +72,6 @@ def test_a_process_sees_what_it_sees_under_runc(
     assert differences(probe(ctr, flags), probe(runc, flags)) == {}
 
 
-@pytest.mark.long
 def test_a_spec_as_cri_makes_it_holds(
     ctr: Ctr, runc: Ctr, debian_root: Path, tmp_path: Path
 ) -> None:
@@ -90,7 +88,6 @@ def test_a_spec_as_cri_makes_it_holds(
     assert differences(*results) == {}
 
 
-@pytest.mark.long
 def test_memory_limit_holds_in_the_guest(ctr: Ctr) -> None:
     """The container is killed at its limit, with 137, and not the machine."""
     script = (
@@ -101,7 +98,6 @@ def test_memory_limit_holds_in_the_guest(ctr: Ctr) -> None:
     assert "too much" not in done.stdout
 
 
-@pytest.mark.long
 def test_host_network_is_refused_with_the_reason(ctr: Ctr) -> None:
     done = ctr.run("true", flags=("--net-host",))
     assert done.status != 0

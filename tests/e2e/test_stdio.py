@@ -65,19 +65,16 @@ def test_256_mib_through_stdin_until_close_io(ctr: Ctr) -> None:
     assert out.split()[0].decode() == digest.hexdigest()
 
 
-@pytest.mark.long
 def test_stdin_ends_when_the_client_closes_it(ctr: Ctr) -> None:
     done = ctr.run("sh", "-c", "cat; echo end", stdin=b"first\nsecond\n")
     assert (done.status, done.stdout) == (0, "first\nsecond\nend\n"), done
 
 
-@pytest.mark.long
 def test_a_program_that_ignores_stdin_ends_all_the_same(ctr: Ctr) -> None:
     done = ctr.run("true", stdin=b"x" * MIB)
     assert done.status == 0, done
 
 
-@pytest.mark.long
 def test_terminal_has_a_size_and_follows_it(ctr: Ctr) -> None:
     """A tty with resize: the program sees the window of the person's terminal, and its changes."""
     import fcntl

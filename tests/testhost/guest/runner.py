@@ -24,7 +24,7 @@ from tests.testhost.guest.process import (
 from tests.testhost.guest.services import (
     CONTAINERD_LOG,
     ServiceError,
-    install_configuration,
+    pin_vmms,
     read_log_tail,
     start_containerd,
     wait_containerd,
@@ -156,6 +156,8 @@ def main(arguments: list[str]) -> int:
     os.set_inheritable(channel.fd, False)
     threading.Thread(target=beat, args=[channel], daemon=True).start()
     job, early = channel.receive_job()
+    if arguments[0] == "--port":
+        pin_vmms()
     try:
         status = run_job(channel, job, early)
     except ServiceError as error:
@@ -171,7 +173,6 @@ def main(arguments: list[str]) -> int:
 
 def run_job(channel: Channel, job: dict, early: list[tuple[Kind, bytes]]) -> int:
     env = {**base_environment(), **job["env"]}
-    install_configuration(Path.cwd())
     containerd = None if job["bare"] else start_containerd(env)
     unpack_files(job["put"])
     wait_modules()

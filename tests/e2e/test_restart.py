@@ -1,0 +1,101 @@
+"""containerd dies and comes back: containers run on, nothing of theirs is lost."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.e2e.ctr import TIMEOUT_S, Ctr
+
+SOCKET = Path("/run/containerd/containerd.sock")
+COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.2; done"
+
+
+class Containerd:
+    """The one that runs, as a process that can be killed and started again."""
+
+    def __init__(self) -> None:
+        self.pid = int(subprocess.check_output(["pidof", "-s", "containerd"]))
+        process = Path(f"/proc/{self.pid}")
+        self.command = process.joinpath("cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        lines = process.joinpath("environ").read_bytes().rstrip(b"\0").split(b"\0")
+        self.environment = dict(line.split(b"=", 1) for line in lines)
+        self.log = os.readlink(process / "fd/2")
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        wait_for(lambda: not is_running(self.pid), "containerd has died")
+
+    def start(self) -> None:
+        """As nobody's child: the next test shall find it running."""
+        with open(self.log, "ab") as log:
+            subprocess.run(
+                [b"setsid", b"-f", *self.command],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=True,
+            )
+        ping = ["ctr", "--connect-timeout", "2s", "version"]
+        wait_for(
+            lambda: subprocess.run(ping, capture_output=True, check=False).returncode == 0,
+            "containerd answers",
+        )
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.1)
+
+
+def count_lines(log: Path) -> int:
+    return log.read_text().count("\n") if log.exists() else 0
+
+
+def test_containers_outlive_containerd(ctr: Ctr, tmp_path: Path) -> None:
+    """One runs on and writes, one ends while nobody is there: both are found as they are.
+
+    With runc containerd 1.7 finds the second one no more; here its status is kept.
+    """
+    log, end = tmp_path / "log", tmp_path / "end"
+    flags = ("--log-uri", f"file://{log}")
+    mount = ("--mount", f"type=bind,src={tmp_path},dst=/data,options=rbind:rw")
+    writer = ctr.start("sh", "-c", COUNT, flags=flags)
+    ending = ctr.start(
+        "sh", "-c", "until [ -e /data/end ]; do sleep 0.1; done; exit 7", flags=mount
+    )
+    wait_for(lambda: count_lines(log) > 3, "it writes")
+    pid = ctr.task_pid(writer)
+
+    containerd = Containerd()
+    containerd.kill()
+    seen = count_lines(log)
+    end.touch()
+    wait_for(lambda: count_lines(log) > seen + 5, "it writes on without containerd")
+    time.sleep(2)  # for the other to end: there is nobody to ask
+    containerd.start()
+
+    assert (ctr.status(writer), ctr.task_pid(writer)) == ("RUNNING", pid)
+    assert ctr.shell(writer, "echo from exec").stdout == "from exec\n"
+    seen = count_lines(log)
+    wait_for(lambda: count_lines(log) > seen, "it writes to containerd's successor")
+    ctr.wait_status(ending, "STOPPED")
+    done = ctr.command("task", "delete", ending)
+    assert "7" in done.stderr or done.status == 7, done
+    assert ctr.kill(writer).status == 0
+    ctr.wait_status(writer, "STOPPED")
+    lines = log.read_text().splitlines()
+    assert lines == [str(number) for number in range(len(lines))]
