@@ -247,11 +247,11 @@ def check_special_files():
 
 
 def check_directories():
-    for i in range(500):
-        write(f"d{i}") if i else os.makedirs("dir", exist_ok=True)
+    os.makedirs("dir", exist_ok=True)
+    os.makedirs("dir", exist_ok=True)
     os.chdir("dir")
-    for i in range(3000):
-        write(f"{i:04}")
+    for i in range(500):  # of long names: more than one answer's worth
+        write(f"{i:0200}")
     with os.scandir(".") as entries:  # deleting while reading loses none
         for entry in entries:
             os.unlink(entry.name)
