@@ -14,12 +14,7 @@ from tests.testhost.tools import QEMU
 PORT_NAME = "sampan.job"
 # An oops ends the machine: QEMU exits (-no-reboot), and what follows an oops
 # would be no test result.
-# Without huge pages a nested guest that writes much to its stdout less often ends
-# in a triple fault, or the host in "corrupted stack end detected": 128 MiB went
-# through twice before it happened, with them 6 to 60 MiB (QEMU 10.0.2).
-KERNEL_ARGUMENTS = (
-    "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic nowatchdog transparent_hugepage=never"
-)
+KERNEL_ARGUMENTS = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic nowatchdog"
 
 
 @dataclass(frozen=True)
