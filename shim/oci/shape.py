@@ -1,7 +1,8 @@
 """Checks a parsed JSON value against a described shape.
 
 Pure.  A shape says which type each field has; fields that it does not name are
-left alone, absent and null fields pass unless they are required.  The first
+left alone, absent and null fields pass unless they are required; an item of a
+list is never null.  The first
 value that does not fit is an InvalidArgument naming its path and value.
 """
 
@@ -102,6 +103,8 @@ def check_list(value: Any, shape: ListOf, path: str) -> None:
     if len(value) < shape.min_items:
         raise refuse(path, value, f"expected at least {shape.min_items} item")
     for index, child in enumerate(value):
+        if child is None:
+            raise refuse(f"{path}[{index}]", child, "expected an item")
         check_shape(child, shape.item, f"{path}[{index}]")
 
 

@@ -151,10 +151,19 @@ def open_output(name: str, uri: str) -> OwnedFd:
     if scheme == "fifo":
         return open_plain_output(name, rest)
     if scheme == "file":
-        path = urlsplit(uri).path
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        return open_path(name, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | OPEN_FLAGS)
+        return open_log_file(name, uri)
     raise InvalidArgument(f"{name}: {uri!r}: scheme {scheme!r} is not supported")
+
+
+def open_log_file(name: str, uri: str) -> OwnedFd:
+    path = urlsplit(uri).path
+    if not path.startswith("/"):
+        raise InvalidArgument(f"{name}: {uri!r}: expected an absolute path")
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise HostResource(f"{name}: {os.path.dirname(path)}: {error.strerror}") from error
+    return open_path(name, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | OPEN_FLAGS)
 
 
 def open_plain_output(name: str, path: str) -> OwnedFd:

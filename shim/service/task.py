@@ -72,12 +72,10 @@ class TaskService:
 
     async def create(self, request: task_pb2.CreateTaskRequest) -> Message:
         check_id("id", request.id)
+        check_text("bundle", request.bundle)
         if request.checkpoint:
             raise Unimplemented(f"checkpoint: {request.checkpoint!r}: restoring is not supported")
-        rootfs = tuple(
-            HostMount(mount.type, mount.source, mount.target, tuple(mount.options))
-            for mount in request.rootfs
-        )
+        rootfs = tuple(read_mount(mount) for mount in request.rootfs)
         await self._containers.create(request.id, request.bundle, rootfs, read_paths(request))
         self._containers.announcer.created(request)
         return task_pb2.CreateTaskResponse(pid=self._containers.task_pid)
@@ -230,5 +228,19 @@ def check_id(field: str, value: str) -> None:
         )
 
 
+def check_text(field: str, value: str) -> None:
+    """What becomes a C string, a path most of all."""
+    if "\0" in value:
+        raise InvalidArgument(f"{field}: expected a string without NUL, is {value!r}")
+
+
+def read_mount(mount: types_pb2.Mount) -> HostMount:
+    for text in (mount.type, mount.source, mount.target, *mount.options):
+        check_text("rootfs", text)
+    return HostMount(mount.type, mount.source, mount.target, tuple(mount.options))
+
+
 def read_paths(request: Any) -> StdioPaths:
+    for name in ("stdin", "stdout", "stderr"):
+        check_text(name, getattr(request, name))
     return StdioPaths(request.terminal, request.stdin, request.stdout, request.stderr)

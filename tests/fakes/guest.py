@@ -53,14 +53,20 @@ class FakeAgent:
         self.calls.append(("signal", process, signal, everyone))
         if process not in self.exits:
             raise NotFound(f"no process {process}")
-        if signal == 9 and not self.exits[process].done():
-            self.end(process, 137)
+        if signal != 9:
+            return
+        for other, exit_status in self.exits.items():
+            dies_with_init = not process.exec_id and other.container_id == process.container_id
+            if (other == process or dies_with_init) and not exit_status.done():
+                self.end(other, 137)
 
     async def resize_terminal(self, process: ProcessName, columns: int, rows: int) -> None:
         self.calls.append(("resize", process, columns, rows))
 
     async def delete_process(self, process: ProcessName) -> None:
         self.calls.append(("delete", process))
+        if process not in self.exits:
+            raise NotFound(f"no process {process}")
         if not self.exits[process].done():
             raise FailedPrecondition("still running")
 

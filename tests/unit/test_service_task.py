@@ -271,6 +271,26 @@ async def test_pause_and_resume(harness: Harness) -> None:
     assert harness.publisher.topics[2:] == ["paused", "resumed"]
 
 
+async def test_a_paused_container_takes_no_exec(harness: Harness) -> None:
+    """As under runc: in the frozen cgroup it would hang, and its caller with it."""
+    await harness.run()
+    await harness.exec()
+    await harness.call("Pause", id="c1")
+    with pytest.raises(FailedPrecondition, match="is paused: no new exec"):
+        await harness.call("Start", id="c1", exec_id="e1")
+    await harness.call("Resume", id="c1")
+    await harness.call("Start", id="c1", exec_id="e1")
+
+
+async def test_a_stopped_container_is_not_updated(harness: Harness) -> None:
+    await harness.run()
+    harness.end(INIT, 0)
+    await harness.call("Wait", id="c1")
+    value = AnyMessage(type_url="x", value=b"{}")
+    with pytest.raises(FailedPrecondition, match="has stopped: nothing to update"):
+        await harness.call("Update", id="c1", resources=value)
+
+
 async def test_update_passes_what_the_guest_can_enforce(harness: Harness) -> None:
     await harness.run()
     resources = {"memory": {"limit": 5}, "blockIO": {"weight": 1}}
