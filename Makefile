@@ -16,7 +16,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 	check-unit check-c-unit
 
 .DELETE_ON_ERROR:
-.PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm test-long suites \
+.PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm test-long suites conformance versions soak fuzz \
 	run bench fmt proto image lock clean
 
 help: ## this list
@@ -85,6 +85,33 @@ suites: debian-packages ## public file-system suites in containers, sampan besid
 	@cargo install --quiet --root build/suites pjdfstest@0.2.2 fsx@0.3.2
 	@tests/testhost/run --timeout 7200 --put build/suites/bin:/root/suites -- \
 		python3 -m tests.suites --binaries /root/suites
+
+# Go modules: they need a go.  Their versions and sums are in go.mod and go.sum.  The
+# suite calls version 3 of the service, which runc's shim has from containerd 2.0 on.
+conformance: debian-packages ## containerd's own shim suite, sampan beside runc
+	@mkdir -p build/conformance
+	@cd tests/conformance && export CGO_ENABLED=0 && out=../../build/conformance && \
+		go test -c -o $$out/shimtest.test github.com/containerd/shimtest && \
+		go build -ldflags='-s -w' -o $$out/testbin github.com/containerd/shimtest/cmd/testbin
+	@tests/testhost/run --containerd 2.1 --timeout 7200 --put build/conformance:/root/conformance \
+		--get /tmp/conformance:build/conformance/logs -- \
+		python3 -m tests.conformance --binaries /root/conformance
+
+versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
+	@for version in 1.6 2.1; do \
+		REQUIRE_E2E=1 tests/testhost/run --containerd $$version --timeout 3300 -- \
+			python3 -m pytest -o timeout=300 -m "not long" tests/e2e || exit 1; \
+	done
+
+ROUNDS ?= 100000
+fuzz: $(LOCKED) native ## hostile callers and guests for longer; ROUNDS=, SEED=
+	@SAMPAN_FUZZ_ROUNDS=$(ROUNDS) SAMPAN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
+		$(BIN)/python -m pytest -o timeout=3600 tests/unit/test_fuzz_service.py
+
+SECONDS ?= 1800
+soak: debian-packages ## containers driven at random against a model; SECONDS=, SEED=
+	@tests/testhost/run --timeout $$(($(SECONDS) + 900)) -- \
+		python3 -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 run: debian-packages ## a container in a microVM, from nothing
 	@tests/testhost/run --timeout 900 -- python3 tests/testhost/demo.py

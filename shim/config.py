@@ -16,6 +16,7 @@ from shim.errors import InvalidArgument
 DEFAULT_PATH: Final = "/etc/sampan/config.yaml"
 PATH_VARIABLE: Final = "SAMPAN_CONFIG"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+HOST_NAMESPACES: Final = ("refuse", "guest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,9 @@ class Config:
     memory_overhead_mib: int = 128
     """Added to a container's limit: the guest's kernel and agent."""
     max_memory_mib: int = 1 << 20
+    host_namespaces: str = "refuse"
+    """A container that would share the host's network or processes: refused, or
+    given those of its guest."""
     agent_timeout_s: float = 120.0
     """From the start of a machine until its agent answers."""
     log_level: str = "info"
@@ -127,10 +131,13 @@ def _text(value: Any) -> str:
     return value
 
 
-def _log_level(value: Any) -> str:
-    if value not in LOG_LEVELS:
-        raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
-    return str(value)
+def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return str(value)
+
+    return check
 
 
 def _command(value: Any) -> tuple[str, ...]:
@@ -149,7 +156,8 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "memory_overhead_mib": _whole(0, 1 << 20),
     "max_memory_mib": _whole(64, 1 << 24),
     "agent_timeout_s": _seconds,
-    "log_level": _log_level,
+    "host_namespaces": _one_of(HOST_NAMESPACES),
+    "log_level": _one_of(LOG_LEVELS),
     "console_limit_bytes": _whole(4096, 1 << 30),
     "vmm_command": _command,
 }

@@ -66,6 +66,8 @@ class Surroundings:
     """The pid by which the host knows every container of this sandbox."""
     sandbox_guest_pid: int = 0
     """The sandbox's first container in the guest; 0 for that one itself."""
+    shares_guest: bool = False
+    """What the spec would share with the host, it shares with the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,10 @@ def translate_namespaces(
 ) -> list[dict[str, Any]]:
     present = {namespace["type"] for namespace in namespaces}
     for kind, meaning in HOST_ONLY_KINDS.items():
-        if kind not in present:
+        if kind not in present and not around.shares_guest:
             raise InvalidArgument(
                 f"linux.namespaces: no {kind} namespace: a container in a microVM cannot share "
-                f"{meaning}"
+                f"{meaning} (host_namespaces: guest in sampan's configuration gives it the guest's)"
             )
     return [
         translate_namespace(namespace, f"linux.namespaces[{index}].path", around)

@@ -64,6 +64,7 @@ class ContainerPlan:
     container_id: str
     bundle: str
     spec: dict[str, Any]
+    around: Surroundings
     rootfs: tuple[HostMount, ...]
     stdio: ProcessStdio
 
@@ -105,8 +106,8 @@ class Container:
     async def start(self, exec_id: str) -> None:
         process = self.find_process(exec_id)
         async with process.starting:
-            if exec_id and not self.init.is_alive:
-                raise FailedPrecondition(f"container {self.id!r} has stopped: no new exec in it")
+            if exec_id:
+                self._check_takes_execs()
             process.change(Action.START)
             try:
                 if exec_id:
@@ -125,8 +126,7 @@ class Container:
         """Only takes note: the guest is told at the start."""
         if exec_id in self.execs:
             raise AlreadyExists(f"exec {exec_id!r} of container {self.id!r} exists already")
-        if not self.init.is_alive:
-            raise FailedPrecondition(f"container {self.id!r} has stopped: no new exec in it")
+        self._check_takes_execs()
         described = parse_process(process_json)
         guest = translate_process(described, stdio.paths.terminal, read_rlimits())
         self._exec_specs[exec_id] = json.dumps(guest).encode()
@@ -166,6 +166,8 @@ class Container:
         self._resume_state()
 
     async def update(self, resources_json: bytes) -> None:
+        if not self.init.is_alive:
+            raise FailedPrecondition(f"container {self.id!r} has stopped: nothing to update")
         resources = translate_resources(parse_resources(resources_json))
         call = self._agent.update_container(self.id, json.dumps(resources).encode())
         await self._machine.until_end(call)
@@ -231,6 +233,12 @@ class Container:
             level = logging.DEBUG if self._machine.ended.done() else logging.WARNING
             log.log(level, "%s: the agent does not forget it: %s", process.subject, error)
 
+    def _check_takes_execs(self) -> None:
+        """In a paused one it would wait for the resume, and its caller with it."""
+        if not self.init.is_alive or self.init.state is State.PAUSED:
+            word = "is paused" if self.init.is_alive else "has stopped"
+            raise FailedPrecondition(f"container {self.id!r} {word}: no new exec in it")
+
     async def _register_exec(self, process: TaskProcess) -> None:
         await process.stdio.open()
         tokens = process.stdio.join(self._machine)
@@ -283,17 +291,9 @@ async def create_container(
     announcer: Announcer,
     *,
     on_stopped: Callable[[Container], None],
-    sandbox_guest_pid: int,
 ) -> Container:
     """Everything that has been done is undone when something fails."""
-    around = Surroundings(
-        bundle=plan.bundle,
-        terminal=plan.stdio.paths.terminal,
-        rlimits=read_rlimits(),
-        task_pid=machine.pid,
-        sandbox_guest_pid=sandbox_guest_pid,
-    )
-    guest = translate_spec(plan.spec, plan.container_id, around)
+    guest = translate_spec(plan.spec, plan.container_id, plan.around)
     async with AsyncExitStack() as undo:
         await plan.stdio.open()
         undo.callback(plan.stdio.close)

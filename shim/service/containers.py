@@ -17,9 +17,15 @@ from shim.host.reaper import Reaper
 from shim.machine.files import ContainerFiles
 from shim.machine.machine import Machine
 from shim.machine.sandbox import Sandbox
+from shim.oci.guest import Surroundings
 from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
 from shim.service.announce import Announcer
-from shim.service.container import Container, ContainerPlan, create_container
+from shim.service.container import (
+    Container,
+    ContainerPlan,
+    create_container,
+    read_rlimits,
+)
 from shim.service.logger import LoggerSpec, LoggingProgram, start_logger
 from shim.service.stdio import ProcessStdio, StdioPaths
 
@@ -39,6 +45,7 @@ class Containers:
         machine: Machine | SampanError,
         announcer: Announcer,
         reaper: Reaper,
+        shares_guest: bool = False,
         make_files: Callable[[Sandbox, str], ContainerFiles] = ContainerFiles,
     ) -> None:
         self.announcer = announcer
@@ -47,6 +54,7 @@ class Containers:
         self._sandbox = sandbox
         self._machine = machine
         self._reaper = reaper
+        self._shares_guest = shares_guest
         self._make_files = make_files
         self._containers: dict[str, Container] = {}
         self._creating: set[str] = set()
@@ -118,19 +126,25 @@ class Containers:
     ) -> Container:
         machine = self._require_machine()
         spec = parse_spec(await asyncio.to_thread(read_spec, bundle))
-        described = rootfs or (bind_root(spec["root"]["path"], bundle),)
+        first = next(iter(self._containers.values()), None)
         plan = ContainerPlan(
-            container_id, bundle, spec, described, self.make_stdio(container_id, paths)
+            container_id=container_id,
+            bundle=bundle,
+            spec=spec,
+            around=Surroundings(
+                bundle=bundle,
+                terminal=paths.terminal,
+                rlimits=read_rlimits(),
+                task_pid=machine.pid,
+                sandbox_guest_pid=first.guest_pid if first is not None else 0,
+                shares_guest=self._shares_guest,
+            ),
+            rootfs=rootfs or (bind_root(spec["root"]["path"], bundle),),
+            stdio=self.make_stdio(container_id, paths),
         )
         files = self._make_files(self._sandbox, container_id)
-        first = next(iter(self._containers.values()), None)
         return await create_container(
-            plan,
-            machine,
-            files,
-            self.announcer,
-            on_stopped=self._handle_stopped,
-            sandbox_guest_pid=first.guest_pid if first is not None else 0,
+            plan, machine, files, self.announcer, on_stopped=self._handle_stopped
         )
 
     def _require_machine(self) -> Machine:

@@ -109,6 +109,7 @@ async def serve(
         machine=machine,
         announcer=Announcer(publisher, pid),
         reaper=reaper,
+        shares_guest=config.host_namespaces == "guest",
     )
     server = Server(TaskService(containers, over.set).describe(), describe_error)
     await server.start(listener)

@@ -12,21 +12,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 from tests.e2e.ctr import DEBIAN, RUNC, SAMPAN, Ctr
-from tests.suites.suite import PJDFSTEST_CONFIG, SUITES, Outcomes, Suite, differences
+from tests.suites.report import print_section, read_known
+from tests.suites.suite import PJDFSTEST_CONFIG, SUITES, Outcomes, Suite
 
 KNOWN = Path(__file__).with_name("known.txt")
 WHERE = {"rootfs": "/root/work", "bind mount": "/data/work"}
 TIMEOUT_S = 2400
 MEMORY = ("--annotation", "dev.sampan.memory_mib=1536")
-
-
-def read_known() -> dict[str, str]:
-    lines = [line for line in KNOWN.read_text().splitlines() if line and line[0] != "#"]
-    return dict(line.split(": ", 1) for line in lines)
 
 
 def run_suite(suite: Suite, runtime: str, work: str, suites_dir: Path, log: Path) -> Outcomes:
@@ -62,7 +57,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     options.log.mkdir(parents=True, exist_ok=True)
-    known = read_known()
+    known = read_known(KNOWN)
     unknown = 0
     with tempfile.TemporaryDirectory() as directory:
         suites_dir = Path(directory)
@@ -82,23 +77,13 @@ def compare(
     suite: Suite, where: str, work: str, suites_dir: Path, log: Path, known: dict[str, str]
 ) -> int:
     """Prints one section; answers how many differences have no known reason."""
-    results, taken = {}, {}
-    for runtime in (RUNC, SAMPAN):
+    runs = {}
+    for runtime in (SAMPAN, RUNC):
         started = time.monotonic()
         name = f"{suite.name}-{where.replace(' ', '-')}-{runtime.split('.')[-2]}.log"
-        results[runtime] = run_suite(suite, runtime, work, suites_dir, log / name)
-        taken[runtime] = time.monotonic() - started
-    print(f"\n## {suite.name}, {where}\n")
-    for runtime, outcomes in results.items():
-        counts = ", ".join(f"{n} {kind}" for kind, n in Counter(outcomes.values()).most_common(6))
-        print(f"* {runtime}: {counts} ({taken[runtime]:.0f} s)")
-    unknown = 0
-    for test, (ours, theirs) in differences(results[SAMPAN], results[RUNC]).items():
-        reason = known.get(f"{suite.name} {where} {test}", known.get(f"{suite.name} * {test}"))
-        unknown += reason is None
-        print(f"* `{test}`: sampan {ours}, runc {theirs}: {reason or '**no known reason**'}")
-    sys.stdout.flush()
-    return unknown
+        outcomes = run_suite(suite, runtime, work, suites_dir, log / name)
+        runs[runtime] = outcomes, time.monotonic() - started
+    return print_section(suite.name, where, runs, known)
 
 
 if __name__ == "__main__":

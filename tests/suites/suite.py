@@ -72,6 +72,12 @@ def parse_stress(output: str, status: int) -> Outcomes:
     return {**outcomes, "(exit status)": str(status)}
 
 
+def parse_go(output: str, status: int) -> Outcomes:
+    """`--- PASS: TestShim/shim/Exec/Exit0 (1.20s)`, indented by its depth; skips say so too."""
+    found = re.findall(r"^ *--- (PASS|FAIL|SKIP): (\S+) \([\d.]+s\)$", output, re.MULTILINE)
+    return {**{test: outcome for outcome, test in found}, "(exit status)": str(status)}
+
+
 def parse_status(output: str, status: int) -> Outcomes:
     last = output.strip().splitlines()[-1:] if status else []
     return {"(exit status)": " ".join([str(status), *last])}

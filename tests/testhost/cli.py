@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.capabilities import probe_kvm
 from tests.testhost.base import provide_base
 from tests.testhost.cache import cache_directory
+from tests.testhost.containerd import PLACE, SUITES, provide_containerd
 from tests.testhost.emulated import EmulatedHost
 from tests.testhost.guest_image import provide_guest_image
 from tests.testhost.host import Built, Host
@@ -54,6 +55,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--bare", action="store_true", help="the tree and its packages; no containerd"
+    )
+    parser.add_argument(
+        "--containerd", choices=SUITES, metavar="VERSION", help="instead of the base's"
     )
     parser.add_argument("--stdin", action="store_true", help="pass stdin on")
     parser.add_argument("--tty", action="store_true", help="give COMMAND this terminal")
@@ -125,6 +129,8 @@ def provide_build(*, bare: bool) -> Built:
 
 def run_job(options: argparse.Namespace, scratch: Path, built: Built, *, here: bool) -> int:
     puts, stream = scratch / "puts.tar", scratch / "gets.tar"
+    if options.containerd:
+        options.put.append((provide_containerd(options.containerd), PLACE))
     pack_puts(options.put, puts)
     if here:
         host: Host = ThisMachine(built, scratch, puts)
@@ -161,6 +167,7 @@ def make_job(options: argparse.Namespace, puts_inside: str) -> Job:
         terminal=options.tty,
         stdin=options.stdin or options.tty,
         bare=options.bare,
+        programs=PLACE if options.containerd else "",
     )
 
 

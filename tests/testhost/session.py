@@ -44,6 +44,8 @@ class Job:
     terminal: bool = False
     stdin: bool = False
     bare: bool = False
+    programs: str = ""
+    """A directory, put in with the files, whose programs go before the host's own."""
 
     def to_frame(self) -> bytes:
         return encode(Kind.JOB, json.dumps(self.__dict__).encode())

@@ -1,6 +1,7 @@
 """Host spec to guest spec: what is translated, dropped, refused, and kept as it is."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,6 +104,12 @@ def test_sharing_the_hosts_network_or_processes_is_refused(kind: str) -> None:
     kept = [n for n in SPEC["linux"]["namespaces"] if n["type"] != kind]
     with pytest.raises(InvalidArgument, match=f"linux.namespaces: no {kind} namespace"):
         translate(**with_namespaces(*kept))
+
+
+def test_what_would_be_the_hosts_is_the_guests_where_that_is_configured() -> None:
+    spec = {**SPEC, **with_namespaces({"type": "mount"})}
+    guest = translate_spec(spec, "box", replace(AROUND, shares_guest=True))
+    assert guest.document["linux"]["namespaces"] == [{"type": "mount"}]
 
 
 def test_a_namespace_of_a_foreign_process_is_refused() -> None:

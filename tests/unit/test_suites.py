@@ -43,3 +43,19 @@ def test_stress_ng_kinds() -> None:
 
 def test_a_test_that_only_one_side_ran_is_a_difference() -> None:
     assert suite.differences({"a": "ok"}, {"a": "ok", "b": "ok"}) == {"b": ("absent", "ok")}
+
+
+def test_go_tests_with_their_subtests() -> None:
+    text = (
+        "=== RUN   TestShim/shim/Exec\n"
+        "--- FAIL: TestShim (3.20s)\n"
+        "    --- PASS: TestShim/shim/Exec (1.20s)\n"
+        "        --- SKIP: TestShim/shim/Exec/Exit0 (0.00s)\n"
+        "FAIL\n"
+    )
+    assert suite.parse_go(text, 1) == {
+        "TestShim": "FAIL",
+        "TestShim/shim/Exec": "PASS",
+        "TestShim/shim/Exec/Exit0": "SKIP",
+        "(exit status)": "1",
+    }

@@ -173,8 +173,12 @@ def main(arguments: list[str]) -> int:
 
 def run_job(channel: Channel, job: dict, early: list[tuple[Kind, bytes]]) -> int:
     env = {**base_environment(), **job["env"]}
+    if job["programs"]:
+        env["PATH"] = f"{job['programs']}:{env['PATH']}"
+        unpack_files(job["put"])
     containerd = None if job["bare"] else start_containerd(env)
-    unpack_files(job["put"])
+    if not job["programs"]:
+        unpack_files(job["put"])  # beside containerd's start, which takes seconds
     wait_modules()
     if containerd is not None:
         wait_containerd(containerd)
