@@ -101,11 +101,10 @@ class Ctr:
         flags: tuple[str, ...] = (),
         exec_id: str | None = None,
         stdin: bytes | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Finished:
-        exec_id = exec_id or f"x{next(self._ids)}"
-        return self.command(
-            "task", "exec", "--exec-id", exec_id, *flags, name, *command, stdin=stdin
-        )
+        arguments = ["--exec-id", exec_id or f"x{next(self._ids)}", *flags, name, *command]
+        return self.command("task", "exec", *arguments, stdin=stdin, timeout_s=timeout_s)
 
     def shell(self, name: str, script: str, flags: tuple[str, ...] = ()) -> Finished:
         return self.exec(name, "sh", "-c", script, flags=flags)

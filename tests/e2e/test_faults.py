@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.containerd import Containerd
 from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
 from tests.e2e.host import find_processes
 
@@ -69,6 +70,8 @@ def test_kill_of_a_host_process_ends_the_container_and_leaves_nothing(
 
 def test_kill_of_the_agent_ends_the_guest_with_255_and_says_why(ctr: Ctr) -> None:
     """PID 1 cannot be killed from a container; a privileged one can crash the guest's kernel."""
+    containerd = Containerd()
+    start = os.stat(containerd.log).st_size
     name, process = ctr.popen(
         "sh", "-c", "echo up; sleep 1; mount -o remount,rw /proc/sys; echo c > /proc/sysrq-trigger",
         flags=("--privileged",),
@@ -76,6 +79,9 @@ def test_kill_of_the_agent_ends_the_guest_with_255_and_says_why(ctr: Ctr) -> Non
     wait_line(process, b"up\n")
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 255
+    said = containerd.read_log(start)
+    assert "the microVM stopped" in said
+    assert "sysrq triggered crash" in said, "the end of the guest's console"
     ctr.remove(name)
     assert_works(ctr)
 

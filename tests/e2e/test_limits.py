@@ -1,0 +1,96 @@
+"""Limits: set while a container runs they hold in the guest and show in its statistics."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shim.ttrpc.status import StatusError
+from tests.e2e.ctr import TIMEOUT_S, Ctr
+from tests.e2e.shim_client import update
+
+MIB = 1 << 20
+HOG = "dd if=/dev/zero of=/dev/null bs=200M count=1"
+
+
+def read_metrics(ctr: Ctr, name: str) -> dict[str, Any]:
+    done = ctr.command("task", "metrics", "--format", "json", name)
+    assert done.status == 0, done
+    metrics: dict[str, Any] = json.loads(done.stdout)
+    return metrics
+
+
+def test_an_update_holds_in_the_guest_and_shows_in_the_statistics(ctr: Ctr) -> None:
+    name = ctr.start("sleep", "100000")
+    update(
+        name,
+        {
+            "memory": {"limit": 64 * MIB, "swap": 64 * MIB},
+            "pids": {"limit": 20},
+            "cpu": {"quota": 50_000, "period": 100_000, "shares": 512},
+        },
+    )
+    metrics = read_metrics(ctr, name)
+    assert int(metrics["memory"]["usage_limit"]) == 64 * MIB
+    assert int(metrics["pids"]["limit"]) == 20
+    crowd = ctr.shell(name, "for i in $(seq 40); do sleep 2 & done; wait")
+    assert "can't fork" in crowd.stderr, crowd
+    throttled = ctr.shell(name, "timeout 3 sh -c 'while :; do :; done'")
+    assert throttled.status != 0
+    cpu = read_metrics(ctr, name)["cpu"]
+    assert int(cpu["nr_throttled"]) > 0, cpu
+    with pytest.raises(StatusError, match="memory.limit"):
+        update(name, {"memory": {"limit": "much"}})
+    assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
+
+
+@pytest.fixture
+def events() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(["ctr", "events"], stdout=subprocess.PIPE) as process:
+        time.sleep(2)  # until it has subscribed, which it does not say
+        yield process
+        process.kill()
+
+
+def test_every_event_comes_in_its_order_and_a_memory_kill_is_one_of_them(
+    ctr: Ctr, events: "subprocess.Popen[bytes]"
+) -> None:
+    """An exec that eats all memory is killed; the container, its agent and machine live on."""
+    name = ctr.start("sleep", "100000", flags=("--memory-limit", str(32 * MIB)))
+    assert ctr.exec(name, "sh", "-c", HOG, exec_id="hog").status == 137
+    assert ctr.exec(name, "true", exec_id="after").status == 0
+    assert ctr.command("task", "pause", name).status == 0
+    assert ctr.command("task", "resume", name).status == 0
+    assert ctr.kill(name).status == 0
+    ctr.wait_status(name, "STOPPED")
+    assert ctr.command("task", "delete", name).status == 0
+    topics = read_topics(events, name)
+    assert "oom" in topics
+    assert [topic for topic in topics if topic != "oom"] == [
+        "create",
+        "start",
+        *("exec-added", "exec-started", "exit") * 2,
+        "paused",
+        "resumed",
+        "exit",
+        "delete",
+    ]
+
+
+def read_topics(events: "subprocess.Popen[bytes]", name: str) -> list[str]:
+    """Of one container, until its deletion: lines `DATE TIME +0000 UTC NAMESPACE TOPIC JSON`."""
+    topics: list[str] = []
+    deadline = time.monotonic() + TIMEOUT_S
+    assert events.stdout is not None
+    while time.monotonic() < deadline:
+        line = events.stdout.readline().decode()
+        words = [word for word in line.split() if word.startswith("/tasks/")]
+        if not words or f'"{name}"' not in line:
+            continue
+        topics.append(words[0].removeprefix("/tasks/"))
+        if topics[-1] == "delete":
+            return topics
+    raise AssertionError(f"no /tasks/delete: {topics}")
