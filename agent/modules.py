@@ -2,7 +2,7 @@
 
 contract.GUEST_MODULES_FILE lists paths of plain .ko files in load order.  File
 systems wait until a mount asks for them: the kernel then runs /sbin/modprobe,
-which is main() here.
+which is main() here.  The network's driver waits for a network.
 """
 
 import errno
@@ -11,7 +11,9 @@ import sys
 from agent import linux
 from proto import contract
 
-ON_DEMAND = frozenset({"overlay"})
+NIC_DRIVER = ("failover", "net_failover", "virtio_net")
+"""In load order; the first two are what the third depends on."""
+ON_DEMAND = frozenset({"overlay", *NIC_DRIVER})
 FILE_SYSTEM_ALIAS = "fs-"  # linux/fs.h: MODULE_ALIAS_FS
 
 
@@ -19,6 +21,14 @@ def load_at_start() -> None:
     for path in read_paths():
         if name_of(path) not in ON_DEMAND:
             load(path)
+
+
+def load_nic_driver() -> None:
+    """Where there is something to drive: a guest without a network does without it."""
+    by_name = {name_of(path): path for path in read_paths()}
+    for name in NIC_DRIVER:
+        if name in by_name:
+            load(by_name[name])
 
 
 def main() -> None:

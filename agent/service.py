@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
+from agent import network
 from agent.reaper import Exit
 from agent.sandbox import Sandbox
 from agent.spec import parse_object
@@ -112,6 +113,12 @@ class AgentService:
                     container_id=kill.container_id,
                     out_of_memory=pb.OutOfMemory(oom_kills=kill.kills),
                 )
+
+    async def ConfigureNetwork(
+        self, request: pb.ConfigureNetworkRequest
+    ) -> pb.ConfigureNetworkResponse:
+        await network.configure(request.nics, self._sandbox.around.reaper)
+        return pb.ConfigureNetworkResponse()
 
     async def Shutdown(self, _: pb.ShutdownRequest) -> pb.ShutdownResponse:
         await self._sandbox.end_all()

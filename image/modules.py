@@ -14,7 +14,7 @@ from typing import Final
 
 from image.errors import FormatError
 
-GUEST_MODULES: Final = ("vmw_vsock_virtio_transport", "overlay")
+GUEST_MODULES: Final = ("vmw_vsock_virtio_transport", "overlay", "virtio_net")
 """Loaded by the agent at boot; what they depend on is added."""
 
 ELF_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr

@@ -31,10 +31,20 @@ BASE_PACKAGES: Final = (
     "libseccomp2",
     "libsystemd0",  # linked into crun, which keeps to cgroupfs here
     "libyajl2",
+    "iproute2",  # of it, ip alone: the agent's netlink, without an import in its way
+    "libbpf1",
+    "libelf1t64",
+    "libmnl0",
+    "libpcre2-8-0",
+    "libselinux1",
+    "libzstd1",
 )
 """libssl is left out on purpose: asyncio and hashlib do without, and start faster."""
 
 PYTHON: Final = "usr/bin/python3.13"
+LOADER: Final = "/lib64/ld-linux-x86-64.so.2"
+PROGRAMS: Final = ("/usr/bin/crun", "/usr/bin/ip")
+"""That the agent starts."""
 STDLIB: Final = "usr/lib/python3.13"
 SITE: Final = "usr/lib/sampan"
 MODULES_DIR: Final = "usr/lib/modules"
@@ -145,11 +155,12 @@ def probe_base(root: Path) -> None:
     """Everything was unpacked by name: a missing shared library shows here, not in the guest."""
     probe = PROBE.format(site=SITE)
     run_in_root(root, ["/" + PYTHON, "-IS", "-c", probe])
-    # crun reads /proc before anything else, which is not mounted here.
-    run_in_root(root, ["/lib64/ld-linux-x86-64.so.2", "--verify", "/usr/bin/crun"])
-    listed = run_in_root(root, ["/lib64/ld-linux-x86-64.so.2", "--list", "/usr/bin/crun"])
-    if b"not found" in listed:
-        raise ToolError(f"crun lacks a library in the image: {listed.decode()}")
+    # By the loader: crun reads /proc before anything else, which is not mounted here.
+    for program in PROGRAMS:
+        run_in_root(root, [LOADER, "--verify", program])
+        listed = run_in_root(root, [LOADER, "--list", program])
+        if b"not found" in listed:
+            raise ToolError(f"{program} lacks a library in the image: {listed.decode()}")
 
 
 def run_in_root(root: Path, command: Sequence[str]) -> bytes:

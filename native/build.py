@@ -20,6 +20,7 @@ HEADERS: Final = (
     "linux/kvm.h",
     "fs_device.h",
     "memory.h",
+    "net_device.h",
     "pci_window.h",
     "power.h",
     "serial.h",

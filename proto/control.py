@@ -27,6 +27,7 @@ class Operation(StrEnum):
 
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
+    ATTACH_NIC = "attach_nic"  # NicArgs → {}; fds: [a tap's]
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
     PAUSE = "pause"  # {} → {}; vCPUs stop burning host CPU
     RESUME = "resume"  # {} → {}
@@ -68,6 +69,8 @@ class MachineConfig:
     kernel_arguments: str = ""
     """Appended to the vmm's own command line."""
     console_limit_bytes: int = 1 << 20
+    nics: int = 0
+    """Network interfaces, without a link until attach_nic."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,6 +102,15 @@ class StreamArgs:
     stream: int
     token: str
     direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class NicArgs:
+    """Gives spare interface number `nic` its address and the tap sent along."""
+
+    nic: int
+    mac: str
+    """As `02:00:00:12:34:56`."""
 
 
 class StopReason(StrEnum):

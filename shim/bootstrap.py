@@ -282,6 +282,11 @@ def clean_up(sandbox: Sandbox, patience_s: float) -> None:
         identity = load_identity(path)
         if identity is not None and not end_process(identity, patience, KILL_WAIT_S):
             sys.stderr.write(f"process {identity.pid} of {sandbox.path} does not end\n")
+    if os.path.exists(sandbox.network):
+        from shim.machine.network_note import undo_note  # noqa: PLC0415
+
+        for problem in undo_note(sandbox):
+            sys.stderr.write(f"network namespace: {problem}\n")
     sandbox.remove()
 
 

@@ -35,6 +35,9 @@ class Config:
     memory_overhead_mib: int = 128
     """Added to a container's limit: the guest's kernel and agent."""
     max_memory_mib: int = 1 << 20
+    nics: int = 1
+    """Network interfaces that a machine has at least: those that its namespace has
+    when it starts are counted, later ones take what is left."""
     host_namespaces: str = "refuse"
     """A container that would share the host's network or processes: refused, or
     given those of its guest."""
@@ -156,6 +159,7 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "memory_overhead_mib": _whole(0, 1 << 20),
     "max_memory_mib": _whole(64, 1 << 24),
     "agent_timeout_s": _seconds,
+    "nics": _whole(0, 8),
     "host_namespaces": _one_of(HOST_NAMESPACES),
     "log_level": _one_of(LOG_LEVELS),
     "console_limit_bytes": _whole(4096, 1 << 30),

@@ -79,6 +79,17 @@ int vsock_device_open_stream(struct vsock_device *dev, uint64_t stream, uint32_t
 int vsock_device_event_fd(const struct vsock_device *dev);
 int vsock_device_next_event(struct vsock_device *dev, struct vsock_event *ret_event);
 
+/* --- net_device.h ----------------------------------------------------------- */
+
+#define NET_HEADER_BYTES ...
+
+struct net_device;
+
+int net_device_new(struct net_device **ret_device);
+struct virtio_device *net_device_virtio(struct net_device *dev);
+uint64_t net_device_features(void);
+int net_device_attach(struct net_device *dev, int tap_fd);
+
 /* --- fs_device.h, fuse_server.h ------------------------------------------- */
 
 #define FUSE_OPCODES ...

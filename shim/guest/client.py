@@ -8,8 +8,8 @@ data, never trusted with a path or a pid of the host.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 # Read once, at import: its own messages on stderr would be noise in containerd's log.
@@ -20,6 +20,7 @@ import grpc.aio
 
 from proto.contract import MAX_GRPC_MESSAGE_BYTES
 from proto.gen.agent.v1 import agent_pb2, agent_pb2_grpc
+from proto.network import GuestNic
 from shim.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -157,6 +158,11 @@ class AgentClient:
         """Figures by file of the container's cgroup and by key."""
         response = await _translate(self._stub.GetStats(_container(container_id)))
         return {name: dict(file.values) for name, file in response.files.items()}
+
+    async def configure_network(self, nics: Sequence[GuestNic]) -> None:
+        """Names, addresses and routes of the machine's interfaces; brings them up."""
+        request = agent_pb2.ConfigureNetworkRequest(nics=[asdict(nic) for nic in nics])
+        await _translate(self._stub.ConfigureNetwork(request))
 
     async def watch_oom_kills(self) -> AsyncIterator[str]:
         """Ids of containers in which the kernel has killed for want of memory."""

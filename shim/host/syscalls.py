@@ -29,6 +29,7 @@ MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 
 CLONE_NEWNS: Final = 0x20000
+CLONE_NEWNET: Final = 0x40000000
 PR_SET_NAME: Final = 15
 PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -124,6 +125,16 @@ def enter_mount_namespace() -> None:
     _check(_libc.unshare(CLONE_NEWNS), "unshare CLONE_NEWNS")
     mount("", "/", "", MS_REC | MS_SLAVE, "")
     mount("", "/", "", MS_REC | MS_SHARED, "")
+
+
+def unshare_network() -> None:
+    """A new network namespace for the calling thread."""
+    _check(_libc.unshare(CLONE_NEWNET), "unshare CLONE_NEWNET")
+
+
+def enter_network_namespace(fd: int) -> None:
+    """For the calling thread."""
+    _check(_libc.setns(fd, CLONE_NEWNET), "setns CLONE_NEWNET")
 
 
 def set_process_name(name: str) -> None:

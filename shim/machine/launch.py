@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,8 +19,10 @@ from proto.contract import AGENT_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
 from proto.control import CONTROL_FD, MachineConfig, Operation, Share, SharePolicy
 from shim.config import Config
 from shim.errors import HostResource
+from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.process import read_identity, write_identity
 from shim.machine.sandbox import Sandbox
+from shim.net.plan import MAX_NICS
 from shim.oci.sandbox import MachineSize
 
 BOOT_REQUEST_ID: Final = 1
@@ -32,21 +34,49 @@ VMM_MODULE: Final = "shim.vmm.process"
 
 
 @dataclass(frozen=True, slots=True)
+class PreparedNetwork:
+    """The namespace that a machine is the inhabitant of, as an open descriptor."""
+
+    namespace: int
+    path: str
+    """Of somebody else's; "" for one made here."""
+    nics: int
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchedMachine:
     """A vmm that is booting; the boot request is BOOT_REQUEST_ID on `control`."""
 
     pid: int
     control: socket.socket
+    network: PreparedNetwork | None
+
+
+def prepare_network(path: str | None, config: Config) -> PreparedNetwork | None:
+    """None for a container that is to have none of its own; `path` is "" for a new one."""
+    if path is None:
+        return None
+    namespace = open_namespace(path) if path else make_namespace()
+    nics = min(max(config.nics, len(list_links(namespace))), MAX_NICS)
+    return PreparedNetwork(namespace, path, nics)
 
 
 def launch_machine(
-    config: Config, sandbox: Sandbox, size: MachineSize, log_fd: int
+    config: Config,
+    sandbox: Sandbox,
+    size: MachineSize,
+    log_fd: int,
+    network: PreparedNetwork | None = None,
 ) -> LaunchedMachine:
-    """The caller owns the result and reaps the child."""
+    """The caller owns the result, which has `network` in it, and reaps the child.
+
+    The vmm is in the namespace, so that whoever is told its pid (CNI, by
+    `/proc/<pid>/ns/net`) finds the container's network there.
+    """
     check_image(config)
     with listen_for_agent(sandbox) as listener:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, entered(network.namespace) if network else nullcontext():
             pid = spawn_vmm(config, theirs.fileno(), log_fd)
         # It has not been reaped, so the pid is its own even if it has died.
         identity = read_identity(pid)
@@ -55,12 +85,14 @@ def launch_machine(
         request = {
             "id": BOOT_REQUEST_ID,
             "op": Operation.BOOT,
-            "args": describe_machine(config, sandbox, size).to_json(),
+            "args": describe_machine(
+                config, sandbox, size, nics=network.nics if network else 0
+            ).to_json(),
         }
         # A vmm that has died already is found out by whoever waits for its answer.
         with suppress(BrokenPipeError):
             socket.send_fds(ours, [json.dumps(request).encode()], [listener.fileno()])
-        return LaunchedMachine(pid, ours)
+        return LaunchedMachine(pid, ours, network)
 
 
 def check_image(config: Config) -> None:
@@ -81,7 +113,9 @@ def listen_for_agent(sandbox: Sandbox) -> socket.socket:
     return listener
 
 
-def describe_machine(config: Config, sandbox: Sandbox, size: MachineSize) -> MachineConfig:
+def describe_machine(
+    config: Config, sandbox: Sandbox, size: MachineSize, nics: int = 0
+) -> MachineConfig:
     return MachineConfig(
         vcpus=size.vcpus,
         memory_bytes=size.memory_bytes,
@@ -93,6 +127,7 @@ def describe_machine(config: Config, sandbox: Sandbox, size: MachineSize) -> Mac
             Share(VOLUMES_TAG, sandbox.volumes_dir, SharePolicy.SHARED),
         ),
         ports=(AGENT_PORT,),
+        nics=nics,
         kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,
     )

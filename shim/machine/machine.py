@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proto.contract import PROTOCOL_VERSION, STREAM_TOKEN_BYTES
-from proto.control import Direction, Event, Operation, StreamArgs
+from proto.control import Direction, Event, NicArgs, Operation, StreamArgs
 from shim.config import Config
 from shim.errors import GuestFault, SampanError
 from shim.host.reaper import Reaper
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
 from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine
+from shim.machine.network import SandboxNetwork
 from shim.machine.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Machine:
         self._streams: dict[int, Stream] = {}
         self._last_stream = 0
         self._agent: AgentClient | None = None
+        self.network = SandboxNetwork(self, sandbox, launched.network)
         self._control = ControlSocket(launched.control, self._handle_event)
         self._booted = self._control.expect(BOOT_REQUEST_ID)
         self._process = reaper.watch(launched.pid)
@@ -114,6 +116,11 @@ class Machine:
         opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
         return stream
 
+    async def attach_nic(self, nic: int, mac: str, tap_fd: int) -> None:
+        """`tap_fd` stays the caller's; the vmm gets one of its own."""
+        arguments = asdict(NicArgs(nic, mac))
+        await self._control.send(Operation.ATTACH_NIC, arguments, [tap_fd])
+
     async def read_counters(self) -> dict[str, Any]:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})
         return counters
@@ -124,6 +131,12 @@ class Machine:
         self._ready.cancel()
         if self._agent is not None:
             await self._agent.close()
+        try:
+            await self._end_vmm()
+        finally:
+            await self.network.close()
+
+    async def _end_vmm(self) -> None:
         for step in (self._request_stop, self._close_control, self._kill):
             try:
                 async with asyncio.timeout(STOP_TIMEOUT_S):

@@ -55,6 +55,7 @@ class Sandbox:
         self.agent_socket = f"{path}/agent.sock"
         self.console = f"{path}/console.log"
         self.counters = f"{path}/counters.json"
+        self.network = f"{path}/network.json"
         self.rootfs_dir = f"{path}/rootfs"
         self.volumes_dir = f"{path}/volumes"
         self.description = f"{path}/sandbox.json"

@@ -45,6 +45,14 @@ def find_sandbox_id(annotations: dict[str, str] | None, container_id: str) -> st
     return container_id
 
 
+def find_network(spec: dict[str, Any]) -> str | None:
+    """The path of the container's network namespace; "" for a new one, None for the host's."""
+    for namespace in (spec.get("linux") or {}).get("namespaces") or []:
+        if namespace["type"] == "network":
+            return namespace.get("path") or ""
+    return None
+
+
 def size_machine(spec: dict[str, Any], rules: SizeRules) -> MachineSize:
     resources = (spec.get("linux") or {}).get("resources") or {}
     annotations = spec.get("annotations") or {}

@@ -112,6 +112,8 @@ class Container:
             try:
                 if exec_id:
                     await self._register_exec(process)
+                else:
+                    await self._machine.network.join()
                 process.stdio.join_input(self._machine)
                 await self._machine.until_end(self._agent.start_process(process.name))
             except SampanError as error:

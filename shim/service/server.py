@@ -19,9 +19,9 @@ from shim.config import Config, load_config
 from shim.errors import SampanError
 from shim.host.reaper import Reaper
 from shim.log import log_to
-from shim.machine.launch import LaunchedMachine, launch_machine
+from shim.machine.launch import LaunchedMachine, launch_machine, prepare_network
 from shim.machine.sandbox import Sandbox
-from shim.oci.sandbox import SizeRules, size_machine
+from shim.oci.sandbox import SizeRules, find_network, size_machine
 from shim.oci.spec import parse_spec
 
 EVENTS_PATIENCE_S: Final = 5.0
@@ -71,7 +71,8 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
         max_memory_mib=config.max_memory_mib,
     )
     size = size_machine(spec, rules)
-    return launch_machine(config, arguments.sandbox, size, arguments.log_fd)
+    network = prepare_network(find_network(spec), config)
+    return launch_machine(config, arguments.sandbox, size, arguments.log_fd, network)
 
 
 async def serve(

@@ -17,6 +17,7 @@ from shim.errors import InvalidArgument
 from shim.vmm.address_map import Gpa, Range, place_window64, plan_ram
 from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
 from shim.vmm.devices.fs import FsDevice
+from shim.vmm.devices.net import Nic
 from shim.vmm.devices.pci import PciBus
 from shim.vmm.devices.power import PowerPorts
 from shim.vmm.devices.serial import SerialConsole
@@ -115,6 +116,7 @@ class Builder:
         shares = tuple(FsDevice(pci, share) for share in self.config.shares)
         vsock = Vsock(pci)
         vsock.listen(listeners, self.config.ports)
+        nics = tuple(Nic(pci, index) for index in range(self.config.nics))
         bus = self.own(Bus())
         console.attach(bus)
         power.attach(bus)
@@ -122,7 +124,7 @@ class Builder:
         vcpus = [self.build_vcpu(index) for index in range(self.config.vcpus)]
         vcpus[0].set_entry_state(build_entry_state(entry_gpa))
         vcpu_set = self.own(VcpuSet(self.system, vcpus, bus, events))
-        return MachineParts(events, console, pci, shares, vsock, bus, vcpu_set)
+        return MachineParts(events, console, pci, shares, vsock, nics, bus, vcpu_set)
 
     def build_vcpu(self, index: int) -> Vcpu:
         vcpu = self.own(Vcpu(self.vm, index))

@@ -9,7 +9,8 @@ import json
 import os
 import socket
 from array import array
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -39,6 +40,16 @@ class Request:
             )
         taken, self.fds = self.fds, []
         return taken
+
+    @contextmanager
+    def taken_fd(self) -> Iterator[int]:
+        """The only descriptor; closed if the block fails, otherwise handed on by it."""
+        (fd,) = self.take_fds(1)
+        try:
+            yield fd
+        except BaseException:
+            os.close(fd)
+            raise
 
     def __enter__(self) -> Self:
         return self

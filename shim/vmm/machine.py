@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from proto.control import StoppedEvent, StreamArgs, StreamClosedEvent
+from proto.control import NicArgs, StoppedEvent, StreamArgs, StreamClosedEvent
+from shim.errors import InvalidArgument
 from shim.vmm.devices.fs import FsDevice
+from shim.vmm.devices.net import Nic
 from shim.vmm.devices.pci import PciBus
 from shim.vmm.devices.serial import SerialConsole
 from shim.vmm.devices.vsock import Vsock
@@ -25,6 +27,7 @@ class MachineParts:
     pci: PciBus
     shares: tuple[FsDevice, ...]
     vsock: Vsock
+    nics: tuple[Nic, ...]
     bus: Bus
     vcpus: VcpuSet
 
@@ -60,6 +63,13 @@ class Machine:
     def open_stream(self, arguments: StreamArgs, fd: int) -> None:
         """Takes the descriptor over on success."""
         self.parts.vsock.open_stream(arguments, fd)
+
+    def attach_nic(self, arguments: NicArgs, tap_fd: int) -> None:
+        """Takes the descriptor over on success."""
+        nics = self.parts.nics
+        if not 0 <= arguments.nic < len(nics):
+            raise InvalidArgument(f"nic {arguments.nic}: the machine has {len(nics)}")
+        nics[arguments.nic].attach(arguments, tap_fd)
 
     def pause(self) -> None:
         self.parts.vcpus.pause()

@@ -24,6 +24,7 @@ from proto.control import (
     CONTROL_FD,
     Event,
     MachineConfig,
+    NicArgs,
     Operation,
     StoppedEvent,
     StopReason,
@@ -37,7 +38,7 @@ from shim.errors import (
     Unimplemented,
 )
 from shim.vmm.builder import boot_machine
-from shim.vmm.control import ControlChannel, MalformedPacket, Request, close_all
+from shim.vmm.control import ControlChannel, MalformedPacket, Request
 from shim.vmm.machine import Machine
 
 PROCESS_NAME: Final = "sampan-vmm"
@@ -57,6 +58,7 @@ class Vmm:
         self.operations: dict[str, Callable[[Request], dict[str, Any]]] = {
             Operation.BOOT: self.boot,
             Operation.OPEN_STREAM: self.open_stream,
+            Operation.ATTACH_NIC: self.attach_nic,
             Operation.COUNTERS: self.counters,
             Operation.PAUSE: self.pause,
             Operation.RESUME: self.resume,
@@ -130,12 +132,15 @@ class Vmm:
     def open_stream(self, request: Request) -> dict[str, Any]:
         machine = self.booted()
         arguments = StreamArgs(**request.arguments)
-        (fd,) = request.take_fds(1)
-        try:
+        with request.taken_fd() as fd:
             machine.open_stream(arguments, fd)
-        except BaseException:
-            close_all([fd])
-            raise
+        return {}
+
+    def attach_nic(self, request: Request) -> dict[str, Any]:
+        machine = self.booted()
+        arguments = NicArgs(**request.arguments)
+        with request.taken_fd() as fd:
+            machine.attach_nic(arguments, fd)
         return {}
 
     def counters(self, _: Request) -> dict[str, Any]:

@@ -55,6 +55,13 @@ def find_processes() -> list[str]:
     return found
 
 
+def find_pid(word: str) -> int:
+    """The one process of ours whose name has `word` in it."""
+    pids = [int(line.split()[0]) for line in find_processes() if word in line.split()[1]]
+    assert len(pids) == 1, find_processes()
+    return pids[0]
+
+
 def wait_unchanged(before: Host) -> list[str]:
     """What is there now and was not before, once nothing changes for the better."""
     deadline = time.monotonic() + DEADLINE_S

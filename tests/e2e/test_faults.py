@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.containerd import Containerd
 from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
-from tests.e2e.host import find_processes
+from tests.e2e.host import find_pid
 
 CONFIG = Path("/etc/sampan/config.yaml")
 IMAGE = Path("/var/lib/sampan/image")
@@ -34,12 +34,6 @@ def configure() -> Iterator[Configure]:
         CONFIG.unlink(missing_ok=True)
     else:
         CONFIG.write_text(old)
-
-
-def find_pid(word: str) -> int:
-    pids = [int(line.split()[0]) for line in find_processes() if word in line.split()[1]]
-    assert len(pids) == 1, find_processes()
-    return pids[0]
 
 
 def assert_works(ctr: Ctr) -> None:

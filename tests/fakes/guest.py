@@ -11,6 +11,7 @@ from proto.control import Direction
 from shim.errors import FailedPrecondition, GuestFault, NotFound, SampanError
 from shim.guest.client import ProcessName, StdioTokens
 from shim.machine.machine import Machine, MachineEnd, Stream
+from shim.machine.network import SandboxNetwork
 
 PID = 4242
 
@@ -87,12 +88,26 @@ class FakeAgent:
         yield ""
 
 
+class FakeNetwork(SandboxNetwork):
+    """A namespace in which there is nothing to join."""
+
+    def __init__(self) -> None:
+        self.joins = 0
+        self.error: SampanError | None = None
+
+    async def join(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.joins += 1
+
+
 class FakeMachine(Machine):
     """A Machine whose guest is a FakeAgent and whose vmm does not exist."""
 
     def __init__(self) -> None:
         self.pid = PID
         self.agent = FakeAgent()
+        self.network = FakeNetwork()
         self.ended = asyncio.get_running_loop().create_future()
         self.streams: list[tuple[Direction, str, Stream]] = []
         self.stopped = False

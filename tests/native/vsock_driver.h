@@ -20,8 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "assertions.h"
-#include "guest_access.h"
+#include "live_ring.h"
 #include "vsock_device.h"
 
 #define GUEST_CID 3
@@ -30,21 +29,12 @@
 #define TX_SLOTS 32
 #define TX_SLOT_BYTES (72u << 10)
 #define TX_DATA 1024 /* the slot's indirect table comes before */
-#define RING_BYTES 0x10000
 #define RX_AREA (4 * RING_BYTES)
 #define RX_STRIDE 8192
 #define RX_MAX 256
 #define TX_AREA (RX_AREA + RX_MAX * RX_STRIDE)
 #define RAM_BYTES (TX_AREA + TX_SLOTS * TX_SLOT_BYTES)
 #define BUF_ALLOC (256u << 10)
-
-struct ring {
-	struct virtqueue *vq;
-	struct vring_desc *desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
-	uint16_t avail_idx, last_used;
-};
 
 struct driver {
 	struct guest_memory mem;
@@ -71,99 +61,9 @@ static inline void on_needs_reset(void *transport)
 	eventfd_write(d->needs_reset_fd, 1);
 }
 
-static inline bool wait_readable(int fd, int timeout_ms)
-{
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int r;
-
-	do
-		r = poll(&p, 1, timeout_ms);
-	while (r < 0 && errno == EINTR);
-	return r == 1;
-}
-
 static inline void ring_start(struct driver *d, unsigned i, uint16_t size, bool event_idx)
 {
-	uint64_t gpa = (uint64_t)i * RING_BYTES;
-	struct ring *ring = &d->rings[i];
-	struct virtqueue *vq = &d->queues[i];
-	int kick_fd = vq->kick_fd, call_fd = vq->call_fd;
-
-	*vq = (struct virtqueue){
-		.mem = &d->mem,
-		.desc_gpa = gpa,
-		.driver_gpa = gpa + 0x4000,
-		.device_gpa = gpa + 0x8000,
-		.size = size,
-		.enabled = true,
-		.event_idx = event_idx,
-		.kick_fd = kick_fd,
-		.call_fd = call_fd,
-	};
-	*ring = (struct ring){
-		.vq = vq,
-		.desc = (void *)(d->ram + vq->desc_gpa),
-		.avail = (void *)(d->ram + vq->driver_gpa),
-		.used = (void *)(d->ram + vq->device_gpa),
-	};
-	GUEST_BEGIN();
-	memset(d->ram + gpa, 0, RING_BYTES);
-	GUEST_END();
-	CHECK_EQUAL(virtqueue_start(vq), 0);
-}
-
-/* §2.7.10: behind the used ring. */
-static inline const uint16_t *ring_avail_event(const struct ring *ring)
-{
-	return (const void *)&ring->used->ring[ring->vq->size];
-}
-
-/* Makes `head` available and kicks if the device asked for it (§2.7.13). */
-static inline void ring_publish(struct ring *ring, uint16_t head)
-{
-	uint16_t old = ring->avail_idx, event;
-	bool kick;
-
-	GUEST_BEGIN();
-	ring->avail->ring[old % ring->vq->size] = head;
-	__atomic_store_n(&ring->avail->idx, ++ring->avail_idx, __ATOMIC_SEQ_CST);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	event = __atomic_load_n(ring_avail_event(ring), __ATOMIC_SEQ_CST);
-	if (ring->vq->event_idx)
-		kick = vring_need_event(event, ring->avail_idx, old);
-	else
-		kick = !(__atomic_load_n(&ring->used->flags, __ATOMIC_SEQ_CST) &
-			 VRING_USED_F_NO_NOTIFY);
-	GUEST_END();
-	if (kick)
-		eventfd_write(ring->vq->kick_fd, 1);
-}
-
-static inline bool ring_has_used(const struct ring *ring)
-{
-	return __atomic_load_n(&ring->used->idx, __ATOMIC_SEQ_CST) != ring->last_used;
-}
-
-/* Next used element; waits for the device's interrupt. */
-static inline bool ring_take_used(struct ring *ring, struct vring_used_elem *ret, int timeout_ms)
-{
-	for (;;) {
-		eventfd_t n;
-		bool any;
-
-		GUEST_BEGIN();
-		ring->avail->ring[ring->vq->size] = ring->last_used; /* used_event */
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		any = ring_has_used(ring);
-		if (any)
-			*ret = ring->used->ring[ring->last_used++ % ring->vq->size];
-		GUEST_END();
-		if (any)
-			return true;
-		if (!wait_readable(ring->vq->call_fd, timeout_ms))
-			return false;
-		eventfd_read(ring->vq->call_fd, &n);
-	}
+	ring_lay(&d->rings[i], &d->queues[i], &d->mem, (uint64_t)i * RING_BYTES, size, event_idx);
 }
 
 static inline void driver_post_rx(struct driver *d, uint16_t slot)
@@ -199,10 +99,8 @@ static inline void driver_new(struct driver *d)
 	d->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(d->ram != MAP_FAILED);
 	CHECK_EQUAL(guest_memory_add(&d->mem, 0, RAM_BYTES, d->ram), 0);
-	for (unsigned i = 0; i < 3; i++) {
-		d->queues[i].kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		d->queues[i].call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	}
+	for (unsigned i = 0; i < 3; i++)
+		ring_open(&d->queues[i]);
 	d->needs_reset_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	CHECK_EQUAL(vsock_device_new(GUEST_CID, &d->device), 0);
 	d->virtio = vsock_device_virtio(d->device);
@@ -214,10 +112,8 @@ static inline void driver_free(struct driver *d)
 {
 	d->virtio->ops->reset(d->virtio);
 	d->virtio->ops->destroy(d->virtio);
-	for (unsigned i = 0; i < 3; i++) {
-		close(d->queues[i].kick_fd);
-		close(d->queues[i].call_fd);
-	}
+	for (unsigned i = 0; i < 3; i++)
+		ring_close(&d->queues[i]);
 	close(d->needs_reset_fd);
 	munmap(d->ram, RAM_BYTES);
 }

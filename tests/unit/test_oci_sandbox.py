@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from shim.errors import InvalidArgument
-from shim.oci.sandbox import MIB, MachineSize, SizeRules, find_sandbox_id, size_machine
+from shim.oci.sandbox import (
+    MIB,
+    MachineSize,
+    SizeRules,
+    find_network,
+    find_sandbox_id,
+    size_machine,
+)
 
 RULES = SizeRules(
     vcpus=1, max_vcpus=4, memory_mib=1024, memory_overhead_mib=128, max_memory_mib=8192
@@ -79,3 +86,19 @@ def test_group_annotations_name_the_sandbox() -> None:
     assert find_sandbox_id(None, "c") == "c"
     assert find_sandbox_id(cri, "c") == "pod"
     assert find_sandbox_id({**cri, "io.containerd.runc.v2.group": "group"}, "c") == "group"
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "found"),
+    [
+        ([{"type": "pid"}, {"type": "network", "path": "/run/netns/x"}], "/run/netns/x"),
+        ([{"type": "network"}], ""),
+        ([{"type": "network", "path": None}], ""),
+        ([{"type": "pid"}], None),
+        (None, None),
+    ],
+)
+def test_the_network_namespace_is_named_new_or_the_hosts(
+    namespaces: Any, found: str | None
+) -> None:
+    assert find_network({"linux": {"namespaces": namespaces}}) == found

@@ -229,6 +229,25 @@ async def test_a_failed_start_of_the_init_leaves_a_task_that_can_be_deleted(
     assert (await harness.call("Delete", id="c1")).exit_status == 126
 
 
+async def test_the_network_is_joined_before_each_container_starts_and_not_for_execs(
+    harness: Harness,
+) -> None:
+    await harness.create()
+    assert harness.machine.network.joins == 0
+    await harness.call("Start", id="c1")
+    await harness.exec()
+    await harness.call("Start", id="c1", exec_id="e1")
+    assert harness.machine.network.joins == 1
+
+
+async def test_a_network_that_cannot_be_joined_is_a_start_error(harness: Harness) -> None:
+    await harness.create()
+    harness.machine.network.error = HostResource("network: eth0: no such interface")
+    with pytest.raises(HostResource, match="eth0"):
+        await harness.call("Start", id="c1")
+    assert await harness.status() == types_pb2.STOPPED
+
+
 async def test_kill_follows_the_state(harness: Harness) -> None:
     await harness.run()
     await harness.exec()

@@ -13,7 +13,7 @@ from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import PCI_WINDOW_GPA
 from shim.vmm.boot.linux import MAX_COMMAND_LINE_BYTES
 from shim.vmm.builder import build_command_line
-from shim.vmm.devices import fs, pci, vsock
+from shim.vmm.devices import fs, net, pci, vsock
 
 
 def make_config(*shares: Share, arguments: str = "") -> MachineConfig:
@@ -104,3 +104,20 @@ def test_a_token_is_sixteen_bytes_in_hexadecimal() -> None:
 def test_another_token_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match="token"):
         vsock.decode_token(text)
+
+
+def test_a_nics_address_is_six_bytes_of_one_interface() -> None:
+    assert net.parse_mac("02:00:00:12:34:ff") == bytes.fromhex("0200001234ff")
+
+
+@pytest.mark.parametrize("text", ["", "02:00", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "xx"])
+def test_what_is_no_address_of_an_interface_is_named(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"mac '{text}'"):
+        net.parse_mac(text)
+
+
+def test_a_nic_offers_what_the_device_can_and_nothing_of_the_transports() -> None:
+    features = lib.net_device_features()
+    assert features & 1 << 5  # VIRTIO_NET_F_MAC
+    assert features & 1 << 16  # VIRTIO_NET_F_STATUS
+    assert features >> 24 == 0

@@ -52,8 +52,8 @@ class PciBus:
         self.window: PciWindow = ret_window[0]
         self.slots: list[str] = []
 
-    def add(self, description: DeviceDescription, model: VirtioDevice) -> None:
-        """Takes the model over, also when it fails."""
+    def add(self, description: DeviceDescription, model: VirtioDevice) -> int:
+        """The device's slot.  Takes the model over, also when it fails."""
         slot = FIRST_SLOT + len(self.slots)
         try:
             if slot >= lib.PCI_WINDOW_SLOTS:
@@ -64,6 +64,12 @@ class PciBus:
             lib.virtio_device_destroy(model)
             raise
         self.slots.append(description.name)
+        return slot
+
+    def set_config(self, slot: int, config: bytes) -> None:
+        """The first bytes of a device's configuration; the driver is told (virtio 1.2 §2.5)."""
+        result = lib.pci_window_set_config(self.window, slot, 0, config, len(config))
+        check(result, "pci_window_set_config")
 
     def attach(self, bus: Bus, window64: Range) -> None:
         check(

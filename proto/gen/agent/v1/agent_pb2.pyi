@@ -27,6 +27,70 @@ class GetInfoResponse(_message.Message):
     listening_ns: int
     def __init__(self, protocol_version: _Optional[int] = ..., kernel_release: _Optional[str] = ..., crun_version: _Optional[str] = ..., init_started_ns: _Optional[int] = ..., listening_ns: _Optional[int] = ...) -> None: ...
 
+class ConfigureNetworkRequest(_message.Message):
+    __slots__ = ("nics",)
+    NICS_FIELD_NUMBER: _ClassVar[int]
+    nics: _containers.RepeatedCompositeFieldContainer[Nic]
+    def __init__(self, nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ...) -> None: ...
+
+class ConfigureNetworkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Nic(_message.Message):
+    __slots__ = ("nic", "name", "mac", "mtu", "addresses", "routes", "neighbours")
+    NIC_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    MTU_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    nic: int
+    name: str
+    mac: str
+    mtu: int
+    addresses: _containers.RepeatedCompositeFieldContainer[NicAddress]
+    routes: _containers.RepeatedCompositeFieldContainer[NicRoute]
+    neighbours: _containers.RepeatedCompositeFieldContainer[NicNeighbour]
+    def __init__(self, nic: _Optional[int] = ..., name: _Optional[str] = ..., mac: _Optional[str] = ..., mtu: _Optional[int] = ..., addresses: _Optional[_Iterable[_Union[NicAddress, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[NicRoute, _Mapping]]] = ..., neighbours: _Optional[_Iterable[_Union[NicNeighbour, _Mapping]]] = ...) -> None: ...
+
+class NicAddress(_message.Message):
+    __slots__ = ("address", "prefix_length", "broadcast")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    BROADCAST_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    prefix_length: int
+    broadcast: str
+    def __init__(self, address: _Optional[str] = ..., prefix_length: _Optional[int] = ..., broadcast: _Optional[str] = ...) -> None: ...
+
+class NicRoute(_message.Message):
+    __slots__ = ("network", "gateway", "source", "scope", "metric", "onlink", "family")
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    ONLINK_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    network: str
+    gateway: str
+    source: str
+    scope: str
+    metric: int
+    onlink: bool
+    family: int
+    def __init__(self, network: _Optional[str] = ..., gateway: _Optional[str] = ..., source: _Optional[str] = ..., scope: _Optional[str] = ..., metric: _Optional[int] = ..., onlink: _Optional[bool] = ..., family: _Optional[int] = ...) -> None: ...
+
+class NicNeighbour(_message.Message):
+    __slots__ = ("address", "mac")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    mac: str
+    def __init__(self, address: _Optional[str] = ..., mac: _Optional[str] = ...) -> None: ...
+
 class ContainerRef(_message.Message):
     __slots__ = ("container_id",)
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]

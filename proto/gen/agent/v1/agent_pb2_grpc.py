@@ -104,6 +104,11 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.GuestEvent.FromString,
                 _registered_method=True)
+        self.ConfigureNetwork = channel.unary_unary(
+                '/sampan.agent.v1.Agent/ConfigureNetwork',
+                request_serializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.SerializeToString,
+                response_deserializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.FromString,
+                _registered_method=True)
         self.Shutdown = channel.unary_unary(
                 '/sampan.agent.v1.Agent/Shutdown',
                 request_serializer=agent_dot_v1_dot_agent__pb2.ShutdownRequest.SerializeToString,
@@ -211,6 +216,14 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfigureNetwork(self, request, context):
+        """Gives interfaces of the machine their names, addresses and routes, and
+        brings them up.  INVALID_ARGUMENT names the interface and what is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Shutdown(self, request, context):
         """Ends what still runs, flushes the file systems and powers the guest off.
         The connection may die before the answer.
@@ -291,6 +304,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.WatchEventsRequest.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.GuestEvent.SerializeToString,
+            ),
+            'ConfigureNetwork': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfigureNetwork,
+                    request_deserializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.FromString,
+                    response_serializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.SerializeToString,
             ),
             'Shutdown': grpc.unary_unary_rpc_method_handler(
                     servicer.Shutdown,
@@ -676,6 +694,33 @@ class Agent:
             '/sampan.agent.v1.Agent/WatchEvents',
             agent_dot_v1_dot_agent__pb2.WatchEventsRequest.SerializeToString,
             agent_dot_v1_dot_agent__pb2.GuestEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfigureNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.agent.v1.Agent/ConfigureNetwork',
+            agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.SerializeToString,
+            agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,86 @@
+"""A sandbox's network: the namespace that its machine is to be the inhabitant of.
+
+Owns the namespace's descriptor and what it has put on the namespace's
+interfaces.  The taps are the vmm's and go with it; the redirections on
+interfaces that somebody else has made are taken off again, by `close`, or by
+what shim/machine/network_note.py has for a shim that had no time to.
+"""
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from proto.network import GuestNic
+from shim.host.netns import entered, list_links
+from shim.machine.launch import PreparedNetwork
+from shim.machine.network_note import release_links, write_note
+from shim.machine.sandbox import Sandbox
+from shim.net.plan import NetworkPlan, find_new, plan_network
+
+if TYPE_CHECKING:
+    from shim.machine.machine import Machine
+
+log = logging.getLogger(__name__)
+
+
+class SandboxNetwork:
+    """Lifecycle: `join` whenever a container is about to start, `close`."""
+
+    def __init__(
+        self, machine: "Machine", sandbox: Sandbox, prepared: PreparedNetwork | None
+    ) -> None:
+        self._machine = machine
+        self._sandbox = sandbox
+        self._prepared = prepared
+        self._joined: list[str] = []
+        self._lock = asyncio.Lock()
+
+    async def join(self) -> None:
+        """The guest has every interface of the namespace when it returns."""
+        if self._prepared is None:
+            return
+        async with self._lock:
+            names = await asyncio.to_thread(list_links, self._prepared.namespace)
+            if not find_new(names, self._joined):
+                return
+            agent = await self._machine.wait_agent()
+            nics = await self._wire(self._prepared)
+            if nics:
+                await self._machine.until_end(agent.configure_network(nics))
+
+    async def close(self) -> None:
+        """After the machine has ended; idempotent."""
+        if self._prepared is None:
+            return
+        prepared, self._prepared = self._prepared, None
+        try:
+            if prepared.path:  # ours alone goes with the last descriptor
+                problems = await asyncio.to_thread(release_links, prepared.namespace, self._joined)
+                for problem in problems:
+                    log.error("network namespace %s: %s", prepared.path, problem)
+        finally:
+            os.close(prepared.namespace)
+
+    async def _wire(self, prepared: PreparedNetwork) -> list[GuestNic]:
+        plan, taps = await asyncio.to_thread(wire, prepared.namespace, prepared.nics)
+        try:
+            self._joined += [join.nic.name for join in plan.joins]
+            if prepared.path:
+                write_note(self._sandbox, prepared.path, self._joined)
+            for join in plan.joins:
+                await self._machine.attach_nic(join.nic.nic, join.nic.mac, taps[join.tap])
+        finally:
+            for tap in taps.values():
+                os.close(tap)  # the vmm has its own
+        return [join.nic for join in plan.joins]
+
+
+def wire(namespace: int, nics: int) -> tuple[NetworkPlan, dict[str, int]]:
+    """On a thread of its own."""
+    # pyroute2: as long as a guest boots, and only where there is something to join.
+    from shim.net import netlink  # noqa: PLC0415
+
+    with entered(namespace):
+        plan = plan_network(netlink.read_links(), nics)
+        return plan, netlink.apply(plan.operations)

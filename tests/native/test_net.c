@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The net device against virtio 1.2 §5.1, seen from the driver.  A packet
+ * socket stands in for the tap: it keeps packets apart and has the same calls. */
+#include <fcntl.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "live_ring.h"
+#include "net_device.h"
+
+#define RX 0
+#define TX 1
+#define QUEUE_SIZE 256
+#define SLOT_BYTES 4096
+#define SLOTS 256
+#define RX_AREA (2 * RING_BYTES)
+#define TX_AREA (RX_AREA + SLOTS * SLOT_BYTES)
+#define RAM_BYTES (TX_AREA + SLOTS * SLOT_BYTES)
+#define QUIET_MS 50
+#define MERGEABLE (1ULL << VIRTIO_NET_F_MRG_RXBUF)
+#define LARGE 60000
+
+struct driver {
+	struct guest_memory mem;
+	uint8_t *ram;
+	struct virtqueue queues[2];
+	struct ring rings[2];
+	struct net_device *device;
+	struct virtio_device *virtio;
+	int needs_reset_fd;
+	int wire; /* our end of the tap's socket */
+};
+
+static void on_needs_reset(void *transport)
+{
+	struct driver *d = transport;
+
+	eventfd_write(d->needs_reset_fd, 1);
+}
+
+static void driver_new(struct driver *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(d->ram != MAP_FAILED);
+	CHECK_EQUAL(guest_memory_add(&d->mem, 0, RAM_BYTES, d->ram), 0);
+	for (unsigned i = 0; i < 2; i++)
+		ring_open(&d->queues[i]);
+	d->needs_reset_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	d->wire = -1;
+	CHECK_EQUAL(net_device_new(&d->device), 0);
+	d->virtio = net_device_virtio(d->device);
+	d->virtio->needs_reset = on_needs_reset;
+	d->virtio->transport = d;
+}
+
+static void driver_free(struct driver *d)
+{
+	d->virtio->ops->reset(d->virtio);
+	d->virtio->ops->destroy(d->virtio);
+	for (unsigned i = 0; i < 2; i++)
+		ring_close(&d->queues[i]);
+	close(d->needs_reset_fd);
+	if (d->wire >= 0)
+		close(d->wire);
+	munmap(d->ram, RAM_BYTES);
+}
+
+static void attach_wire(struct driver *d)
+{
+	const int room = 4 << 20;
+	int fds[2];
+
+	CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+	for (unsigned i = 0; i < 2; i++)
+		setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	d->wire = fds[0];
+	CHECK_EQUAL(net_device_attach(d->device, fds[1]), 0);
+}
+
+static void activate(struct driver *d, uint64_t features, bool event_idx)
+{
+	d->virtio->ops->reset(d->virtio);
+	for (unsigned i = 0; i < 2; i++)
+		ring_lay(&d->rings[i], &d->queues[i], &d->mem, (uint64_t)i * RING_BYTES, QUEUE_SIZE,
+			 event_idx);
+	CHECK_EQUAL(d->virtio->ops->activate(d->virtio, d->queues, 2,
+					     features | 1ULL << VIRTIO_F_VERSION_1),
+		    0);
+}
+
+static void describe(struct driver *d, unsigned queue, uint16_t index, uint64_t gpa, uint32_t len,
+		     uint16_t flags, uint16_t next)
+{
+	GUEST_BEGIN();
+	d->rings[queue].desc[index] = (struct vring_desc){gpa, len, flags, next};
+	GUEST_END();
+}
+
+static void post_rx(struct driver *d, uint16_t slot, uint32_t len)
+{
+	describe(d, RX, slot, RX_AREA + (uint64_t)slot * SLOT_BYTES, len, VRING_DESC_F_WRITE, 0);
+	ring_publish(&d->rings[RX], slot);
+}
+
+static void post_all_rx(struct driver *d)
+{
+	for (uint16_t slot = 0; slot < SLOTS; slot++)
+		post_rx(d, slot, SLOT_BYTES);
+}
+
+/* A packet of `len` bytes, header included, that tells its own place. */
+static void fill(uint8_t *packet, size_t len, uint8_t tag)
+{
+	memset(packet, 0, NET_HEADER_BYTES);
+	for (size_t i = NET_HEADER_BYTES; i < len; i++)
+		packet[i] = (uint8_t)(tag + i);
+}
+
+static void send_on_wire(struct driver *d, size_t len, uint8_t tag)
+{
+	static uint8_t packet[1 << 16];
+
+	fill(packet, len, tag);
+	CHECK_EQUAL(send(d->wire, packet, len, 0), len);
+}
+
+/* Takes a packet out of the rx queue; checks length, contents and num_buffers. */
+static void expect_rx(struct driver *d, size_t len, uint8_t tag, unsigned buffers)
+{
+	static uint8_t expected[1 << 16];
+	struct virtio_net_hdr_v1 header;
+	size_t done = 0;
+
+	fill(expected, len, tag);
+	for (unsigned i = 0; i < buffers; i++) {
+		struct vring_used_elem used;
+		const uint8_t *data;
+
+		CHECK(ring_take_used(&d->rings[RX], &used, DEADLINE_MS));
+		data = d->ram + RX_AREA + (uint64_t)used.id * SLOT_BYTES;
+		GUEST_BEGIN();
+		if (i == 0) {
+			memcpy(&header, data, sizeof(header));
+			CHECK_EQUAL(header.num_buffers, buffers);
+			memcpy(expected, data, sizeof(header));
+		}
+		CHECK(memcmp(data, expected + done, used.len) == 0);
+		GUEST_END();
+		done += used.len;
+	}
+	CHECK_EQUAL(done, len);
+}
+
+static void transmit(struct driver *d, uint16_t slot, uint32_t len, uint8_t tag)
+{
+	const uint64_t gpa = TX_AREA + (uint64_t)slot * SLOT_BYTES;
+
+	GUEST_BEGIN();
+	fill(d->ram + gpa, len, tag);
+	GUEST_END();
+	describe(d, TX, slot, gpa, len, 0, 0);
+	ring_publish(&d->rings[TX], slot);
+}
+
+static void expect_tx_done(struct driver *d, uint16_t slot)
+{
+	struct vring_used_elem used;
+
+	CHECK(ring_take_used(&d->rings[TX], &used, DEADLINE_MS));
+	CHECK_EQUAL(used.id, slot);
+	CHECK_EQUAL(used.len, 0);
+}
+
+static void expect_on_wire(struct driver *d, size_t len, uint8_t tag)
+{
+	static uint8_t packet[1 << 16], expected[1 << 16];
+
+	CHECK(wait_readable(d->wire, DEADLINE_MS));
+	CHECK_EQUAL(recv(d->wire, packet, sizeof(packet), 0), len);
+	fill(expected, len, tag);
+	CHECK(memcmp(packet, expected, len) == 0);
+}
+
+static void expect_reset_wanted(struct driver *d)
+{
+	eventfd_t count;
+
+	CHECK(wait_readable(d->needs_reset_fd, DEADLINE_MS));
+	CHECK_EQUAL(eventfd_read(d->needs_reset_fd, &count), 0);
+}
+
+/* --- what a driver may count on ------------------------------------------------ */
+
+static void test_packets_go_out_whole_and_in_order(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, true);
+	for (uint16_t i = 0; i < 200; i++)
+		transmit(d, i, 64u + i, (uint8_t)i);
+	for (uint16_t i = 0; i < 200; i++) {
+		expect_on_wire(d, 64u + i, (uint8_t)i);
+		expect_tx_done(d, i);
+	}
+}
+
+static void test_packets_come_in_whole_and_in_order(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	for (unsigned i = 0; i < 100; i++)
+		send_on_wire(d, 100 + i, (uint8_t)i);
+	for (unsigned i = 0; i < 100; i++)
+		expect_rx(d, 100 + i, (uint8_t)i, 1);
+}
+
+static void test_a_large_packet_takes_as_many_buffers_as_it_needs(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	send_on_wire(d, LARGE, 7);
+	send_on_wire(d, 4096, 8);
+	send_on_wire(d, 4097, 9);
+	expect_rx(d, LARGE, 7, (LARGE + SLOT_BYTES - 1) / SLOT_BYTES);
+	expect_rx(d, 4096, 8, 1);
+	expect_rx(d, 4097, 9, 2);
+}
+
+static void test_without_mergeable_buffers_each_packet_has_one(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, false);
+	for (uint16_t slot = 0; slot < 4; slot++)
+		post_rx(d, slot, 1526);
+	for (unsigned i = 0; i < 4; i++)
+		send_on_wire(d, 1000 + i, (uint8_t)i);
+	for (unsigned i = 0; i < 4; i++)
+		expect_rx(d, 1000 + i, (uint8_t)i, 1);
+}
+
+/* A packet waits in the tap until there is room, and the device for a kick. */
+static void test_nothing_is_lost_while_the_guest_gives_no_buffers(struct driver *d)
+{
+	struct vring_used_elem used;
+
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	send_on_wire(d, 500, 1);
+	CHECK(!ring_take_used(&d->rings[RX], &used, QUIET_MS));
+	for (uint16_t slot = 0; slot < 8; slot++) /* not enough for the largest packet */
+		post_rx(d, slot, SLOT_BYTES);
+	CHECK(!ring_take_used(&d->rings[RX], &used, QUIET_MS));
+	for (uint16_t slot = 8; slot < 32; slot++)
+		post_rx(d, slot, SLOT_BYTES);
+	expect_rx(d, 500, 1, 1);
+}
+
+static void test_the_tap_may_come_after_the_driver(struct driver *d)
+{
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	transmit(d, 0, 100, 1); /* no tap yet: lost, and given back */
+	expect_tx_done(d, 0);
+	attach_wire(d);
+	send_on_wire(d, 200, 2);
+	expect_rx(d, 200, 2, 1);
+	transmit(d, 1, 300, 3);
+	expect_on_wire(d, 300, 3);
+	expect_tx_done(d, 1);
+}
+
+static void test_a_second_tap_is_refused(struct driver *d)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	attach_wire(d);
+	CHECK_EQUAL(net_device_attach(d->device, fd), -EBUSY);
+	close(fd);
+}
+
+static void test_a_tap_that_goes_takes_nothing_with_it_and_another_may_come(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	send_on_wire(d, 100, 1);
+	expect_rx(d, 100, 1, 1);
+	close(d->wire);
+	transmit(d, 0, 100, 1);
+	expect_tx_done(d, 0);
+	usleep(1000 * QUIET_MS); /* until the device has seen it */
+	attach_wire(d);
+	send_on_wire(d, 200, 2);
+	expect_rx(d, 200, 2, 1);
+}
+
+static void test_reset_ends_the_thread_and_the_device_lives_again(struct driver *d)
+{
+	attach_wire(d);
+	for (unsigned i = 0; i < 3; i++) {
+		activate(d, MERGEABLE, i % 2);
+		post_all_rx(d);
+		send_on_wire(d, 100, (uint8_t)i);
+		expect_rx(d, 100, (uint8_t)i, 1);
+		d->virtio->ops->reset(d->virtio);
+		d->virtio->ops->reset(d->virtio);
+	}
+}
+
+/* --- what a hostile driver may not do -------------------------------------------- */
+
+static void test_a_buffer_to_transmit_that_is_writable_is_a_violation(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, true);
+	describe(d, TX, 0, TX_AREA, 100, VRING_DESC_F_WRITE, 0);
+	ring_publish(&d->rings[TX], 0);
+	expect_reset_wanted(d);
+}
+
+static void test_a_packet_without_a_header_is_a_violation(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, true);
+	transmit(d, 0, NET_HEADER_BYTES - 1, 0);
+	expect_reset_wanted(d);
+}
+
+static void test_a_buffer_to_receive_that_is_readable_is_a_violation(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	describe(d, RX, 0, RX_AREA, 100, 0, 0);
+	ring_publish(&d->rings[RX], 0);
+	expect_reset_wanted(d);
+}
+
+static void test_a_buffer_too_small_for_a_header_is_a_violation(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	post_rx(d, 0, NET_HEADER_BYTES - 1);
+	expect_reset_wanted(d);
+}
+
+/* The header may be cut anywhere, num_buffers too. */
+static void test_a_header_in_pieces_is_written_all_the_same(struct driver *d)
+{
+	struct vring_used_elem used;
+	uint8_t header[NET_HEADER_BYTES];
+
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	for (uint16_t i = 0; i < 11; i++)
+		describe(d, RX, i, RX_AREA + i, 1, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT,
+			 (uint16_t)(i + 1));
+	describe(d, RX, 11, RX_AREA + 11, SLOT_BYTES, VRING_DESC_F_WRITE, 0);
+	ring_publish(&d->rings[RX], 0);
+	for (uint16_t slot = 16; slot < 40; slot++)
+		post_rx(d, slot, SLOT_BYTES);
+	send_on_wire(d, 100, 1);
+	CHECK(ring_take_used(&d->rings[RX], &used, DEADLINE_MS));
+	CHECK_EQUAL(used.id, 0);
+	CHECK_EQUAL(used.len, 100);
+	GUEST_BEGIN();
+	memcpy(header, d->ram + RX_AREA, sizeof(header));
+	GUEST_END();
+	CHECK_EQUAL(header[10] | header[11] << 8, 1);
+}
+
+static void test_tiny_buffers_by_the_hundred_are_a_violation_and_no_overrun(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	for (uint16_t i = 0; i < QUEUE_SIZE - 1; i++)
+		describe(d, RX, i, RX_AREA + i, 1, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT,
+			 (uint16_t)(i + 1));
+	describe(d, RX, QUEUE_SIZE - 1, RX_AREA, 1, VRING_DESC_F_WRITE, 0);
+	for (unsigned i = 0; i < 5; i++) /* the same long chain again and again */
+		ring_publish(&d->rings[RX], 0);
+	expect_reset_wanted(d);
+}
+
+static void test_random_chains_crash_nothing(struct driver *d)
+{
+	uint64_t seed = 11;
+
+	attach_wire(d);
+	for (unsigned life = 0; life < 60; life++) {
+		activate(d, life % 2 ? MERGEABLE : 0, life % 3 == 0);
+		for (unsigned i = 0; i < 200; i++) {
+			const unsigned queue = (unsigned)(seed >> 20) % 2;
+			const uint16_t index = (uint16_t)((seed >> 24) % QUEUE_SIZE);
+
+			seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+			describe(d, queue, index, (seed >> 30) % (RAM_BYTES + 4096),
+				 (uint32_t)(seed >> 40) % 3000, (uint16_t)(seed >> 12) % 8,
+				 (uint16_t)((seed >> 50) % (QUEUE_SIZE + 2)));
+			ring_publish(&d->rings[queue], index);
+			if (i % 16 == 0)
+				(void)!send(d->wire, &seed, sizeof(seed), MSG_DONTWAIT);
+		}
+	}
+	activate(d, MERGEABLE, true);
+	transmit(d, 0, 100, 1);
+	expect_tx_done(d, 0);
+}
+
+#define CASE(name) {#name, name}
+
+static const struct {
+	const char *name;
+	void (*run)(struct driver *d);
+} cases[] = {
+	CASE(test_packets_go_out_whole_and_in_order),
+	CASE(test_packets_come_in_whole_and_in_order),
+	CASE(test_a_large_packet_takes_as_many_buffers_as_it_needs),
+	CASE(test_without_mergeable_buffers_each_packet_has_one),
+	CASE(test_nothing_is_lost_while_the_guest_gives_no_buffers),
+	CASE(test_the_tap_may_come_after_the_driver),
+	CASE(test_a_second_tap_is_refused),
+	CASE(test_a_tap_that_goes_takes_nothing_with_it_and_another_may_come),
+	CASE(test_reset_ends_the_thread_and_the_device_lives_again),
+	CASE(test_a_buffer_to_transmit_that_is_writable_is_a_violation),
+	CASE(test_a_packet_without_a_header_is_a_violation),
+	CASE(test_a_buffer_to_receive_that_is_readable_is_a_violation),
+	CASE(test_a_buffer_too_small_for_a_header_is_a_violation),
+	CASE(test_a_header_in_pieces_is_written_all_the_same),
+	CASE(test_tiny_buffers_by_the_hundred_are_a_violation_and_no_overrun),
+	CASE(test_random_chains_crash_nothing),
+};
+
+int main(int argc, char **argv)
+{
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct driver d;
+		const int before = dup(0);
+
+		close(before);
+		if (argc > 1 && strcmp(argv[1], cases[i].name) != 0)
+			continue;
+		driver_new(&d);
+		cases[i].run(&d);
+		driver_free(&d);
+		CHECK_EQUAL(dup(0), before);
+		close(before);
+	}
+	return 0;
+}
