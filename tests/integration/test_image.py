@@ -62,6 +62,9 @@ def test_the_kernel_is_an_elf_file_with_its_modules(image: Path) -> None:
         "vmw_vsock_virtio_transport_common",
         "vmw_vsock_virtio_transport",
         "overlay",
+        "failover",
+        "net_failover",
+        "virtio_net",
     ]
     for name in names:
         assert (image / "root" / name.lstrip("/")).read_bytes()[:4] == b"\x7fELF"
