@@ -112,13 +112,15 @@ class Ctr:
     def kill(self, name: str, signal: str = "SIGKILL", flags: tuple[str, ...] = ()) -> Finished:
         return self.command("task", "kill", "--signal", signal, *flags, name)
 
+    def list_tasks(self) -> dict[str, tuple[int, str]]:
+        """Pid and status by container, as `ctr task ls` has them."""
+        lines = self.command("task", "ls").stdout.splitlines()[1:]
+        rows = [line.split() for line in lines if line]
+        return {name: (int(pid), status) for name, pid, status in rows}
+
     def status(self, name: str) -> str:
-        """What `ctr task ls` says of it; "" when it is not listed."""
-        for line in self.command("task", "ls").stdout.splitlines():
-            words = line.split()
-            if words and words[0] == name:
-                return words[2]
-        return ""
+        """Empty when it is not listed."""
+        return self.list_tasks().get(name, (0, ""))[1]
 
     def wait_status(self, name: str, wanted: str) -> None:
         deadline = time.monotonic() + TIMEOUT_S
@@ -126,11 +128,9 @@ class Ctr:
             assert time.monotonic() < deadline, f"{name} is {status!r}, never {wanted!r}"
 
     def task_pid(self, name: str) -> int:
-        for line in self.command("task", "ls").stdout.splitlines():
-            words = line.split()
-            if words and words[0] == name:
-                return int(words[1])
-        raise AssertionError(f"no task {name}")
+        tasks = self.list_tasks()
+        assert name in tasks, f"no task {name}: {tasks}"
+        return tasks[name][0]
 
     def remove(self, name: str) -> None:
         self.command("task", "rm", "--force", name)

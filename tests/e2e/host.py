@@ -2,12 +2,16 @@
 
 import os
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 RUN_DIR = Path("/run/sampan")
 OURS = ("shim.vmm", "containerd-shim-sampan", "shim.bootstrap", "sampan-vmm", "sampan-shim")
 DEADLINE_S = 30
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -39,20 +43,28 @@ def read_host() -> Host:
     )
 
 
-def find_processes() -> list[str]:
-    """Every process that is ours, zombies too, as "pid command"."""
+def walk_processes(read: Callable[[Path], Read]) -> list[Read]:
+    """What `read` finds of each one's directory in /proc, but for those that end meanwhile."""
     found = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            name = (entry / "comm").read_text().strip()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if any(word in command or word in name for word in OURS):
-            found.append(f"{entry.name} {name} {command[:80]}")
+        if entry.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found.append(read(entry))
     return found
+
+
+def find_processes() -> list[str]:
+    """Every process that is ours, zombies too, as "pid name command"."""
+    return [
+        f"{pid} {name} {command[:80]}"
+        for pid, name, command in walk_processes(read_process)
+        if any(word in command or word in name for word in OURS)
+    ]
+
+
+def read_process(entry: Path) -> tuple[str, str, str]:
+    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return entry.name, (entry / "comm").read_text().strip(), command
 
 
 def find_pid(word: str) -> int:

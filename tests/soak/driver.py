@@ -32,10 +32,7 @@ class Driver:
 
     def compare_list(self, model: Model) -> str:
         """`ctr task ls` beside the model."""
-        listed = {}
-        for line in self._ctr.command("task", "ls").stdout.splitlines()[1:]:
-            name, _pid, state = line.split()
-            listed[name] = state
+        listed = {name: status for name, (_, status) in self._ctr.list_tasks().items()}
         wanted = {name: str(container.state) for name, container in model.containers.items()}
         return "" if listed == wanted else f"task ls: {listed}, expected {wanted}"
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.e2e.host import walk_processes
+
 LONG_LIVED: Final = ("containerd", "sampan-shim", "sampan-vmm")
 MEMORY_GROWTH: Final = 1.25
 """Tolerated: caches fill, allocators keep what they had."""
@@ -21,17 +23,12 @@ class Footprint:
 
 def read_footprints(names: Iterable[str] = LONG_LIVED) -> dict[str, Footprint]:
     """By "name pid", of every process of these names."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            name = (entry / "comm").read_text().strip()
-            if name in names:
-                found[f"{name} {entry.name}"] = read_footprint(entry)
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-    return found
+
+    def read(entry: Path) -> tuple[str, Footprint] | None:
+        name = (entry / "comm").read_text().strip()
+        return (f"{name} {entry.name}", read_footprint(entry)) if name in names else None
+
+    return dict(filter(None, walk_processes(read)))
 
 
 def read_footprint(entry: Path) -> Footprint:

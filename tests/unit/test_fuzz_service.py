@@ -9,7 +9,6 @@ import copy
 import json
 import os
 import random
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from shim.service.codes import describe_error
 from shim.service.task import SERVICES
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.frames import HEADER, FrameType
-from shim.ttrpc.server import Server
 from shim.ttrpc.status import Code, StatusError
 from tests.fakes.guest import FakeMachine
 from tests.fakes.task_service import REQUESTS, SPEC, Harness
+from tests.fakes.ttrpc import serving
 
 ROUNDS = int(os.environ.get("SAMPAN_FUZZ_ROUNDS", "1500"))
 SEED = int(os.environ.get("SAMPAN_FUZZ_SEED", "1"))
@@ -68,15 +67,9 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
 @pytest.fixture
 async def path(harness: Harness, tmp_path: Path) -> AsyncIterator[str]:
     """The service behind a real ttrpc server."""
-    path = str(tmp_path / "s")
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen()
-    server = Server(harness.service.describe(), describe_error)
-    await server.start(listener)
-    yield path
-    await server.close(1)
-    await asyncio.sleep(0)
+    services = harness.service.describe()
+    async with serving(str(tmp_path / "s"), services, describe_error) as path:
+        yield path
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import pytest
 from shim.ttrpc import server as server_module
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.frames import HEADER, FrameType
-from shim.ttrpc.server import Method, Server
+from shim.ttrpc.server import Method
 from shim.ttrpc.status import Code, StatusError
+from tests.fakes.ttrpc import serving
 
 
 def describe(error: BaseException) -> StatusError:
@@ -54,22 +54,15 @@ async def service() -> Service:
 
 @pytest.fixture
 async def path(service: Service, tmp_path: Path) -> AsyncIterator[str]:
-    path = str(tmp_path / "s")
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen()
     methods = {
         "Echo": Method(service.echo),
         "Work": Method(service.hold),
         "Wait": Method(service.hold, waits=True),
         "Fail": Method(service.fail),
     }
-    server = Server({"s": methods}, describe)
-    await server.start(listener)
-    yield path
-    service.release.set()
-    await server.close(5)
-    await asyncio.sleep(0)
+    async with serving(str(tmp_path / "s"), {"s": methods}, describe) as path:
+        yield path
+        service.release.set()
 
 
 @pytest.fixture
