@@ -9,14 +9,15 @@ IMAGE ?= /var/lib/sampan/image
 JOBS ?= $(shell nproc)
 
 PY_DIRS := shim agent native proto image tests benchmarks
-TYPED := -p shim -p agent -p image -m native.ffi -m proto.contract -m proto.control -m proto.network -m proto.generate
+TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,contract control network generate)
 C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
 CHECKS := check-format check-lint check-types check-layers check-proto check-c-format \
 	check-unit check-c-unit
 
 .DELETE_ON_ERROR:
-.PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm test-long suites conformance versions soak fuzz \
+.PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
+	test-long suites conformance versions fuzz soak \
 	run bench fmt proto image lock clean
 
 help: ## this list

@@ -11,9 +11,10 @@ import sys
 from agent import linux
 from proto import contract
 
-NIC_DRIVER = ("failover", "net_failover", "virtio_net")
-"""In load order; the first two are what the third depends on."""
-ON_DEMAND = frozenset({"overlay", *NIC_DRIVER})
+NIC_DRIVER = "virtio_net"
+NIC_MODULES = frozenset({NIC_DRIVER, "net_failover", "failover"})
+"""The driver and what it depends on."""
+ON_DEMAND = frozenset({"overlay", *NIC_MODULES})
 FILE_SYSTEM_ALIAS = "fs-"  # linux/fs.h: MODULE_ALIAS_FS
 
 
@@ -25,10 +26,9 @@ def load_at_start() -> None:
 
 def load_nic_driver() -> None:
     """Where there is something to drive: a guest without a network does without it."""
-    by_name = {name_of(path): path for path in read_paths()}
-    for name in NIC_DRIVER:
-        if name in by_name:
-            load(by_name[name])
+    for path in read_paths():
+        if name_of(path) in NIC_MODULES:
+            load(path)
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1  # linux/if.h
 IFREQ: Final = struct.Struct("16sh22x")
 LINKS: Final = Path("/sys/class/net")
-NIC_DRIVER: Final = "virtio_net"
 IP: Final = ("/usr/bin/ip", "-batch", "-")
 EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
 """A batch's lines cannot say of which family `default` is."""
@@ -82,7 +81,7 @@ def list_devices() -> list[str]:
     found = []
     for link in LINKS.iterdir():
         driver = link / "device/driver"
-        if driver.exists() and driver.resolve().name == NIC_DRIVER:
+        if driver.exists() and driver.resolve().name == modules.NIC_DRIVER:
             found.append((os.fspath((link / "device").resolve()), link.name))
     return [name for _, name in sorted(found)]
 

@@ -81,8 +81,6 @@ int vsock_device_next_event(struct vsock_device *dev, struct vsock_event *ret_ev
 
 /* --- net_device.h ----------------------------------------------------------- */
 
-#define NET_HEADER_BYTES ...
-
 struct net_device;
 
 int net_device_new(struct net_device **ret_device);

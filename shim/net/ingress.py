@@ -13,6 +13,7 @@ from typing import Final
 RTM_DELQDISC: Final = 37  # linux/rtnetlink.h
 FLAGS: Final = 0x05  # NLM_F_REQUEST | NLM_F_ACK
 HANDLE: Final = 0xFFFF0000
+"""Of an ingress qdisc, as `ffff:` of tc(8)."""
 PARENT: Final = 0xFFFFFFF1  # linux/pkt_sched.h: TC_H_INGRESS
 HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 TRAFFIC: Final = struct.Struct("=BxxxiIII")  # struct tcmsg

@@ -18,7 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from proto.network import Address, Neighbour, Route
 from shim.errors import HostResource
-from shim.net.ingress import drop_ingress
+from shim.net.ingress import HANDLE, drop_ingress
 from shim.net.plan import MakeTap, Operation, Redirect
 from shim.net.state import Interface
 
@@ -41,7 +41,6 @@ SCOPE_GLOBAL: Final = 0
 SCOPES: Final = {SCOPE_GLOBAL: "global", 253: "link", 254: "host"}
 RTPROT_KERNEL: Final = 2
 """Made with an address, and so made anew by the guest's kernel."""
-INGRESS: Final = 0xFFFF0000  # linux/pkt_sched.h: TC_H_INGRESS as a parent
 ETH_P_ALL: Final = 0x0003
 MATCH_ALL: Final = ["0x0/0x0+0"]
 FLOW: Final = 0x10000
@@ -163,7 +162,7 @@ def redirect(netlink: IPRoute, source: str, target: str) -> None:
         "add-filter",
         "u32",
         index,
-        parent=INGRESS,
+        parent=HANDLE,
         prio=1,
         protocol=ETH_P_ALL,
         target=FLOW,

@@ -17,6 +17,8 @@ from proto.contract import MAX_ID_BYTES
 from proto.gen.containerd import runc_pb2, task_pb2, types_pb2
 from shim.errors import InvalidArgument, Unimplemented
 from shim.host.mounts import HostMount
+from shim.oci.shape import check_shape
+from shim.oci.spec import TEXT
 from shim.service.containers import Containers
 from shim.service.events import pack_any
 from shim.service.lifecycle import State
@@ -72,7 +74,7 @@ class TaskService:
 
     async def create(self, request: task_pb2.CreateTaskRequest) -> Message:
         check_id("id", request.id)
-        check_text("bundle", request.bundle)
+        check_shape(request.bundle, TEXT, "bundle")
         if request.checkpoint:
             raise Unimplemented(f"checkpoint: {request.checkpoint!r}: restoring is not supported")
         rootfs = tuple(read_mount(mount) for mount in request.rootfs)
@@ -228,19 +230,13 @@ def check_id(field: str, value: str) -> None:
         )
 
 
-def check_text(field: str, value: str) -> None:
-    """What becomes a C string, a path most of all."""
-    if "\0" in value:
-        raise InvalidArgument(f"{field}: expected a string without NUL, is {value!r}")
-
-
 def read_mount(mount: types_pb2.Mount) -> HostMount:
     for text in (mount.type, mount.source, mount.target, *mount.options):
-        check_text("rootfs", text)
+        check_shape(text, TEXT, "rootfs")
     return HostMount(mount.type, mount.source, mount.target, tuple(mount.options))
 
 
 def read_paths(request: Any) -> StdioPaths:
     for name in ("stdin", "stdout", "stderr"):
-        check_text(name, getattr(request, name))
+        check_shape(getattr(request, name), TEXT, name)
     return StdioPaths(request.terminal, request.stdin, request.stdout, request.stderr)
