@@ -208,6 +208,7 @@ def become_server(
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
+        sandbox.remove()  # a bundle that is gone: containerd gave up, and calls no `delete`
     finally:
         os._exit(status)
 

@@ -57,7 +57,7 @@ class Containers:
         self._shares_guest = shares_guest
         self._make_files = make_files
         self._containers: dict[str, Container] = {}
-        self._creating: set[str] = set()
+        self._creating: dict[str, asyncio.Future[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -67,7 +67,9 @@ class Containers:
 
     @property
     def is_empty(self) -> bool:
-        return not self._containers and not self._creating
+        """Whether Shutdown is to end the sandbox.  One that is being created does not hold
+        it back: containerd, whose client went away, has given it up."""
+        return not self._containers
 
     def find(self, container_id: str) -> Container:
         container = self._containers.get(container_id)
@@ -86,12 +88,14 @@ class Containers:
     ) -> Container:
         if container_id in self._containers or container_id in self._creating:
             raise AlreadyExists(f"container {container_id!r} exists already")
-        self._creating.add(container_id)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._creating[container_id] = over
         try:
             container = await self._create(container_id, bundle, rootfs, paths)
             self._containers[container_id] = container
         finally:
-            self._creating.discard(container_id)
+            del self._creating[container_id]
+            over.set_result(None)
         return container
 
     async def delete(self, container_id: str) -> Container:
@@ -106,6 +110,8 @@ class Containers:
             container.abandon()
         if isinstance(self._machine, Machine):
             await self._machine.stop()
+        if self._creating:  # each fails now, and takes back what it has mounted
+            await asyncio.wait(self._creating.values(), timeout=RETIRE_TIMEOUT_S)
         for container in list(self._containers.values()):
             await container.retire(last=True)
         if self._background:

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shim.config import Config, load_config
 from shim.errors import SampanError
@@ -24,8 +24,13 @@ from shim.machine.sandbox import Sandbox
 from shim.oci.sandbox import SizeRules, find_network, size_machine
 from shim.oci.spec import parse_spec
 
+if TYPE_CHECKING:
+    from shim.ttrpc.server import Server
+
 EVENTS_PATIENCE_S: Final = 5.0
 LAST_ANSWERS_S: Final = 1.0
+FIRST_CALL_PATIENCE_S: Final = 60.0
+"""containerd connects as soon as `start` has printed the address."""
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +77,14 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
     )
     size = size_machine(spec, rules)
     network = prepare_network(find_network(spec), config)
-    return launch_machine(config, arguments.sandbox, size, arguments.log_fd, network)
+    return launch_machine(
+        config,
+        arguments.sandbox,
+        size,
+        arguments.log_fd,
+        network,
+        clone=config.templates == "use",
+    )
 
 
 async def serve(
@@ -114,11 +126,20 @@ async def serve(
     )
     server = Server(TaskService(containers, over.set).describe(), describe_error)
     await server.start(listener)
+    first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
     oom_watch = asyncio.create_task(containers.watch_oom_kills())
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
+    first_call.cancel()
     oom_watch.cancel()
     await server.close(LAST_ANSWERS_S)
     await containers.close()
     await publisher.close(EVENTS_PATIENCE_S)
     reaper.close()
+
+
+def end_unless_called(server: "Server", over: asyncio.Event) -> None:
+    """`start` was killed before it could print the address: nobody knows of us."""
+    if not server.was_called:
+        log.error("nobody has connected within %g s", FIRST_CALL_PATIENCE_S)
+        over.set()

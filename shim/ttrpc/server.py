@@ -48,11 +48,17 @@ class Server:
         self._describe_error = describe_error
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
+        self._was_called = False
 
     async def start(self, listener: socket.socket) -> None:
         """Takes `listener`, bound and listening, over."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._accept, sock=listener)
+
+    @property
+    def was_called(self) -> bool:
+        """Whether anyone has ever connected."""
+        return self._was_called
 
     async def close(self, patience_s: float) -> None:
         """Stops accepting, lets the answers that are due be taken, ends every connection."""
@@ -65,6 +71,7 @@ class Server:
             connection.close()
 
     def _accept(self) -> asyncio.Protocol:
+        self._was_called = True
         return _Connection(self._services, self._describe_error, self._connections)
 
 

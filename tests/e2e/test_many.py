@@ -23,9 +23,9 @@ def test_eight_at_once(ctr: Ctr) -> None:
     running = [ctr.popen("sh", "-c", f"echo {n}; exit {n}") for n in range(AT_ONCE)]
     results = []
     for _, process in running:
-        out, _ = process.communicate(timeout=TIMEOUT_S)
-        results.append((process.returncode, out))
-    assert results == [(n, b"%d\n" % n) for n in range(AT_ONCE)]
+        out, error = process.communicate(timeout=TIMEOUT_S)
+        results.append((process.returncode, out, error))
+    assert results == [(n, b"%d\n" % n, b"") for n in range(AT_ONCE)]
 
 
 @pytest.mark.long

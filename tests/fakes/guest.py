@@ -24,6 +24,8 @@ class FakeAgent:
         self.create_error: SampanError | None = None
         self.delay_start = asyncio.Event()
         self.delay_start.set()
+        self.delay_create = asyncio.Event()
+        self.delay_create.set()
         self.stats: dict[str, dict[str, int]] = {}
 
     def end(self, name: ProcessName, status: int) -> None:
@@ -31,6 +33,7 @@ class FakeAgent:
 
     async def create_container(self, container_id: str, spec: bytes, stdio: StdioTokens) -> int:
         self.calls.append(("create", container_id, spec, stdio))
+        await self.delay_create.wait()
         if self.create_error is not None:
             raise self.create_error
         self.exits[ProcessName(container_id)] = asyncio.get_running_loop().create_future()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,14 @@ from proto.gen.containerd import task_pb2
 from shim.bootstrap import (
     StartOptions,
     UsageError,
+    become_server,
     parse_arguments,
     print_address,
     read_group,
     run,
     write_atomically,
 )
-from shim.machine.sandbox import Sandbox
+from shim.machine.sandbox import Sandbox, SandboxKey
 from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_text
 
 TREE = Path(__file__).resolve().parents[2]
@@ -140,6 +142,21 @@ def test_no_bundle_is_no_group(tmp_path: Path) -> None:
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     write_atomically(str(tmp_path / "address"), "unix:///x")
     assert os.listdir(tmp_path) == ["address"]
+
+
+def test_a_server_whose_bundle_is_gone_leaves_nothing(tmp_path: Path) -> None:
+    """Of a start that containerd has given up; it calls no `delete` then."""
+    sandbox = Sandbox(str(tmp_path / "sandbox"))
+    key = SandboxKey("containerd", "ns", "c1")
+    sandbox.create(key)
+    invocation = parse_arguments([*START, "-bundle", str(tmp_path / "gone"), "start"])
+    options = StartOptions(b"", "c1")
+    server = os.fork()
+    if server == 0:
+        with socket.socket(socket.AF_UNIX) as listener:
+            become_server(invocation, options, sandbox, key, listener=listener, oom_score=0)
+    assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 1
+    assert not os.path.exists(sandbox.path)
 
 
 def run_shim(

@@ -392,6 +392,22 @@ async def test_a_missing_bundle_is_named(harness: Harness) -> None:
         await harness.call("Create", id="c1", bundle="/nowhere")
 
 
+async def test_containerd_gives_up_a_creation_and_nothing_is_left(harness: Harness) -> None:
+    """Its client was killed: it calls Delete and Shutdown, and never asks again."""
+    harness.machine.agent.delay_create.clear()
+    creation = asyncio.create_task(harness.create())
+    while not harness.machine.agent.calls:
+        await asyncio.sleep(0.01)
+    with pytest.raises(NotFound):
+        await harness.call("Delete", id="c1")
+    await harness.call("Shutdown", id="c1")
+    assert harness.over
+    await harness.containers.close()
+    with pytest.raises(GuestFault):
+        await creation
+    assert FakeFiles.mounted == []
+
+
 async def test_without_a_machine_create_says_why_and_shutdown_still_works(tmp_path: Path) -> None:
     harness = Harness(tmp_path, HostResource("/dev/kvm: no such file"), "c1")
     with pytest.raises(HostResource, match="/dev/kvm"):
