@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
-from agent import network
+from agent import identity, network
 from agent.reaper import Exit
 from agent.sandbox import Sandbox
 from agent.spec import parse_object
@@ -43,6 +43,10 @@ class AgentService:
             init_started_ns=self._info.init_started_ns,
             listening_ns=self._listening_ns,
         )
+
+    async def Awaken(self, request: pb.AwakenRequest) -> pb.AwakenResponse:
+        identity.awaken(request.entropy, request.realtime_ns, request.hostname)
+        return pb.AwakenResponse()
 
     async def CreateContainer(
         self, request: pb.CreateContainerRequest

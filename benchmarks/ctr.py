@@ -24,6 +24,8 @@ class CtrError(Exception):
 class Runtime:
     name: str
     type: str
+    flags: tuple[str, ...] = ()
+    """Of `ctr run`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ def time_output(*arguments: str) -> Output:
 def time_run(runtime: Runtime, image: str, *command: str) -> Output:
     """`ctr run --rm`, from nothing to nothing."""
     name = new_name(runtime)
-    return time_output("run", "--rm", "--runtime", runtime.type, image, name, *command)
+    return time_output(
+        "run", "--rm", "--runtime", runtime.type, *runtime.flags, image, name, *command
+    )
 
 
 def time_exec(name: str, *command: str) -> Output:
@@ -98,7 +102,7 @@ def running(runtime: Runtime, image: str, *command: str) -> Iterator[str]:
     """A container in the background; gone at the end."""
     name = new_name(runtime)
     try:
-        run_ctr("run", "--detach", "--runtime", runtime.type, image, name, *command)
+        run_ctr("run", "--detach", "--runtime", runtime.type, *runtime.flags, image, name, *command)
         yield name
     finally:
         for arguments in (("task", "rm", "--force", name), ("container", "rm", name)):

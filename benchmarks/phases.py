@@ -7,6 +7,8 @@ Marks on the monotonic clock, in the order in which they come:
     vmm          the shim executes the vmm (likewise)
     guest        the guest's clock starts: its /proc/uptime, read by the container
     agent        the agent has answered: the shim writes the sandbox's counters then
+    resumed      the same of a machine that goes on from a template: its clock is older
+                 than the machine, so there is no mark `guest`
     created      the container's first process exists: its start by the guest's clock
     first byte   its output reaches ctr's reader
 
@@ -18,7 +20,6 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 from benchmarks.ctr import TIMEOUT_S, CtrError, Runtime, new_name
@@ -36,9 +37,20 @@ TITLES: Final = {
     "vmm": "the shim, to the vmm's start",
     "guest": "the vmm's set-up, to the guest's first instruction",
     "agent": "guest kernel and agent, to the agent's answer",
+    "resumed": "the vmm and its clone, to the agent's answer",
     "created": "create, to the container's first process",
     "first_byte": "start, to the first byte of output",
 }
+STEPS: Final = (
+    ("ctr", "shim"),
+    ("shim", "vmm"),
+    ("vmm", "guest"),
+    ("guest", "agent"),
+    ("vmm", "resumed"),
+    ("agent", "created"),
+    ("resumed", "created"),
+    ("created", "first_byte"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,19 @@ def parse_guest_clock(text: str) -> GuestClock:
 def measure_marks(runtime: Runtime, image: str) -> dict[str, int]:
     """Nanoseconds of the monotonic clock by mark; marks that do not exist are left out."""
     name = new_name(runtime)
-    command = ["ctr", "run", "--rm", "--runtime", runtime.type, image, name, "sh", "-c", SCRIPT]
+    command = [
+        "ctr",
+        "run",
+        "--rm",
+        "--runtime",
+        runtime.type,
+        *runtime.flags,
+        image,
+        name,
+        "sh",
+        "-c",
+        SCRIPT,
+    ]
     with ProcessWatch() as watch:
         marks = {"ctr": time.monotonic_ns()}
         with subprocess.Popen(
@@ -81,18 +105,20 @@ def measure_marks(runtime: Runtime, image: str) -> dict[str, int]:
         if (started := find_first(execs, program)) is not None:
             marks[mark] = started.time_ns
     if answered is not None:
-        marks["agent"] = answered
-        marks["guest"] = marks["first_byte"] - round(clock.uptime_s * 1e9)
-        marks["created"] = marks["guest"] + round(clock.process_start_s * 1e9)
+        began = marks["first_byte"] - round(clock.uptime_s * 1e9)
+        marks["created"] = began + round(clock.process_start_s * 1e9)
+        if began < marks.get("vmm", 0):
+            marks["resumed"] = answered
+        else:
+            marks |= {"guest": began, "agent": answered}
     return marks
 
 
 def split_phases(marks: dict[str, int]) -> dict[str, float]:
-    """Seconds of each phase whose mark and the one before it are there."""
-    order = ("ctr", *TITLES)
+    """Seconds of each step whose two marks are there."""
     return {
         f"phase_{mark}_s": (marks[mark] - marks[before]) / 1e9
-        for before, mark in pairwise(order)
+        for before, mark in STEPS
         if before in marks and mark in marks
     }
 

@@ -50,20 +50,25 @@ def summarize(by_runtime: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def render_markdown(figures: Figures) -> str:
-    ours, theirs = figures.runtimes
+    """The last runtime is what the others are compared with."""
+    *ours, base = figures.runtimes
+    heads = [f"{name}: median (min–max) | ratio" for name in ours]
     lines = [
-        f"| {ours} beside {theirs} | {ours}: median (min–max) | {theirs} | ratio |",
-        "|---|---|---|---|",
+        f"| beside {base} | {' | '.join(heads)} | {base} |",
+        "|---" * (2 + 2 * len(ours)) + "|",
     ]
     for name, metric in METRICS.items():
         by_runtime = figures.samples.get(name, {})
         if by_runtime:
-            cells = [render_cell(by_runtime.get(runtime, [])) for runtime in figures.runtimes]
-            lines.append(
-                f"| {render_title(metric)} | {cells[0]} | {cells[1]} "
-                f"| {render_ratio(by_runtime, ours, theirs)} |"
-            )
-    lines += ["", *render_boot(figures.details.get(ours, {}))]
+            cells = [render_title(metric)]
+            for runtime in ours:
+                cells.append(render_cell(by_runtime.get(runtime, [])))
+                cells.append(render_ratio(by_runtime, runtime, base))
+            cells.append(render_cell(by_runtime.get(base, [])))
+            lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for runtime in ours:
+        lines += render_boot(runtime, figures.details.get(runtime, {}))
     lines += [f"- {name}: {value}" for name, value in figures.host.items()]
     lines += [f"- {name}: {value}" for name, value in figures.settings.items()]
     lines += [f"- **failed**: {failure}" for failure in figures.failures]
@@ -92,12 +97,13 @@ def render(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def render_boot(details: dict[str, Any]) -> list[str]:
-    """Exits from the first instruction to the agent's answer, the most first."""
+def render_boot(runtime: str, details: dict[str, Any]) -> list[str]:
+    """Exits from the first instruction of this machine to the agent's answer, the most first."""
     exits = details.get("boot", {}).get("exits", {})
     if not exits:
         return []
     ranked = sorted(exits.items(), key=lambda item: -item[1])
-    lines = [f"| exits from boot to agent ready: {sum(exits.values())} | |", "|---|---|"]
+    title = f"{runtime}: exits until the agent is ready: {sum(exits.values())}"
+    lines = [f"| {title} | |", "|---|---|"]
     lines += [f"| {reason} | {count} |" for reason, count in ranked]
     return [*lines, ""]

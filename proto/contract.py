@@ -40,6 +40,8 @@ GUEST_MODULES_FILE: Final = "/etc/sampan/modules"
 # --- limits -------------------------------------------------------------------
 MAX_ID_BYTES: Final = 76
 """Container and exec ids, as containerd's identifiers package has it."""
+ENTROPY_BYTES: Final = 64
+"""What a clone is given: as much as the kernel's generator holds, twice."""
 MAX_GRPC_MESSAGE_BYTES: Final = 16 << 20
 STREAM_CONNECT_TIMEOUT_S: Final = 60
 DRAIN_TIMEOUT_S: Final = 10

@@ -14,9 +14,8 @@ outlives its shim.  Nothing here comes from the guest unchecked; text that does
 (the console's tail) is data.
 """
 
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 CONTROL_FD: Final = 3
 MAX_PACKET_BYTES: Final = 64 << 10
@@ -28,6 +27,7 @@ class Operation(StrEnum):
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
     ATTACH_NIC = "attach_nic"  # NicArgs → {}; fds: [a tap's]
+    SAVE = "save"  # SaveArgs → {}; the machine has ended: only `stop` may follow
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
     PAUSE = "pause"  # {} → {}; vCPUs stop burning host CPU
     RESUME = "resume"  # {} → {}
@@ -47,15 +47,13 @@ class SharePolicy(StrEnum):
     SHARED = "shared"  # the host may change it at any time
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     tag: str
     path: str
     policy: SharePolicy
 
 
-@dataclass(frozen=True, slots=True)
-class MachineConfig:
+class MachineConfig(NamedTuple):
     """A machine to boot.  Sizes in bytes, paths absolute."""
 
     vcpus: int
@@ -71,9 +69,11 @@ class MachineConfig:
     console_limit_bytes: int = 1 << 20
     nics: int = 0
     """Network interfaces, without a link until attach_nic."""
+    template: str = ""
+    """Directory of a saved machine of this kind to go on from instead of booting."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**self._asdict(), "shares": [share._asdict() for share in self.shares]}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "MachineConfig":
@@ -83,11 +83,17 @@ class MachineConfig:
         return cls(**{**value, "shares": shares, "ports": tuple(value["ports"])})
 
 
-@dataclass(frozen=True, slots=True)
-class BootResult:
-    """The vCPUs run; the guest is still on its way up."""
+class BootResult(NamedTuple):
+    """The vCPUs run; the guest is still on its way up, unless it was cloned."""
 
-    timings_us: dict[str, int] = field(default_factory=dict)
+    cloned: bool
+    timings_us: dict[str, int]
+
+
+class SaveArgs(NamedTuple):
+    """Into an empty directory.  Waits for connections with the guest to be closed."""
+
+    directory: str
 
 
 class Direction(StrEnum):
@@ -95,8 +101,7 @@ class Direction(StrEnum):
     FROM_GUEST = "from_guest"
 
 
-@dataclass(frozen=True, slots=True)
-class StreamArgs:
+class StreamArgs(NamedTuple):
     """Joins the fd sent along with a new connection to contract.STREAM_PORT."""
 
     stream: int
@@ -104,8 +109,7 @@ class StreamArgs:
     direction: Direction
 
 
-@dataclass(frozen=True, slots=True)
-class NicArgs:
+class NicArgs(NamedTuple):
     """Gives spare interface number `nic` its address and the tap sent along."""
 
     nic: int
@@ -121,14 +125,12 @@ class StopReason(StrEnum):
     REQUESTED = "requested"
 
 
-@dataclass(frozen=True, slots=True)
-class StoppedEvent:
+class StoppedEvent(NamedTuple):
     reason: StopReason
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class StreamClosedEvent:
+class StreamClosedEvent(NamedTuple):
     stream: int
     bytes_moved: int
     error: int

@@ -3,20 +3,31 @@
     sampan image build       makes the guest image (package `image`)
     sampan check             whether containers can run here, one line for each need
     sampan counters NS ID    what booting a running sandbox's machine has cost, as JSON
+    sampan template create   saves a machine that has booted, for others to go on from
+    sampan template ls|verify|rm
     sampan version
 
 Containers themselves are run through containerd: see shim/bootstrap.py.
 """
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
 
 from shim.bootstrap import VERSION
-from shim.config import load_config
+from shim.config import Config, load_config
 from shim.errors import SampanError
 from shim.machine.launch import check_image
 from shim.machine.sandbox import list_sandboxes
+from shim.machine.template import MachineClass, find_template
+from shim.machine.template_store import (
+    get_template,
+    list_templates,
+    remove_template,
+    verify_template,
+)
+from shim.oci.sandbox import MIB, MachineSize
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -27,8 +38,21 @@ def make_parser() -> argparse.ArgumentParser:
     counters = commands.add_parser("counters", help="what a sandbox's boot has cost, as JSON")
     counters.add_argument("namespace", help="containerd's")
     counters.add_argument("id", help="the container's, or its pod's")
+    add_template_parser(commands.add_parser("template", help="machines to go on from"))
     commands.add_parser("version", help="of this program")
     return parser
+
+
+def add_template_parser(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="template_command", required=True)
+    create = commands.add_parser("create", help="boots a machine and saves it")
+    create.add_argument("--vcpus", type=int, help="of the machine; default: as configured")
+    create.add_argument("--memory-mib", type=int, help="of the machine; default: as configured")
+    create.add_argument("--nics", type=int, help="of the machine; default: as configured")
+    commands.add_parser("ls", help="those that there are; `*`: of this host as it is now")
+    for name, text in (("verify", "all, or those named: are they as written"), ("rm", "removes")):
+        named = commands.add_parser(name, help=text)
+        named.add_argument("names", nargs="*" if name == "verify" else "+", metavar="NAME")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(words)
     if options.command == "check":
         return run_checks()
+    if options.command == "template":
+        return run_template_command(options)
     if options.command == "counters":
         return print_counters(options.namespace, options.id)
     print(f"sampan {VERSION}")
@@ -73,6 +99,57 @@ def check_kvm() -> None:
 
 def check_files() -> None:
     check_image(load_config())
+
+
+def run_template_command(options: argparse.Namespace) -> int:
+    actions: dict[str, Callable[[argparse.Namespace, Config], None]] = {
+        "create": create_template,
+        "ls": print_templates,
+        "verify": verify_templates,
+        "rm": remove_templates,
+    }
+    try:
+        actions[options.template_command](options, load_config())
+    except (SampanError, OSError) as error:
+        print(f"sampan: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def create_template(options: argparse.Namespace, config: Config) -> None:
+    # gRPC and all that: nothing else here needs it.
+    from shim.machine.template_maker import make_template  # noqa: PLC0415
+
+    size = MachineSize(
+        options.vcpus or config.vcpus, (options.memory_mib or config.memory_mib) * MIB
+    )
+    nics = config.nics if options.nics is None else options.nics
+    template = asyncio.run(make_template(config, MachineClass(size, nics)))
+    print(template.name)
+
+
+def print_templates(_: argparse.Namespace, config: Config) -> None:
+    for template in list_templates(config):
+        described = template.described["class"]
+        size = MachineSize(described["vcpus"], described["memory_bytes"])
+        used = find_template(config, MachineClass(size, described["nics"])) == template.path
+        print(
+            f"{template.name} {'*' if used else '-'} vcpus={size.vcpus} "
+            f"memory_mib={size.memory_bytes // MIB} nics={described['nics']} "
+            f"kernel={described['kernel'][0]}"
+        )
+
+
+def verify_templates(options: argparse.Namespace, config: Config) -> None:
+    named = [get_template(config, name) for name in options.names]
+    for template in named or list_templates(config):
+        verify_template(template)
+        print(f"{template.name}: ok")
+
+
+def remove_templates(options: argparse.Namespace, config: Config) -> None:
+    for template in [get_template(config, name) for name in options.names]:
+        remove_template(template)
 
 
 def print_counters(namespace: str, sandbox_id: str) -> int:

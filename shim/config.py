@@ -17,6 +17,7 @@ DEFAULT_PATH: Final = "/etc/sampan/config.yaml"
 PATH_VARIABLE: Final = "SAMPAN_CONFIG"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 HOST_NAMESPACES: Final = ("refuse", "guest")
+TEMPLATES: Final = ("use", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class Config:
     """An uncompressed x86-64 vmlinux in place of the image's."""
     kernel_arguments: str = ""
     """Appended to the guest's command line."""
+    templates: str = "use"
+    """Containers go on from a saved machine where there is one (`use`), or each boots
+    one of its own (`never`)."""
+    templates_dir: str = "/var/lib/sampan/templates"
     vcpus: int = 1
     """For a container without a CPU limit."""
     max_vcpus: int = 32
@@ -153,6 +158,8 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "image_dir": _absolute_path,
     "kernel": _absolute_path,
     "kernel_arguments": _text,
+    "templates": _one_of(TEMPLATES),
+    "templates_dir": _absolute_path,
     "vcpus": _whole(1, 255),
     "max_vcpus": _whole(1, 255),
     "memory_mib": _whole(64, 1 << 24),

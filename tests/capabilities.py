@@ -25,6 +25,11 @@ def probe_integration() -> str:
     return ""
 
 
+def is_emulated() -> bool:
+    """Whether this is an emulated test host: slow, and not perfect."""
+    return "QEMU TCG" in Path("/proc/cpuinfo").read_text()
+
+
 def probe_kvm() -> str:
     """A KVM that makes a machine and is not the paravirtual one, which runs no plain Linux."""
     if Path("/sys/module/kvm_pvm").exists():

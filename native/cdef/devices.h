@@ -51,6 +51,13 @@ int pci_window_attach_memory(struct pci_window *window, struct bus *bus, uint64_
 int pci_window_add(struct pci_window *window, unsigned slot,
 		   const struct pci_device_description *description, struct virtio_device *model);
 void pci_window_stop(struct pci_window *window);
+struct virtio_pci_state {
+	...;
+};
+
+int pci_window_save(struct pci_window *window, unsigned slot, struct virtio_pci_state *ret_state);
+int pci_window_restore(struct pci_window *window, unsigned slot,
+		       const struct virtio_pci_state *state);
 int pci_window_set_config(struct pci_window *window, unsigned slot, unsigned offset,
 			  const void *data, unsigned len);
 int pci_window_read_counters(struct pci_window *window, unsigned slot,
@@ -76,6 +83,7 @@ struct virtio_device *vsock_device_virtio(struct vsock_device *dev);
 int vsock_device_listen(struct vsock_device *dev, int listen_fd, uint32_t guest_port);
 int vsock_device_open_stream(struct vsock_device *dev, uint64_t stream, uint32_t guest_port,
 			     int direction, int fd, const void *prefix, size_t prefix_len);
+unsigned vsock_device_connections(const struct vsock_device *dev);
 int vsock_device_event_fd(const struct vsock_device *dev);
 int vsock_device_next_event(struct vsock_device *dev, struct vsock_event *ret_event);
 
@@ -107,4 +115,6 @@ int fuse_server_new(const struct fuse_server_config *config, struct fuse_server 
 void fuse_server_free(struct fuse_server *server);
 int fs_device_new(struct fuse_server *server, unsigned request_queues, unsigned worker_count,
 		  struct virtio_device **ret_device);
+ptrdiff_t fs_device_save(const struct virtio_device *device, void *buffer, size_t bytes);
+int fs_device_restore(struct virtio_device *device, const void *state, size_t bytes);
 void fs_device_counters(const struct virtio_device *device, uint64_t *ret_counts);

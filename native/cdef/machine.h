@@ -73,6 +73,12 @@ void console_free(struct console *console);
 int serial_new(struct console *console, int irq_fd, struct serial **ret_serial);
 void serial_free(struct serial *serial);
 int serial_attach(struct serial *serial, struct bus *bus, uint16_t port);
+struct serial_state {
+	...;
+};
+
+void serial_save(struct serial *serial, struct serial_state *ret_state);
+void serial_restore(struct serial *serial, const struct serial_state *state);
 void serial_flush(struct serial *serial);
 
 /* --- power.h -------------------------------------------------------------- */

@@ -22,6 +22,9 @@ struct virtio_device_ops {
 	void (*reset)(struct virtio_device *dev);
 	/* After reset; frees everything. */
 	void (*destroy)(struct virtio_device *dev);
+	/* The machine stops, perhaps to be saved: as reset, but what the device
+	 * knows of its driver's session stays.  NULL: reset does that. */
+	void (*stop)(struct virtio_device *dev);
 };
 
 /* First member of every device's struct. */

@@ -197,8 +197,9 @@ static void *run(void *context)
 
 /* --- life cycle ------------------------------------------------------------ */
 
-static void stop(struct fs_device *dev)
+static void stop(struct virtio_device *virtio)
 {
+	struct fs_device *dev = (struct fs_device *)virtio;
 	eventfd_t count;
 
 	if (dev->running == 0)
@@ -217,7 +218,7 @@ static void reset(struct virtio_device *virtio)
 {
 	struct fs_device *dev = (struct fs_device *)virtio;
 
-	stop(dev);
+	stop(virtio);
 	dev->queues = NULL;
 	fuse_server_reset(dev->server);
 }
@@ -273,7 +274,12 @@ static void destroy(struct virtio_device *virtio)
 	free(dev);
 }
 
-static const struct virtio_device_ops ops = {activate, reset, destroy};
+static const struct virtio_device_ops ops = {
+	.activate = activate,
+	.reset = reset,
+	.destroy = destroy,
+	.stop = stop,
+};
 
 int fs_device_new(struct fuse_server *server, unsigned request_queues, unsigned worker_count,
 		  struct virtio_device **ret_device)
@@ -302,6 +308,20 @@ int fs_device_new(struct fuse_server *server, unsigned request_queues, unsigned 
 	fuse_server_on_wait(server, about_to_wait, dev);
 	*ret_device = &dev->virtio;
 	return 0;
+}
+
+ptrdiff_t fs_device_save(const struct virtio_device *device, void *buffer, size_t bytes)
+{
+	const struct fs_device *dev = (const struct fs_device *)device;
+
+	return dev->running > 0 ? -EBUSY : fuse_server_save(dev->server, buffer, bytes);
+}
+
+int fs_device_restore(struct virtio_device *device, const void *state, size_t bytes)
+{
+	struct fs_device *dev = (struct fs_device *)device;
+
+	return dev->running > 0 ? -EBUSY : fuse_server_restore(dev->server, state, bytes);
 }
 
 void fs_device_counters(const struct virtio_device *device, uint64_t ret_counts[FUSE_OPCODES])

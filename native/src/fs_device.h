@@ -18,6 +18,11 @@
 int fs_device_new(struct fuse_server *server, unsigned request_queues, unsigned worker_count,
 		  struct virtio_device **ret_device);
 
+/* The session of the driver, as fuse_server_save and fuse_server_restore; -EBUSY
+ * while workers run. */
+ptrdiff_t fs_device_save(const struct virtio_device *device, void *buffer, size_t bytes);
+int fs_device_restore(struct virtio_device *device, const void *state, size_t bytes);
+
 /* Requests so far, by opcode of FUSE. */
 void fs_device_counters(const struct virtio_device *device, uint64_t ret_counts[FUSE_OPCODES]);
 

@@ -87,15 +87,19 @@ static void unlink_from_bucket(struct fuse_inodes *inodes, struct fuse_inode *in
 	inodes->count--;
 }
 
+static void describe(struct fuse_inode *inode, int fd, const struct statx *st)
+{
+	inode->fd = fd;
+	inode->type = st->stx_mode & S_IFMT;
+	inode->identity = fuse_identity_of(st);
+}
+
 static struct fuse_inode *new_inode(struct fuse_inodes *inodes, int fd, const struct statx *st)
 {
 	struct fuse_inode *inode = fuse_table_add(&inodes->table);
 
-	if (!inode)
-		return NULL;
-	inode->fd = fd;
-	inode->type = st->stx_mode & S_IFMT;
-	inode->identity = fuse_identity_of(st);
+	if (inode)
+		describe(inode, fd, st);
 	return inode;
 }
 
@@ -245,6 +249,21 @@ int fuse_inodes_learn(struct fuse_inodes *inodes, int fd, const struct statx *st
 	if (fd >= 0)
 		close(fd);
 	return inode ? 0 : -ENOMEM;
+}
+
+int fuse_inodes_restore(struct fuse_inodes *inodes, uint64_t id, uint64_t lookups, int fd,
+			const struct statx *st)
+{
+	struct fuse_inode *inode = fuse_table_add_as(&inodes->table, id);
+
+	if (!inode) {
+		close(fd);
+		return -EINVAL;
+	}
+	describe(inode, fd, st);
+	inode->lookups = lookups;
+	insert(inodes, inode);
+	return 0;
 }
 
 void fuse_inodes_forget(struct fuse_inodes *inodes, uint64_t id, uint64_t count)

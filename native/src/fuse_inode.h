@@ -74,6 +74,11 @@ uint64_t fuse_inodes_find(struct fuse_inodes *inodes, const struct fuse_identity
 /* As above, and makes it known if it is not: takes `fd` over in any case. */
 int fuse_inodes_learn(struct fuse_inodes *inodes, int fd, const struct statx *st, uint64_t *ret_id);
 
+/* A file that the client of an earlier server knew as `id`: takes `fd` over in
+ * any case.  Ids in the order of their slots. */
+int fuse_inodes_restore(struct fuse_inodes *inodes, uint64_t id, uint64_t lookups, int fd,
+			const struct statx *st);
+
 /* The client drops `count` of its lookups. */
 void fuse_inodes_forget(struct fuse_inodes *inodes, uint64_t id, uint64_t count);
 

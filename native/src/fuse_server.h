@@ -45,6 +45,16 @@ int fuse_server_enter_thread(struct fuse_server *server);
 void fuse_server_on_wait(struct fuse_server *server, void (*about_to_wait)(void *context),
 			 void *context);
 
+/* What the client knows (its INIT and the files by their ids), for a server over
+ * the same files to go on with; nobody else may use the server.  Answers the
+ * bytes that it takes, of which at most `bytes` were written.  -EBUSY: the
+ * client has files open; -ESTALE: a file that it knows has no name any more. */
+ptrdiff_t fuse_server_save(struct fuse_server *server, void *buffer, size_t bytes);
+
+/* The same into a new server, before its first request.  -EINVAL: not what
+ * fuse_server_save wrote; -ENOENT and others: a file is not there. */
+int fuse_server_restore(struct fuse_server *server, const void *state, size_t bytes);
+
 /* Requests so far, by opcode. */
 #define FUSE_OPCODES 64
 void fuse_server_counters(const struct fuse_server *server, uint64_t ret_counts[FUSE_OPCODES]);

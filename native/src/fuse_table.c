@@ -89,6 +89,38 @@ void *fuse_table_add(struct fuse_table *table)
 	return entry;
 }
 
+/* Slots between the last one and `slot` are free ones. */
+static struct fuse_entry *take_slot(struct fuse_table *table, uint32_t slot)
+{
+	while (table->used < slot) {
+		struct fuse_entry *gap = take_new(table);
+
+		if (!gap)
+			return NULL;
+		gap->next_free = table->first_free;
+		table->first_free = gap->slot + 1;
+	}
+	return table->used == slot ? take_new(table) : NULL;
+}
+
+void *fuse_table_add_as(struct fuse_table *table, uint64_t id)
+{
+	const uint32_t generation = generation_of(id), slot = (uint32_t)id - 1;
+	struct fuse_entry *entry = NULL;
+
+	if (slot / FUSE_TABLE_CHUNK >= FUSE_TABLE_MAX_CHUNKS)
+		return NULL;
+	pthread_mutex_lock(&table->lock);
+	entry = take_slot(table, slot);
+	if (entry && table->next_generation <= generation)
+		table->next_generation = generation + 1;
+	pthread_mutex_unlock(&table->lock);
+	if (entry)
+		atomic_store_explicit(&entry->state, (uint64_t)generation << 32 | ALIVE | 1,
+				      memory_order_release);
+	return entry;
+}
+
 uint64_t fuse_table_id(const struct fuse_entry *entry)
 {
 	const uint64_t state = atomic_load_explicit(&entry->state, memory_order_relaxed);
@@ -111,6 +143,11 @@ void *fuse_table_get(struct fuse_table *table, uint64_t id)
 	} while (!atomic_compare_exchange_weak_explicit(
 		&entry->state, &state, state + 1, memory_order_acquire, memory_order_relaxed));
 	return entry;
+}
+
+bool fuse_table_is_alive(const struct fuse_entry *entry)
+{
+	return atomic_load_explicit(&entry->state, memory_order_relaxed) & ALIVE;
 }
 
 bool fuse_table_kill(struct fuse_entry *entry)

@@ -41,10 +41,16 @@ void fuse_table_release(struct fuse_table *table);
  * memory, or full. */
 void *fuse_table_add(struct fuse_table *table);
 
+/* The same under an id of an earlier table; ids come in the order of their
+ * slots, into a table that has given no higher one out.  NULL: not so. */
+void *fuse_table_add_as(struct fuse_table *table, uint64_t id);
+
 uint64_t fuse_table_id(const struct fuse_entry *entry);
 
 /* Takes a reference; NULL for an id that names no living entry. */
 void *fuse_table_get(struct fuse_table *table, uint64_t id);
+
+bool fuse_table_is_alive(const struct fuse_entry *entry);
 
 /* The id leads nowhere from now on.  False: it did not before. */
 bool fuse_table_kill(struct fuse_entry *entry);

@@ -248,7 +248,11 @@ static void destroy(struct virtio_device *virtio)
 	free(dev);
 }
 
-static const struct virtio_device_ops ops = {activate, reset, destroy};
+static const struct virtio_device_ops ops = {
+	.activate = activate,
+	.reset = reset,
+	.destroy = destroy,
+};
 
 int net_device_new(struct net_device **ret_device)
 {

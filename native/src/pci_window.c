@@ -174,6 +174,20 @@ int pci_window_attach_memory(struct pci_window *w, struct bus *bus, uint64_t gpa
 
 /* --- for the host -------------------------------------------------------- */
 
+int pci_window_save(struct pci_window *w, unsigned slot, struct virtio_pci_state *ret_state)
+{
+	if (slot >= PCI_WINDOW_SLOTS || !w->slots[slot])
+		return -ENODEV;
+	return virtio_pci_save(w->slots[slot], ret_state);
+}
+
+int pci_window_restore(struct pci_window *w, unsigned slot, const struct virtio_pci_state *state)
+{
+	if (slot >= PCI_WINDOW_SLOTS || !w->slots[slot])
+		return -ENODEV;
+	return virtio_pci_restore(w->slots[slot], state);
+}
+
 int pci_window_set_config(struct pci_window *w, unsigned slot, unsigned offset, const void *data,
 			  unsigned len)
 {

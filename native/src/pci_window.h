@@ -11,6 +11,7 @@
 
 #include "bus.h"
 #include "virtio_pci.h"
+#include "virtio_state.h"
 
 #define PCI_WINDOW_SLOTS 32
 #define PCI_ECAM_BYTES 0x100000 /* one bus */
@@ -36,6 +37,11 @@ int pci_window_add(struct pci_window *window, unsigned slot,
 
 /* The models' threads are gone when it returns.  After the vCPUs have stopped. */
 void pci_window_stop(struct pci_window *window);
+
+/* See virtio_state.h; -ENODEV: no device in the slot. */
+int pci_window_save(struct pci_window *window, unsigned slot, struct virtio_pci_state *ret_state);
+int pci_window_restore(struct pci_window *window, unsigned slot,
+		       const struct virtio_pci_state *state);
 
 int pci_window_set_config(struct pci_window *window, unsigned slot, unsigned offset,
 			  const void *data, unsigned len);

@@ -51,6 +51,36 @@ void serial_flush(struct serial *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+void serial_save(struct serial *s, struct serial_state *ret_state)
+{
+	pthread_mutex_lock(&s->lock);
+	*ret_state = (struct serial_state){
+		.ier = s->ier,
+		.lcr = s->lcr,
+		.mcr = s->mcr,
+		.scratch = s->scratch,
+		.divisor_low = s->divisor_low,
+		.divisor_high = s->divisor_high,
+		.fifo = s->fifo,
+		.thr_empty = s->thr_empty,
+	};
+	pthread_mutex_unlock(&s->lock);
+}
+
+void serial_restore(struct serial *s, const struct serial_state *state)
+{
+	pthread_mutex_lock(&s->lock);
+	s->ier = state->ier & 0x0f;
+	s->lcr = state->lcr;
+	s->mcr = state->mcr & 0x1f;
+	s->scratch = state->scratch;
+	s->divisor_low = state->divisor_low;
+	s->divisor_high = state->divisor_high;
+	s->fifo = state->fifo;
+	s->thr_empty = state->thr_empty;
+	pthread_mutex_unlock(&s->lock);
+}
+
 /* An edge for each time that the transmitter becomes empty anew. */
 static void note_thr_empty(struct serial *s)
 {

@@ -22,6 +22,14 @@ void serial_free(struct serial *serial);
 /* SERIAL_PORT_COUNT ports from `port` on. */
 int serial_attach(struct serial *serial, struct bus *bus, uint16_t port);
 
+/* The port's registers, while no vCPU runs. */
+struct serial_state {
+	uint8_t ier, lcr, mcr, scratch, divisor_low, divisor_high, fifo, thr_empty;
+};
+
+void serial_save(struct serial *serial, struct serial_state *ret_state);
+void serial_restore(struct serial *serial, const struct serial_state *state);
+
 /* Writes what waits for its line end.  Any thread. */
 void serial_flush(struct serial *serial);
 

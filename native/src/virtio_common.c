@@ -92,8 +92,7 @@ void virtio_common_reset(struct virtio_pci *dev)
 	atomic_store(&dev->status, 0);
 }
 
-/* §2.2.2: a subset of what was offered, with VERSION_1 (§6.2). */
-static bool features_acceptable(const struct virtio_pci *dev)
+bool virtio_common_features_acceptable(const struct virtio_pci *dev)
 {
 	return (dev->driver_features & ~offered_features(dev)) == 0 &&
 	       (dev->driver_features & 1ULL << VIRTIO_F_VERSION_1);
@@ -115,7 +114,7 @@ static int start_queues(struct virtio_pci *dev)
 	return 0;
 }
 
-static void activate(struct virtio_pci *dev)
+void virtio_common_activate(struct virtio_pci *dev)
 {
 	if (start_queues(dev) < 0) {
 		virtio_common_break(dev, "the driver set up a queue outside its memory");
@@ -138,14 +137,14 @@ static void advance_status(struct virtio_pci *dev, uint8_t value)
 	if ((old & DRIVER_BITS) & ~value)
 		return;
 	added = value & ~old;
-	if ((added & VIRTIO_CONFIG_S_FEATURES_OK) && !features_acceptable(dev))
+	if ((added & VIRTIO_CONFIG_S_FEATURES_OK) && !virtio_common_features_acceptable(dev))
 		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	/* §3.1.1: DRIVER_OK comes after FEATURES_OK has been accepted. */
 	if (!((old | added) & VIRTIO_CONFIG_S_FEATURES_OK))
 		added &= ~VIRTIO_CONFIG_S_DRIVER_OK;
 	atomic_fetch_or(&dev->status, added);
 	if (added & VIRTIO_CONFIG_S_DRIVER_OK)
-		activate(dev);
+		virtio_common_activate(dev);
 }
 
 static uint64_t now_ns(void)

@@ -15,6 +15,12 @@ void virtio_common_write(struct virtio_pci *device, uint64_t offset, const void 
 /* Status 0: the model is reset, queues and vectors are as after power-on. */
 void virtio_common_reset(struct virtio_pci *device);
 
+/* The driver's features are a subset of what was offered (§2.2.2), with VERSION_1 (§6.2). */
+bool virtio_common_features_acceptable(const struct virtio_pci *device);
+
+/* DRIVER_OK: queues and model start, or the device breaks. */
+void virtio_common_activate(struct virtio_pci *device);
+
 /* The configuration change interrupt (§2.5).  Any thread, no lock. */
 void virtio_common_config_changed(struct virtio_pci *device);
 

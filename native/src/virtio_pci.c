@@ -94,9 +94,11 @@ int virtio_pci_new(const struct virtio_pci_machine *machine,
 
 void virtio_pci_stop(struct virtio_pci *dev)
 {
+	const struct virtio_device_ops *ops = dev->model->ops;
+
 	pthread_mutex_lock(&dev->lock);
 	if (dev->active)
-		dev->model->ops->reset(dev->model);
+		(ops->stop ? ops->stop : ops->reset)(dev->model);
 	dev->active = false;
 	pthread_mutex_unlock(&dev->lock);
 }
@@ -124,9 +126,7 @@ static void unwire_notifications(struct virtio_pci *dev)
 	dev->wired_gpa = PCI_BAR_OFF;
 }
 
-/* Only an active device is wired: drivers switch decoding off and on and probe
- * the BAR's size before, and each change would cost two calls a queue. */
-static void wire_notifications(struct virtio_pci *dev)
+void virtio_pci_wire_notifications(struct virtio_pci *dev)
 {
 	const uint64_t wanted = dev->active ? atomic_load(&dev->bar_gpa) : PCI_BAR_OFF;
 
@@ -248,7 +248,7 @@ static void write_bar_locked(struct virtio_pci *dev, uint64_t offset, const void
 	switch (offset - within) {
 	case PCI_BAR_COMMON:
 		virtio_common_write(dev, within, data, len);
-		wire_notifications(dev);
+		virtio_pci_wire_notifications(dev);
 		break;
 	case PCI_BAR_NOTIFY:
 		notify(dev, within);
@@ -318,7 +318,7 @@ void virtio_pci_config_write(struct virtio_pci *dev, uint64_t offset, const void
 	decoded = pci_config_decode(&dev->config);
 	msix_set_control(&dev->msix, decoded.msix_enabled, decoded.msix_masked);
 	atomic_store(&dev->bar_gpa, decoded.bar_gpa);
-	wire_notifications(dev);
+	virtio_pci_wire_notifications(dev);
 	check_interrupts(dev);
 	pthread_mutex_unlock(&dev->lock);
 }

@@ -93,6 +93,11 @@ void virtio_pci_stop(struct virtio_pci *device);
 int virtio_pci_set_config(struct virtio_pci *device, unsigned offset, const void *data,
 			  unsigned len);
 
+/* Brings the ioeventfds to where the BAR is.  Only an active device has any:
+ * drivers switch decoding off and on and probe the BAR's size before, and each
+ * change costs two calls a queue.  Under the lock. */
+void virtio_pci_wire_notifications(struct virtio_pci *device);
+
 void virtio_pci_read_counters(struct virtio_pci *device, struct pci_device_counters *ret_counters);
 
 /* Accesses of the driver.

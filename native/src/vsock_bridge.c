@@ -275,6 +275,7 @@ void vsock_bridge_connect(struct vsock_bridge *b, struct vsock_connection *c)
 			vsock_connection_end(c, -ENOSPC);
 			tell_end(b, c);
 			free(c);
+			b->config.connection_gone(b->config.owner);
 			return;
 		}
 	}

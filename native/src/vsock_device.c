@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -44,6 +45,7 @@ struct vsock_device {
 	struct vsock_bridge *bridge;
 	struct worker_source opened_source;
 
+	_Atomic unsigned connections; /* accepted or opened, and not gone */
 	int opened_fd;	      /* eventfd: `opened` has grown, or a stalled listener may try again */
 	int event_fd;	      /* eventfd: `ended` has grown */
 	pthread_mutex_t lock; /* for all below */
@@ -86,6 +88,7 @@ static int accept_one(struct vsock_listener *listener)
 		return -ENOMEM;
 	}
 	vsock_connection_init(c, fd, listener->guest_port, VSOCK_BOTH_WAYS);
+	listener->dev->connections++;
 	vsock_bridge_connect(listener->dev->bridge, c);
 	return 0;
 }
@@ -119,6 +122,7 @@ static void on_opened(void *context, uint32_t events)
 	pthread_mutex_unlock(&dev->lock);
 	for (; c; c = next) {
 		next = c->next;
+		dev->connections++;
 		vsock_bridge_connect(dev->bridge, c);
 	}
 	for (unsigned i = 0; i < dev->listener_count; i++)
@@ -130,6 +134,7 @@ static void connection_gone(void *owner)
 {
 	struct vsock_device *dev = owner;
 
+	dev->connections--;
 	for (unsigned i = 0; i < dev->listener_count; i++)
 		if (dev->listeners[i].stalled)
 			eventfd_write(dev->opened_fd, 1);
@@ -161,6 +166,7 @@ static void reset(struct virtio_device *virtio)
 	worker_stop(dev->worker);
 	vsock_bridge_free(dev->bridge);
 	dev->bridge = NULL;
+	dev->connections = 0;
 	worker_free(dev->worker);
 	dev->worker = NULL;
 }
@@ -302,6 +308,11 @@ int vsock_device_open_stream(struct vsock_device *dev, uint64_t stream, uint32_t
 	pthread_mutex_unlock(&dev->lock);
 	eventfd_write(dev->opened_fd, 1);
 	return 0;
+}
+
+unsigned vsock_device_connections(const struct vsock_device *dev)
+{
+	return dev->connections;
 }
 
 int vsock_device_event_fd(const struct vsock_device *dev)

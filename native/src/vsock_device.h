@@ -40,6 +40,10 @@ int vsock_device_open_stream(struct vsock_device *dev, uint64_t stream, uint32_t
 			     enum vsock_direction direction, int fd, const void *prefix,
 			     size_t prefix_len);
 
+/* Connections that the worker has in hand: 0 after the last was closed on both
+ * sides.  Any thread. */
+unsigned vsock_device_connections(const struct vsock_device *dev);
+
 int vsock_device_event_fd(const struct vsock_device *dev); /* eventfd; owned by the device */
 /* 1: an event was taken; 0: none. */
 int vsock_device_next_event(struct vsock_device *dev, struct vsock_event *ret_event);

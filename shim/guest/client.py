@@ -103,6 +103,13 @@ class AgentClient:
                 continue
             return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
 
+    async def awaken(self, entropy: bytes, realtime_ns: int, hostname: str) -> None:
+        """What a guest that was cloned has to itself, before anything else."""
+        request = agent_pb2.AwakenRequest(
+            entropy=entropy, realtime_ns=realtime_ns, hostname=hostname
+        )
+        await _translate(self._stub.Awaken(request))
+
     async def create_container(
         self, container_id: str, spec_json: bytes, stdio: StdioTokens
     ) -> int:

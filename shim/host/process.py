@@ -68,6 +68,14 @@ def open_process(identity: ProcessIdentity) -> int | None:
     return pidfd
 
 
+def is_alive(identity: ProcessIdentity) -> bool:
+    pidfd = open_process(identity)
+    if pidfd is None:
+        return False
+    os.close(pidfd)
+    return True
+
+
 def wait_pidfd(pidfd: int, timeout_s: float) -> bool:
     """Whether the process has ended."""
     poll = select.poll()

@@ -22,6 +22,7 @@ from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.process import read_identity, write_identity
 from shim.machine.sandbox import Sandbox
+from shim.machine.template import MachineClass, find_template
 from shim.net.plan import MAX_NICS
 from shim.oci.sandbox import MachineSize
 
@@ -67,13 +68,17 @@ def launch_machine(
     size: MachineSize,
     log_fd: int,
     network: PreparedNetwork | None = None,
+    clone: bool = False,
 ) -> LaunchedMachine:
     """The caller owns the result, which has `network` in it, and reaps the child.
 
     The vmm is in the namespace, so that whoever is told its pid (CNI, by
-    `/proc/<pid>/ns/net`) finds the container's network there.
+    `/proc/<pid>/ns/net`) finds the container's network there.  `clone`: from the
+    template of its class, where there is one.
     """
     check_image(config)
+    nics = network.nics if network else 0
+    template = find_template(config, MachineClass(size, nics)) if clone else ""
     with listen_for_agent(sandbox) as listener:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, entered(network.namespace) if network else nullcontext():
@@ -85,9 +90,7 @@ def launch_machine(
         request = {
             "id": BOOT_REQUEST_ID,
             "op": Operation.BOOT,
-            "args": describe_machine(
-                config, sandbox, size, nics=network.nics if network else 0
-            ).to_json(),
+            "args": describe_machine(config, sandbox, size, nics, template).to_json(),
         }
         # A vmm that has died already is found out by whoever waits for its answer.
         with suppress(BrokenPipeError):
@@ -114,7 +117,7 @@ def listen_for_agent(sandbox: Sandbox) -> socket.socket:
 
 
 def describe_machine(
-    config: Config, sandbox: Sandbox, size: MachineSize, nics: int = 0
+    config: Config, sandbox: Sandbox, size: MachineSize, nics: int = 0, template: str = ""
 ) -> MachineConfig:
     return MachineConfig(
         vcpus=size.vcpus,
@@ -130,6 +133,7 @@ def describe_machine(
         nics=nics,
         kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,
+        template=template,
     )
 
 

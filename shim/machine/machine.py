@@ -12,18 +12,19 @@ import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from proto.contract import PROTOCOL_VERSION, STREAM_TOKEN_BYTES
-from proto.control import Direction, Event, NicArgs, Operation, StreamArgs
+from proto.contract import ENTROPY_BYTES, PROTOCOL_VERSION, STREAM_TOKEN_BYTES
+from proto.control import Direction, Event, NicArgs, Operation, SaveArgs, StreamArgs
 from shim.config import Config
 from shim.errors import GuestFault, SampanError
 from shim.host.reaper import Reaper
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
-from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine
+from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine, read_hostname
 from shim.machine.network import SandboxNetwork
 from shim.machine.sandbox import Sandbox
 
@@ -111,19 +112,25 @@ class Machine:
         number = self._last_stream
         stream = Stream(self._loop.create_future())
         self._streams[number] = stream
-        arguments = asdict(StreamArgs(number, token, direction))
+        arguments = StreamArgs(number, token, direction)._asdict()
         opened = self._control.send(Operation.OPEN_STREAM, arguments, [descriptor])
         opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
         return stream
 
     async def attach_nic(self, nic: int, mac: str, tap_fd: int) -> None:
         """`tap_fd` stays the caller's; the vmm gets one of its own."""
-        arguments = asdict(NicArgs(nic, mac))
+        arguments = NicArgs(nic, mac)._asdict()
         await self._control.send(Operation.ATTACH_NIC, arguments, [tap_fd])
 
     async def read_counters(self) -> dict[str, Any]:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})
         return counters
+
+    async def save(self, directory: str) -> None:
+        """For clones to go on from, into an empty directory; only `stop` may follow."""
+        agent = await self.wait_agent()
+        await agent.close()
+        await self._control.request(Operation.SAVE, SaveArgs(directory)._asdict())
 
     async def stop(self) -> None:
         """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
@@ -167,7 +174,7 @@ class Machine:
             async with asyncio.timeout(self._config.agent_timeout_s):
                 # gRPC takes long to import; meanwhile the guest boots.
                 connect = await asyncio.to_thread(_import_client)
-                await self._await_boot()
+                cloned = await self._await_boot()
                 self._agent = connect(self._sandbox.agent_socket)
                 info = await self._agent.wait_info()
         except TimeoutError as error:
@@ -175,6 +182,8 @@ class Machine:
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
                 f"{self._quote_console()}"
             ) from error
+        if cloned:
+            await self._agent.awaken(os.urandom(ENTROPY_BYTES), time.time_ns(), read_hostname())
         if info.protocol_version != PROTOCOL_VERSION:
             raise GuestFault(
                 f"{self._config.image_dir}: the guest image speaks version "
@@ -184,9 +193,10 @@ class Machine:
         await self._save_counters()
         return self._agent
 
-    async def _await_boot(self) -> None:
+    async def _await_boot(self) -> bool:
+        """Whether the machine goes on from a template."""
         try:
-            await self._booted
+            return bool((await self._booted).get("cloned"))
         except GuestFault as error:
             if not self._control.closed.is_set():
                 raise

@@ -6,8 +6,7 @@ the PCI windows and the interrupt controllers at their customary addresses.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from shim.errors import InvalidArgument
 
@@ -63,8 +62,7 @@ MAX_MEMORY_BYTES: Final = 256 * GIB
 """Leaves the 64-bit PCI window below 2^39, which every processor can address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     gpa: Gpa
     length: int
 

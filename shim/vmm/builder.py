@@ -13,8 +13,8 @@ from typing import Final, Protocol, TypeVar
 
 from proto.contract import GUEST_INIT
 from proto.control import BootResult, MachineConfig, SharePolicy
-from shim.errors import InvalidArgument
-from shim.vmm.address_map import Gpa, Range, place_window64, plan_ram
+from shim.errors import HostResource, InvalidArgument
+from shim.vmm.address_map import Range, place_window64, plan_ram
 from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
 from shim.vmm.devices.fs import FsDevice
 from shim.vmm.devices.net import Nic
@@ -27,10 +27,12 @@ from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.system import KvmSystem
 from shim.vmm.kvm.vcpu import Vcpu
+from shim.vmm.kvm.vcpu_state import restore_vcpu
 from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
-from shim.vmm.loader import KernelFile, load_boot_data
+from shim.vmm.kvm.vm_state import restore_vm
 from shim.vmm.machine import Machine, MachineParts
+from shim.vmm.snapshot import MachineState, Snapshot
 
 MAX_VCPUS: Final = 254
 """APIC ids are bytes here; one is the broadcast, one is left for the IO-APIC."""
@@ -62,6 +64,9 @@ class Stopwatch:
 
 def boot_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, BootResult]:
     """Takes `listeners` over.  Whatever fails, nothing of the machine is left."""
+    # What only a machine that boots needs takes a fifth of this process's import time.
+    from shim.vmm.loader import KernelFile, load_boot_data  # noqa: PLC0415
+
     watch = Stopwatch()
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
@@ -74,7 +79,8 @@ def boot_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, 
             watch.lap("checks")
             builder = Builder(stack, config, system, ram_plan)
             watch.lap("vm")
-            parts = builder.build_parts(listeners, kernel.kernel.entry_gpa)
+            parts = builder.build_parts(listeners)
+            parts.vcpus.members[0].set_entry_state(build_entry_state(kernel.kernel.entry_gpa))
             watch.lap("parts")
             kernel.load(builder.ram)
             watch.lap("kernel")
@@ -82,7 +88,48 @@ def boot_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, 
         watch.lap("boot_data")
         parts.vcpus.start()
         watch.lap("start")
-        return Machine(parts, stack.pop_all()), BootResult(watch.timings_us)
+        return Machine(parts, stack.pop_all(), False), BootResult(False, watch.timings_us)
+
+
+def clone_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, BootResult]:
+    """As boot_machine, from where `config.template` stands."""
+    watch = Stopwatch()
+    with ExitStack() as stack:
+        stack.callback(close_rest, listeners)
+        ram_plan = plan_ram(config.memory_bytes)
+        snapshot = Snapshot(config.template)
+        watch.lap("checks")
+        with closing(KvmSystem()) as system:
+            check_vcpus(config.vcpus, system)
+            builder = Builder(stack, config, system, ram_plan)
+            watch.lap("vm")
+            parts = builder.build_parts(listeners)
+            watch.lap("parts")
+        snapshot.map(builder.ram)
+        watch.lap("memory")
+        restore(snapshot.state, parts)
+        watch.lap("state")
+        parts.vcpus.start()
+        watch.lap("start")
+        return Machine(parts, stack.pop_all(), True), BootResult(True, watch.timings_us)
+
+
+def restore(state: MachineState, parts: MachineParts) -> None:
+    """Devices last: they read memory, and what they interrupt has to be there."""
+    vcpus = parts.vcpus.members
+    if state.sessions.keys() != {share.tag for share in parts.shares}:
+        raise HostResource(f"the template has the shares {', '.join(state.sessions)}")
+    if len(state.vcpus) != len(vcpus):
+        raise HostResource(f"the template has {len(state.vcpus)} vCPUs, not {len(vcpus)}")
+    if state.tsc_khz != vcpus[0].read_tsc_khz():
+        raise HostResource(f"the template's TSC runs at {state.tsc_khz} kHz, this host's does not")
+    restore_vm(parts.vm.fd, state.vm)
+    for vcpu, saved in zip(vcpus, state.vcpus, strict=True):
+        restore_vcpu(vcpu.fd, saved)
+    parts.console.restore(state.serial)
+    for share in parts.shares:
+        share.restore(state.sessions[share.tag])
+    parts.pci.restore(state.devices)
 
 
 class Builder:
@@ -105,7 +152,7 @@ class Builder:
         self.stack.callback(part.close)
         return part
 
-    def build_parts(self, listeners: list[int], entry_gpa: Gpa) -> MachineParts:
+    def build_parts(self, listeners: list[int]) -> MachineParts:
         """The bus is made after, and so goes before, what is attached to it."""
         events = self.own(MachineEvents())
         console = self.own(
@@ -122,9 +169,10 @@ class Builder:
         power.attach(bus)
         pci.attach(bus, self.window64)
         vcpus = [self.build_vcpu(index) for index in range(self.config.vcpus)]
-        vcpus[0].set_entry_state(build_entry_state(entry_gpa))
         vcpu_set = self.own(VcpuSet(self.system, vcpus, bus, events))
-        return MachineParts(events, console, pci, shares, vsock, nics, bus, vcpu_set)
+        return MachineParts(
+            self.vm, self.ram, events, console, pci, shares, vsock, nics, bus, vcpu_set
+        )
 
     def build_vcpu(self, index: int) -> Vcpu:
         vcpu = self.own(Vcpu(self.vm, index))

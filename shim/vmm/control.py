@@ -11,7 +11,6 @@ import socket
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,15 +21,17 @@ MAX_PACKET_FDS: Final = 16
 FD_BYTES: Final = 4
 
 
-@dataclass(slots=True)
 class Request:
     """One packet of the shim.  As a context manager it closes, at its end, the
     descriptors that nobody took."""
 
-    id: int
-    operation: str
-    arguments: dict[str, Any]
-    fds: list[int] = field(default_factory=list)
+    def __init__(
+        self, request_id: int, operation: str, arguments: dict[str, Any], fds: list[int]
+    ) -> None:
+        self.id = request_id
+        self.operation = operation
+        self.arguments = arguments
+        self.fds = fds
 
     def take_fds(self, count: int) -> list[int]:
         """The caller owns them from here on."""

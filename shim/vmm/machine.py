@@ -4,12 +4,12 @@ Made by `builder`; owns every part of itself through one ExitStack.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from contextlib import ExitStack, closing
+from time import monotonic, sleep
+from typing import Any, Final, NamedTuple
 
 from proto.control import NicArgs, StoppedEvent, StreamArgs, StreamClosedEvent
-from shim.errors import InvalidArgument
+from shim.errors import FailedPrecondition, InvalidArgument
 from shim.vmm.devices.fs import FsDevice
 from shim.vmm.devices.net import Nic
 from shim.vmm.devices.pci import PciBus
@@ -17,11 +17,21 @@ from shim.vmm.devices.serial import SerialConsole
 from shim.vmm.devices.vsock import Vsock
 from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.events import MachineEvents
+from shim.vmm.kvm.memory import GuestRam
+from shim.vmm.kvm.system import KvmSystem
+from shim.vmm.kvm.vcpu_state import read_msr_numbers, read_xsave_bytes, save_vcpu
 from shim.vmm.kvm.vcpus import VcpuSet
+from shim.vmm.kvm.vm import Vm
+from shim.vmm.kvm.vm_state import save_vm
+from shim.vmm.snapshot import MachineState, write_snapshot
+
+QUIET_TIMEOUT_S: Final = 60.0
+QUIET_POLL_S: Final = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class MachineParts:
+class MachineParts(NamedTuple):
+    vm: Vm
+    ram: GuestRam
     events: MachineEvents
     console: SerialConsole
     pci: PciBus
@@ -35,9 +45,10 @@ class MachineParts:
 class Machine:
     """`close` ends it and frees everything: vCPUs, devices, the VM, its memory."""
 
-    def __init__(self, parts: MachineParts, stack: ExitStack) -> None:
+    def __init__(self, parts: MachineParts, stack: ExitStack, cloned: bool) -> None:
         self.parts = parts
         self.stack = stack
+        self.cloned = cloned
 
     @property
     def events_fd(self) -> int:
@@ -77,9 +88,37 @@ class Machine:
     def resume(self) -> None:
         self.parts.vcpus.resume()
 
+    def save(self, directory: str) -> None:
+        """For clones to go on from.  Ends the machine, all but its memory: `close` it."""
+        parts = self.parts
+        self.wait_quiet()
+        parts.vcpus.pause()
+        parts.pci.stop()
+        with closing(KvmSystem()) as system:
+            msrs, xsave_bytes = read_msr_numbers(system), read_xsave_bytes(system)
+        members = parts.vcpus.members
+        state = MachineState(
+            tsc_khz=members[0].read_tsc_khz(),
+            vm=save_vm(parts.vm.fd),
+            vcpus=tuple(save_vcpu(vcpu.fd, msrs, xsave_bytes) for vcpu in members),
+            serial=parts.console.save(),
+            devices=parts.pci.save(),
+            sessions={share.tag: share.save() for share in parts.shares},
+        )
+        write_snapshot(directory, state, parts.ram)
+
+    def wait_quiet(self) -> None:
+        """A clone has no other end of a connection that was open."""
+        deadline = monotonic() + QUIET_TIMEOUT_S
+        while (count := self.parts.vsock.connections) > 0:
+            if monotonic() > deadline:
+                raise FailedPrecondition(f"the guest has {count} connections open")
+            sleep(QUIET_POLL_S)
+
     def read_counters(self) -> dict[str, Any]:
         """`exits` to user space by reason, `accesses` by who answered them."""
         return {
+            "cloned": self.cloned,
             "exits": self.parts.vcpus.read_exits(),
             "accesses": self.parts.bus.read_accesses(),
             "devices": self.parts.pci.read_counters(),

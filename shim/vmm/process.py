@@ -17,15 +17,16 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Final
 
 from proto.control import (
     CONTROL_FD,
+    BootResult,
     Event,
     MachineConfig,
     NicArgs,
     Operation,
+    SaveArgs,
     StoppedEvent,
     StopReason,
     StreamArgs,
@@ -37,7 +38,7 @@ from shim.errors import (
     SampanError,
     Unimplemented,
 )
-from shim.vmm.builder import boot_machine
+from shim.vmm.builder import boot_machine, clone_machine, close_rest
 from shim.vmm.control import ControlChannel, MalformedPacket, Request
 from shim.vmm.machine import Machine
 
@@ -59,6 +60,7 @@ class Vmm:
             Operation.BOOT: self.boot,
             Operation.OPEN_STREAM: self.open_stream,
             Operation.ATTACH_NIC: self.attach_nic,
+            Operation.SAVE: self.save,
             Operation.COUNTERS: self.counters,
             Operation.PAUSE: self.pause,
             Operation.RESUME: self.resume,
@@ -123,11 +125,11 @@ class Vmm:
         if self.machine is not None:
             raise FailedPrecondition("the machine is already booted")
         config = MachineConfig.from_json(request.arguments)
-        machine, result = boot_machine(config, request.take_fds(len(config.ports)))
+        machine, result = start_machine(config, request.take_fds(len(config.ports)))
         self.machine = machine
         self.watch(machine.events_fd, self.tell_events)
         self.watch(machine.streams_fd, self.tell_streams_closed)
-        return asdict(result)
+        return result._asdict()
 
     def open_stream(self, request: Request) -> dict[str, Any]:
         machine = self.booted()
@@ -141,6 +143,10 @@ class Vmm:
         arguments = NicArgs(**request.arguments)
         with request.taken_fd() as fd:
             machine.attach_nic(arguments, fd)
+        return {}
+
+    def save(self, request: Request) -> dict[str, Any]:
+        self.booted().save(SaveArgs(**request.arguments).directory)
         return {}
 
     def counters(self, _: Request) -> dict[str, Any]:
@@ -184,11 +190,30 @@ class Vmm:
 
     def tell_end(self, stopped: StoppedEvent) -> None:
         self.stop_told = True
-        self.channel.tell(Event.STOPPED, asdict(stopped))
+        self.channel.tell(Event.STOPPED, stopped._asdict())
 
     def tell_streams_closed(self) -> None:
         for closed in self.booted().read_closed_streams():
-            self.channel.tell(Event.STREAM_CLOSED, asdict(closed))
+            self.channel.tell(Event.STREAM_CLOSED, closed._asdict())
+
+
+def start_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, BootResult]:
+    """A template that is no good costs time, never the container."""
+    if config.template:
+        spare = [os.dup(fd) for fd in listeners]
+        try:
+            cloned = clone_machine(config, spare)
+        except (SampanError, OSError) as error:
+            complain(f"template {config.template}: {error}; booting instead")
+        except Exception as error:
+            complain_unexpected(error)
+        except BaseException:
+            close_rest(listeners)
+            raise
+        else:
+            close_rest(listeners)
+            return cloned
+    return boot_machine(config, listeners)
 
 
 def open_control_socket() -> socket.socket:

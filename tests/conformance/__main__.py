@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.capabilities import is_emulated
 from tests.e2e.host import read_host, wait_unchanged
 from tests.suites.report import print_section, read_known
 from tests.suites.suite import Outcomes, parse_go
@@ -54,10 +55,6 @@ def run_passes(shim: str, binaries: Path, log: Path) -> Outcomes:
         outcomes.update({test: end for test, end in found.items() if "/iter" not in test})
         outcomes[f"({name}: exit status)"] = status
     return outcomes
-
-
-def is_emulated() -> bool:
-    return "QEMU TCG" in Path("/proc/cpuinfo").read_text()
 
 
 def run_suite(shim: str, binaries: Path, log: Path, name: str, flags: tuple[str, ...]) -> Outcomes:

@@ -1,13 +1,16 @@
 """Fixtures of the end-to-end tests, and the check that each left nothing on the host."""
 
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.ctr import DEBIAN, RUNC, SAMPAN, Ctr
 from tests.e2e.host import read_host, wait_unchanged
+
+CONFIG = Path("/etc/sampan/config.yaml")
+Configure = Callable[..., None]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -42,6 +45,29 @@ def module_runc() -> Iterator[Ctr]:
     client = Ctr(RUNC, prefix="n")
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _template() -> None:
+    """Most tests' containers go on from it; those that change the machine's class boot."""
+    subprocess.run(["sampan", "template", "create"], check=True)
+
+
+@pytest.fixture
+def configure() -> Iterator[Configure]:
+    """Writes /etc/sampan/config.yaml for one test."""
+    old = CONFIG.read_text() if CONFIG.exists() else None
+
+    def write(**values: object) -> None:
+        CONFIG.parent.mkdir(exist_ok=True)
+        lines = [line for line in (old or "").splitlines() if line.split(":")[0] not in values]
+        CONFIG.write_text("\n".join([*lines, *(f"{k}: {v}" for k, v in values.items())]) + "\n")
+
+    yield write
+    if old is None:
+        CONFIG.unlink(missing_ok=True)
+    else:
+        CONFIG.write_text(old)
 
 
 @pytest.fixture(autouse=True)

@@ -5,35 +5,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import Configure
 from tests.e2e.containerd import Containerd
 from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
 from tests.e2e.host import find_pid
 
-CONFIG = Path("/etc/sampan/config.yaml")
 IMAGE = Path("/var/lib/sampan/image")
-Configure = Callable[..., None]
-
-
-@pytest.fixture
-def configure() -> Iterator[Configure]:
-    """Writes /etc/sampan/config.yaml for one test."""
-    old = CONFIG.read_text() if CONFIG.exists() else None
-
-    def write(**values: object) -> None:
-        CONFIG.parent.mkdir(exist_ok=True)
-        lines = [line for line in (old or "").splitlines() if line.split(":")[0] not in values]
-        CONFIG.write_text("\n".join([*lines, *(f"{k}: {v}" for k, v in values.items())]) + "\n")
-
-    yield write
-    if old is None:
-        CONFIG.unlink(missing_ok=True)
-    else:
-        CONFIG.write_text(old)
 
 
 def assert_works(ctr: Ctr) -> None:

@@ -8,6 +8,7 @@ import pytest
 from agent.cgroup import MAX_VALUE, parse_keyed, parse_nested, parse_single
 from agent.crun import explain_failure
 from agent.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
+from agent.identity import awaken
 from agent.lifecycle import ALIVE, TRANSITIONS, State, Step, advance
 from agent.reaper import shell_status
 from agent.shares import count_unwritten
@@ -15,6 +16,25 @@ from agent.spec import check_id, map_uid, parse_container, parse_exec
 from agent.stdio import parse_stdio
 from agent.streams import parse_token
 from proto import contract
+
+# --- a clone's own ---
+
+
+@pytest.mark.parametrize(
+    ("entropy", "hostname", "field"),
+    [
+        (b"", "host", "entropy"),
+        (bytes(contract.ENTROPY_BYTES + 1), "host", "entropy"),
+        (bytes(contract.ENTROPY_BYTES), "", "hostname"),
+        (bytes(contract.ENTROPY_BYTES), "h" * 65, "hostname"),
+    ],
+)
+def test_what_a_clone_is_given_is_checked_before_anything_is_changed(
+    entropy: bytes, hostname: str, field: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=field):
+        awaken(entropy, 0, hostname)
+
 
 # --- states -------------------------------------------------------------------
 

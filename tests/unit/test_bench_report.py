@@ -23,20 +23,20 @@ def make_figures() -> Figures:
 
 
 def test_table_shows_median_range_and_ratio() -> None:
-    assert "| 2 (1–3) | 2 (2–8) | 1.00 |" in render_markdown(make_figures())
+    assert "| 2 (1–3) | 1.00 | 2 (2–8) |" in render_markdown(make_figures())
 
 
 def test_metric_of_one_runtime_alone_has_no_ratio() -> None:
     figures = make_figures()
     figures.add("runc", Found({"stdout_mib_s": 512.0}))
-    assert "| – | 512 (512–512) | – |" in render_markdown(figures)
+    assert "| – | – | 512 (512–512) |" in render_markdown(figures)
 
 
 def test_exits_are_ranked_and_summed() -> None:
     figures = make_figures()
     figures.add("sampan", Found({}, {"boot": {"exits": {"io": 20, "mmio": 100}}}))
     text = render_markdown(figures)
-    assert "agent ready: 120" in text
+    assert "agent is ready: 120" in text
     assert text.index("| mmio | 100 |") < text.index("| io | 20 |")
 
 
@@ -95,3 +95,8 @@ def test_guest_clock_that_is_cut_short_is_refused(text: str) -> None:
 def test_a_phase_needs_its_own_mark_and_the_one_before() -> None:
     marks = {"ctr": 0, "shim": 2_000_000_000, "vmm": 2_500_000_000, "first_byte": 5_000_000_000}
     assert split_phases(marks) == {"phase_shim_s": 2.0, "phase_vmm_s": 0.5}
+
+
+def test_a_clone_has_no_boot_among_its_phases() -> None:
+    marks = {"vmm": 0, "resumed": 3_000_000_000, "created": 5_000_000_000}
+    assert split_phases(marks) == {"phase_resumed_s": 3.0, "phase_created_s": 2.0}

@@ -59,7 +59,7 @@ def test_topology_leaves_are_thread_core_end_whatever_kvm_answered() -> None:
     """Intel SDM vol. 2A CPUID leaf 0BH; the shift must cover every APIC id."""
     supported = tuple(make_entry(0xB, index, eax=7, ebx=9) for index in range(4))
     leaves = build_cpuid(supported, Topology(1, 3), tsc_deadline=True)
-    assert [(leaf.index, leaf.eax, leaf.ebx, leaf.ecx) for leaf in leaves] == [
+    assert [(leaf.subleaf, leaf.eax, leaf.ebx, leaf.ecx) for leaf in leaves] == [
         (0, 0, 1, 0x100),
         (1, 2, 3, 0x201),
         (2, 0, 0, 2),

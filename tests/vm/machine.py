@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from proto.control import CONTROL_FD, MAX_PACKET_BYTES, MachineConfig
+from tests.capabilities import is_emulated
 
 DEADLINE_S = 120
 """The emulated test host is some 30 times slower than hardware."""
+
+
+PINNED = ("taskset", "-c", "1") if is_emulated() else ()
+"""See tests/testhost/guest/services.py: without it a busy guest ends in a triple fault."""
 
 
 class Refused(Exception):
@@ -89,7 +94,16 @@ def start_process(control_fd: int) -> subprocess.Popen[bytes]:
     code = f"import os, sys; {move}; os.execv(sys.argv[2], sys.argv[2:])"
     tree = Path(__file__).resolve().parents[2]
     return subprocess.Popen(
-        [sys.executable, "-ISc", code, str(control_fd), sys.executable, "-m", "shim.vmm.process"],
+        [
+            *PINNED,
+            sys.executable,
+            "-ISc",
+            code,
+            str(control_fd),
+            sys.executable,
+            "-m",
+            "shim.vmm.process",
+        ],
         pass_fds=[control_fd],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": str(tree)},

@@ -5,9 +5,6 @@ is in tests/integration/test_agent_*.py, where the same agent runs without one.
 """
 
 import json
-import secrets
-import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,102 +13,10 @@ import grpc
 import pytest
 
 from proto import contract
-from proto.control import MachineConfig, Share, SharePolicy
 from proto.gen.agent.v1 import agent_pb2 as pb
-from proto.gen.agent.v1 import agent_pb2_grpc
 from tests.vm.conftest import IMAGE, MIB
+from tests.vm.guest import Guest, make_config
 from tests.vm.machine import DEADLINE_S, VmmProcess
-
-APPLETS = ("sh", "cat", "dd", "echo", "head", "tail", "sleep")
-NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
-
-
-class Guest:
-    """A booted guest, its agent's client, and one root for all its containers."""
-
-    def __init__(self, vmm: VmmProcess, directory: Path) -> None:
-        self.vmm = vmm
-        self.directory = directory
-        self.streams = 0
-        for name in ("rootfs", "volumes"):
-            (directory / name).mkdir()
-        self.channel = grpc.insecure_channel(
-            f"unix:{directory}/agent",
-            options=[("grpc.max_reconnect_backoff_ms", 100)],
-        )
-        self.stub = agent_pb2_grpc.AgentStub(self.channel)
-
-    def boot(self) -> None:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(f"{self.directory}/agent")
-            listener.listen()
-            self.vmm.boot(make_config(self.directory), [listener.fileno()])
-
-    def make_root(self, name: str) -> Path:
-        root = self.directory / "rootfs" / name
-        for part in ("bin", "proc", "dev", "sys"):
-            (root / part).mkdir(parents=True)
-        shutil.copy(shutil.which("busybox") or "/bin/busybox", root / "bin/busybox")
-        for applet in APPLETS:
-            (root / "bin" / applet).symlink_to("busybox")
-        return root
-
-    def open_stream(self, direction: str) -> tuple[str, socket.socket]:
-        self.streams += 1
-        token = secrets.token_hex(contract.STREAM_TOKEN_BYTES)
-        ours, theirs = socket.socketpair()
-        ours.settimeout(DEADLINE_S)
-        with theirs:
-            arguments = {"stream": self.streams, "token": token, "direction": direction}
-            self.vmm.request("open_stream", arguments, [theirs.fileno()])
-        return token, ours
-
-    def create(self, name: str, script: str, **limits: int) -> socket.socket:
-        """Created, not started; its stdout."""
-        token, stdout = self.open_stream("from_guest")
-        namespaces: list[dict[str, str]] = [{"type": kind} for kind in NAMESPACES]
-        namespaces.append({"type": "network", "path": "/proc/1/ns/net"})
-        spec = {
-            "ociVersion": "1.0.2",
-            "process": {"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]},
-            "root": {"path": f"{contract.GUEST_ROOTFS_DIR}/{name}"},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-            "linux": {"namespaces": namespaces, "resources": {"memory": limits}},
-        }
-        self.stub.CreateContainer(
-            pb.CreateContainerRequest(
-                container_id=name,
-                spec_json=json.dumps(spec).encode(),
-                stdio=pb.Stdio(stdout_token=token),
-            ),
-            timeout=DEADLINE_S,
-        )
-        return stdout
-
-    def run(self, name: str, script: str) -> tuple[int, bytes]:
-        """Exit status and output."""
-        ref = pb.ProcessRef(container_id=name)
-        with self.create(name, script) as stdout:
-            self.stub.StartProcess(ref, timeout=DEADLINE_S)
-            output = b"".join(iter(lambda: stdout.recv(MIB), b""))
-        status = self.stub.WaitProcess(ref, timeout=DEADLINE_S).exit_status
-        self.stub.DeleteProcess(ref, timeout=DEADLINE_S)
-        return status, output
-
-
-def make_config(directory: Path) -> MachineConfig:
-    return MachineConfig(
-        vcpus=1,
-        memory_bytes=512 * MIB,
-        kernel_path=str(IMAGE / "vmlinux"),
-        console_path=str(directory / "console"),
-        shares=(
-            Share(contract.IMAGE_TAG, str(IMAGE / "root"), SharePolicy.IMAGE),
-            Share(contract.ROOTFS_TAG, str(directory / "rootfs"), SharePolicy.EXCLUSIVE),
-            Share(contract.VOLUMES_TAG, str(directory / "volumes"), SharePolicy.SHARED),
-        ),
-        ports=(contract.AGENT_PORT,),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +24,6 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     with VmmProcess() as vmm:
         guest = Guest(vmm, tmp_path_factory.mktemp("guest"))
         guest.boot()
-        guest.stub.GetInfo(pb.GetInfoRequest(), wait_for_ready=True, timeout=DEADLINE_S)
         yield guest
         guest.channel.close()
 
@@ -194,7 +98,7 @@ def test_shutdown_powers_off_with_everything_written(guest: Guest) -> None:
 def test_what_cannot_be_set_up_is_the_consoles_last_line(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     shares = tuple(share for share in config.shares if share.tag == contract.IMAGE_TAG)
-    lame = MachineConfig(**{**vars_of(config), "shares": shares, "ports": ()})
+    lame = config._replace(shares=shares, ports=())
     with VmmProcess() as vmm:
         vmm.boot(lame)
         assert vmm.wait_event("stopped")["reason"] == "reset"
@@ -202,7 +106,3 @@ def test_what_cannot_be_set_up_is_the_consoles_last_line(tmp_path: Path) -> None
     (said,) = [line for line in lines if "sampan-agent: " in line]
     assert "cannot go on: " in said
     assert contract.GUEST_ROOTFS_DIR in said
-
-
-def vars_of(config: MachineConfig) -> dict[str, object]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}

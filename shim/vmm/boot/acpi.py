@@ -7,8 +7,7 @@ Spec: ACPI 6.5 §5.2 (tables), §4.1 (hardware-reduced), PCI Firmware 3.3 §4.1.
 """
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from shim.vmm.address_map import (
     ACPI_GPA,
@@ -65,8 +64,7 @@ GAS_SYSTEM_IO: Final = 1
 GAS_BYTE_ACCESS: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class AcpiTables:
+class AcpiTables(NamedTuple):
     rsdp_gpa: Gpa
     blob: Blob
 

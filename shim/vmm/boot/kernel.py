@@ -7,9 +7,8 @@ Spec: System V ABI, ELF-64 object file format.
 """
 
 import struct
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from shim.errors import HostResource
 from shim.vmm.address_map import KERNEL_MIN_GPA, Gpa
@@ -30,8 +29,7 @@ ADDRESS_LIMIT: Final = 1 << 40
 """No sum of two numbers below this wraps, nor is it a sensible place for a kernel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """`file_bytes` at `file_offset` go to `gpa`; zeros follow up to `memory_bytes`."""
 
     file_offset: int
@@ -40,8 +38,7 @@ class Segment:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(NamedTuple):
     entry_gpa: Gpa
     segments: tuple[Segment, ...]
 

@@ -7,8 +7,7 @@ zero-page.rst; struct boot_params of asm/bootparam.h.
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from shim.errors import InvalidArgument
 from shim.vmm.address_map import (
@@ -56,8 +55,7 @@ SETUP_DATA_HEADER: Final = struct.Struct("<QII")
 SETUP_RNG_SEED: Final = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """Bytes for the guest's memory."""
 
     gpa: Gpa

@@ -7,8 +7,7 @@ Documentation/virt/kvm/x86/cpuid.rst.
 """
 
 import struct
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from shim.vmm.address_map import GDT_GPA, PAGE_TABLES_GPA, STACK_TOP_GPA, ZERO_PAGE_GPA, Gpa
 from shim.vmm.boot.linux import Blob
@@ -103,16 +102,15 @@ LEVEL_SMT: Final = 1
 LEVEL_CORE: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """One socket of `count` cores with one thread each; APIC ids from 0."""
+class Topology(NamedTuple):
+    """One socket of `vcpus` cores with one thread each; APIC ids from 0."""
 
     vcpu: int
-    count: int
+    vcpus: int
 
     @property
     def id_bits(self) -> int:
-        return (self.count - 1).bit_length()
+        return (self.vcpus - 1).bit_length()
 
 
 def build_cpuid(
@@ -140,7 +138,7 @@ def build_cpuid(
 
 
 def adapt_entry(entry: CpuidEntry, topology: Topology, tsc_deadline: bool) -> CpuidEntry:
-    vcpu, count, bits = topology.vcpu, topology.count, topology.id_bits
+    vcpu, count, bits = topology.vcpu, topology.vcpus, topology.id_bits
     eax, ebx, ecx, edx = entry.eax, entry.ebx, entry.ecx, entry.edx
     match entry.function:
         case 0x1:  # features, APIC id
@@ -159,7 +157,7 @@ def adapt_entry(entry: CpuidEntry, topology: Topology, tsc_deadline: bool) -> Cp
             eax = share_cache(eax, count)
         case 0x8000001E:  # AMD APIC, core and node ids
             eax, ebx, ecx = vcpu, vcpu, 0
-    return replace(entry, eax=eax, ebx=ebx, ecx=ecx, edx=edx)
+    return entry._replace(eax=eax, ebx=ebx, ecx=ecx, edx=edx)
 
 
 def set_bit(register: int, bit: int, on: bool) -> int:
@@ -175,7 +173,7 @@ def share_cache(eax: int, count: int) -> int:
 
 def build_topology(leaf: int, topology: Topology) -> tuple[CpuidEntry, ...]:
     """Subleaves thread, core, end; the shift to the next level in eax."""
-    levels = ((0, 1, LEVEL_SMT), (topology.id_bits, topology.count, LEVEL_CORE), (0, 0, 0))
+    levels = ((0, 1, LEVEL_SMT), (topology.id_bits, topology.vcpus, LEVEL_CORE), (0, 0, 0))
     return tuple(
         CpuidEntry(
             leaf, index, CPUID_SIGNIFICANT_INDEX, shift, count, kind << 8 | index, topology.vcpu

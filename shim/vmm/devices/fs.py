@@ -34,6 +34,17 @@ class FsDevice:
         self.model = open_fs_model(share)
         pci.add(description, self.model)
 
+    def save(self) -> bytes:
+        """What the guest knows of the files; after the bus has stopped its devices."""
+        size = check(lib.fs_device_save(self.model, ffi.NULL, 0), self.tag)
+        state = ffi.new("uint8_t[]", size)
+        check(lib.fs_device_save(self.model, state, size), self.tag)
+        return bytes(ffi.buffer(state))
+
+    def restore(self, state: bytes) -> None:
+        """Before the device is started."""
+        check(lib.fs_device_restore(self.model, state, len(state)), self.tag)
+
     def read_requests(self) -> dict[str, int]:
         """By opcode of FUSE, those that came."""
         counts = ffi.new("uint64_t[]", lib.FUSE_OPCODES)

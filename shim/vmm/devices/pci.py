@@ -5,8 +5,7 @@ nothing itself: configuration space and BARs are answered in C.
 Spec: PCI Express 5.0 §7.2.2 (ECAM); virtio 1.2 §4.1.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from native.ffi import PciWindow, Pointer, VirtioDevice, check, ffi, lib
 from shim.errors import InvalidArgument
@@ -20,8 +19,7 @@ FIRST_SLOT: Final = 1
 """Slot 0 is a host bridge's by custom, and stays empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceDescription:
+class DeviceDescription(NamedTuple):
     """A virtio device as its driver finds it."""
 
     name: str
@@ -70,6 +68,30 @@ class PciBus:
         """The first bytes of a device's configuration; the driver is told (virtio 1.2 §2.5)."""
         result = lib.pci_window_set_config(self.window, slot, 0, config, len(config))
         check(result, "pci_window_set_config")
+
+    def stop(self) -> None:
+        """The devices' threads are gone when it returns; vCPUs must not run."""
+        lib.pci_window_stop(self.window)
+
+    def save(self) -> dict[str, bytes]:
+        """What drivers have made of the devices, by name; after `stop`."""
+        found = {}
+        for slot, name in enumerate(self.slots, FIRST_SLOT):
+            state = ffi.new("struct virtio_pci_state *")
+            check(lib.pci_window_save(self.window, slot, state), name)
+            found[name] = bytes(ffi.buffer(state))
+        return found
+
+    def restore(self, states: dict[str, bytes]) -> None:
+        """Starts the devices that ran.  After memory, interrupt controllers and models."""
+        if list(states) != self.slots:
+            raise InvalidArgument(f"devices {list(states)}: the machine has {self.slots}")
+        for slot, (name, data) in enumerate(states.items(), FIRST_SLOT):
+            state = ffi.new("struct virtio_pci_state *")
+            if len(data) != ffi.sizeof("struct virtio_pci_state"):
+                raise InvalidArgument(f"device {name}: a state of {len(data)} bytes")
+            ffi.memmove(state, data, len(data))
+            check(lib.pci_window_restore(self.window, slot, state), name)
 
     def attach(self, bus: Bus, window64: Range) -> None:
         check(

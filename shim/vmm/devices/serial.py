@@ -36,6 +36,19 @@ class SerialConsole:
     def attach(self, bus: Bus) -> None:
         check(lib.serial_attach(self.port, bus.pointer, SERIAL_PORT), "serial_attach")
 
+    def save(self) -> bytes:
+        """The port's registers."""
+        state = ffi.new("struct serial_state *")
+        lib.serial_save(self.port, state)
+        return bytes(ffi.buffer(state))
+
+    def restore(self, data: bytes) -> None:
+        state = ffi.new("struct serial_state *")
+        if len(data) != ffi.sizeof("struct serial_state"):
+            raise InvalidArgument(f"serial port: a state of {len(data)} bytes")
+        ffi.memmove(state, data, len(data))
+        lib.serial_restore(self.port, state)
+
     def flush(self) -> None:
         """Also what waits for its line end is in the file afterwards."""
         lib.serial_flush(self.port)

@@ -47,6 +47,11 @@ class Vsock:
             check(lib.vsock_device_listen(self.device, listeners[0], port), f"vsock port {port}")
             listeners.pop(0)
 
+    @property
+    def connections(self) -> int:
+        """Those that are not closed on both sides yet."""
+        return lib.vsock_device_connections(self.device)
+
     def open_stream(self, arguments: StreamArgs, fd: int) -> None:
         """Takes the descriptor over on success."""
         token = decode_token(arguments.token)

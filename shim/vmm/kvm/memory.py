@@ -7,10 +7,19 @@ Untouched memory costs nothing.
 
 import errno
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from native.ffi import Pointer, check, ffi, lib
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import PAGE_BYTES, Gpa, Range
+
+
+class MappedFile(NamedTuple):
+    """What is there until the guest, or this process, changes it."""
+
+    area: Range
+    path: str
+    offset: int
 
 
 class GuestRam:
@@ -19,6 +28,7 @@ class GuestRam:
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.table: Pointer = ffi.new("struct guest_memory *")
         self.regions: list[tuple[Range, Pointer]] = []
+        self.mapped: list[MappedFile] = []
         try:
             for area in ranges:
                 self.add_region(area)
@@ -55,6 +65,7 @@ class GuestRam:
         if whole > 0:
             result = lib.guest_memory_map_file(self.table, gpa, fd, offset, whole)
             self.check_place(result, gpa, whole, path)
+            self.mapped.append(MappedFile(Range(gpa, whole), path, offset))
         self.load(Gpa(gpa + whole), fd, offset + whole, length - whole, path)
 
     def check_place(self, result: int, gpa: Gpa, length: int, path: str) -> None:

@@ -3,15 +3,14 @@
 Pure: `boot` builds these, `vcpu` copies them into KVM's structs.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class CpuidEntry:
-    """One struct kvm_cpuid_entry2."""
+class CpuidEntry(NamedTuple):
+    """One struct kvm_cpuid_entry2; its `index` is a tuple's method here."""
 
     function: int
-    index: int
+    subleaf: int
     flags: int
     eax: int
     ebx: int
@@ -19,8 +18,7 @@ class CpuidEntry:
     edx: int
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A present segment of privilege level 0, in the fields of struct kvm_segment."""
 
     selector: int
@@ -47,8 +45,7 @@ class Segment:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EntryState:
+class EntryState(NamedTuple):
     """The registers of the boot vCPU; those not named are 0."""
 
     rip: int

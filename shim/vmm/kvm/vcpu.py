@@ -25,7 +25,7 @@ class Vcpu:
         table = ffi.new("struct kvm_cpuid2 *", {"entries": len(entries)})
         table.nent = len(entries)
         for place, entry in zip(table.entries, entries, strict=False):
-            place.function, place.index, place.flags = entry.function, entry.index, entry.flags
+            place.function, place.index, place.flags = entry.function, entry.subleaf, entry.flags
             place.eax, place.ebx, place.ecx, place.edx = entry.eax, entry.ebx, entry.ecx, entry.edx
         kvm_ioctl(self.fd, "KVM_SET_CPUID2", table)
 
@@ -65,6 +65,9 @@ class Vcpu:
         special.cr4 = state.cr4
         special.efer = state.efer
         kvm_ioctl(self.fd, "KVM_SET_SREGS", special)
+
+    def read_tsc_khz(self) -> int:
+        return kvm_ioctl(self.fd, "KVM_GET_TSC_KHZ")
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -20,6 +20,7 @@ class VcpuSet:
     def __init__(
         self, system: KvmSystem, vcpus: Sequence[Vcpu], bus: Bus, events: MachineEvents
     ) -> None:
+        self.members = tuple(vcpus)
         vcpu_set = ffi.new("struct vcpu_set **")
         calls = ffi.addressof(lib, "kvm_calls")
         check(lib.vcpu_set_new(calls, bus.pointer, events.pointer, vcpu_set), "vcpu_set_new")

@@ -39,6 +39,11 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.GetInfoResponse.FromString,
                 _registered_method=True)
+        self.Awaken = channel.unary_unary(
+                '/sampan.agent.v1.Agent/Awaken',
+                request_serializer=agent_dot_v1_dot_agent__pb2.AwakenRequest.SerializeToString,
+                response_deserializer=agent_dot_v1_dot_agent__pb2.AwakenResponse.FromString,
+                _registered_method=True)
         self.CreateContainer = channel.unary_unary(
                 '/sampan.agent.v1.Agent/CreateContainer',
                 request_serializer=agent_dot_v1_dot_agent__pb2.CreateContainerRequest.SerializeToString,
@@ -121,6 +126,14 @@ class AgentServicer:
 
     def GetInfo(self, request, context):
         """Answers as soon as the guest can take containers.  Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Awaken(self, request, context):
+        """To a guest that goes on from a template, before any container: randomness
+        of its own, the time, the host's name.  Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,6 +253,11 @@ def add_AgentServicer_to_server(servicer, server):
                     request_deserializer=agent_dot_v1_dot_agent__pb2.GetInfoRequest.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.GetInfoResponse.SerializeToString,
             ),
+            'Awaken': grpc.unary_unary_rpc_method_handler(
+                    servicer.Awaken,
+                    request_deserializer=agent_dot_v1_dot_agent__pb2.AwakenRequest.FromString,
+                    response_serializer=agent_dot_v1_dot_agent__pb2.AwakenResponse.SerializeToString,
+            ),
             'CreateContainer': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateContainer,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.CreateContainerRequest.FromString,
@@ -343,6 +361,33 @@ class Agent:
             '/sampan.agent.v1.Agent/GetInfo',
             agent_dot_v1_dot_agent__pb2.GetInfoRequest.SerializeToString,
             agent_dot_v1_dot_agent__pb2.GetInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Awaken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.agent.v1.Agent/Awaken',
+            agent_dot_v1_dot_agent__pb2.AwakenRequest.SerializeToString,
+            agent_dot_v1_dot_agent__pb2.AwakenResponse.FromString,
             options,
             channel_credentials,
             insecure,

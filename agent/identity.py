@@ -1,0 +1,44 @@
+"""What a guest that goes on from a template must not share with the others.
+
+Spec: random(4) (RNDADDENTROPY, RNDRESEEDCRNG), linux/random.h.
+"""
+
+import fcntl
+import os
+import random
+import socket
+import struct
+import time
+from typing import Final
+
+from agent.errors import InvalidArgument
+from proto.contract import ENTROPY_BYTES
+
+RNDADDENTROPY: Final = 0x40085203
+RNDRESEEDCRNG: Final = 0x5207
+POOL_HEADER: Final = "ii"
+"""struct rand_pool_info: bits that it counts for, bytes that follow."""
+MAX_HOSTNAME_BYTES: Final = 64
+
+
+def awaken(entropy: bytes, realtime_ns: int, hostname: str) -> None:
+    """Randomness first: nothing that is made after it is foreseen by another clone."""
+    if len(entropy) != ENTROPY_BYTES:
+        raise InvalidArgument(f"entropy: {len(entropy)} bytes, not {ENTROPY_BYTES}")
+    if not 0 < len(hostname.encode()) <= MAX_HOSTNAME_BYTES:
+        raise InvalidArgument(f"hostname: {hostname!r}")
+    reseed(entropy)
+    time.clock_settime_ns(time.CLOCK_REALTIME, realtime_ns)
+    socket.sethostname(hostname)
+
+
+def reseed(entropy: bytes) -> None:
+    """The kernel's generator at once, not at its next turn; then this process's."""
+    device = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        header = struct.pack(POOL_HEADER, len(entropy) * 8, len(entropy))
+        fcntl.ioctl(device, RNDADDENTROPY, header + entropy)
+        fcntl.ioctl(device, RNDRESEEDCRNG)
+    finally:
+        os.close(device)
+    random.seed()

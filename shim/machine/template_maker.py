@@ -1,0 +1,80 @@
+"""Makes a template: boots a machine of the class, waits for its agent, saves it.
+
+Owns the machine, its sandbox and the directory until that is in its place;
+leaves nothing of them, whatever happens.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any, Final
+
+from shim.config import Config
+from shim.errors import AlreadyExists
+from shim.host.netns import make_namespace
+from shim.host.process import is_alive, load_identity, read_identity, write_identity
+from shim.host.reaper import Reaper
+from shim.machine.launch import PreparedNetwork, launch_machine
+from shim.machine.machine import Machine
+from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
+from shim.machine.template import MachineClass, describe_class, name_class
+from shim.machine.template_store import Template, make_directory, place_template
+
+STDERR: Final = 2
+
+
+async def make_template(config: Config, machine_class: MachineClass) -> Template:
+    """AlreadyExists while another one makes it."""
+    described = describe_class(config, machine_class)
+    with own_sandbox(described) as sandbox:
+        directory = make_directory(config)
+        try:
+            await save_machine(config, machine_class, sandbox, directory)
+            return await asyncio.to_thread(place_template, config, directory, described)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def own_sandbox(described: dict[str, Any]) -> Iterator[Sandbox]:
+    """Named as the class, so that no two make the same at once."""
+    key = SandboxKey("sampan", "template", name_class(described))
+    sandbox = find_sandbox(key)
+    if os.path.exists(sandbox.path):
+        clear_away(sandbox)
+    try:
+        sandbox.create(key)
+    except FileExistsError as error:
+        raise AlreadyExists(f"{sandbox.path}: the same template is being made") from error
+    try:
+        own = read_identity(os.getpid())
+        if own is not None:
+            write_identity(sandbox.shim_pid, own)
+        yield sandbox
+    finally:
+        sandbox.remove()
+
+
+def clear_away(sandbox: Sandbox) -> None:
+    """What a maker that was killed has left; its vmm ended with its control socket."""
+    maker = load_identity(sandbox.shim_pid)
+    if maker is not None and is_alive(maker):
+        raise AlreadyExists(f"{sandbox.path}: process {maker.pid} is making the same template")
+    sandbox.remove()
+
+
+async def save_machine(
+    config: Config, machine_class: MachineClass, sandbox: Sandbox, directory: str
+) -> None:
+    network = PreparedNetwork(make_namespace(), "", machine_class.nics)
+    launched = launch_machine(config, sandbox, machine_class.size, STDERR, network)
+    reaper = Reaper(asyncio.get_running_loop())
+    machine = Machine(launched, reaper, sandbox, config)
+    try:
+        await machine.save(directory)
+    finally:
+        await machine.stop()
+        reaper.close()

@@ -1,0 +1,122 @@
+"""Guest RAM as a file: what is not zero, run after run, and where it belongs.
+
+The file is mapped by every clone and never changed once it is written.  What the
+machine still has of its kernel's file is left in that.
+Spec: Linux Documentation/admin-guide/mm/pagemap.rst.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Final, NamedTuple
+
+from native.ffi import Pointer, ffi
+from shim.errors import HostResource
+from shim.vmm.address_map import PAGE_BYTES, Gpa, Range
+from shim.vmm.kvm.memory import GuestRam, MappedFile
+
+CHUNK_BYTES: Final = 64 << 10
+"""What one look decides.  Smaller ones make a smaller file of more mappings."""
+ENTRY_BYTES: Final = 8
+PRESENT_OR_SWAPPED: Final = 0xC0
+"""In the highest byte of an entry of /proc/self/pagemap."""
+
+
+class Run(NamedTuple):
+    """Pages that lie together, in the guest and in a file."""
+
+    gpa: int
+    offset: int
+    length: int
+    path: str = ""
+    """"" is the memory file; the kernel's own has what nobody has touched of it."""
+
+
+def save_memory(ram: GuestRam, fd: int) -> list[Run]:
+    """Writes `fd` from its beginning.  The guest must not run."""
+    runs = []
+    offset = 0
+    for area, hva in ram.regions:
+        for run in merge(find_data(area, hva, ram.mapped)):
+            if run.path:
+                runs.append(run)
+                continue
+            write_all(fd, ffi.cast("uint8_t *", hva) + (run.gpa - area.gpa), run.length, offset)
+            runs.append(run._replace(offset=offset))
+            offset += run.length
+    return runs
+
+
+def map_memory(ram: GuestRam, runs: Iterable[Run], memory_path: str) -> None:
+    """Privately: a page is copied when the guest first writes to it."""
+    with ExitStack() as opened:
+        fds: dict[str, int] = {}
+        for run in runs:
+            path = run.path or memory_path
+            if path not in fds:
+                fds[path] = open_file(path)
+                opened.callback(os.close, fds[path])
+            ram.map(Gpa(run.gpa), fds[path], run.offset, run.length, path)
+
+
+def open_file(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostResource(f"{path}: {error.strerror}") from error
+
+
+def find_data(area: Range, hva: Pointer, mapped: list[MappedFile]) -> Iterator[Run]:
+    """Chunks that hold anything but zeros; memory that was never touched stays so."""
+    zeros = bytes(CHUNK_BYTES)
+    base = ffi.cast("uint8_t *", hva)
+    first_page = int(ffi.cast("uintptr_t", hva)) // PAGE_BYTES
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        for start in range(0, area.length, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, area.length - start)
+            gpa = area.gpa + start
+            pagemap.seek((first_page + start // PAGE_BYTES) * ENTRY_BYTES)
+            entries = pagemap.read(length // PAGE_BYTES * ENTRY_BYTES)
+            touched = any(byte & PRESENT_OR_SWAPPED for byte in entries[7::ENTRY_BYTES])
+            if not touched and (run := find_mapped(mapped, gpa, length)):
+                yield run
+            elif (touched or overlaps(mapped, gpa, length)) and (
+                ffi.buffer(base + start, length)[:] != zeros[:length]
+            ):
+                yield Run(gpa, 0, length)
+
+
+def find_mapped(mapped: Iterable[MappedFile], gpa: int, length: int) -> Run | None:
+    """The part of a file that all of these pages are."""
+    for area, path, offset in mapped:
+        if area.gpa <= gpa and gpa + length <= area.end:
+            return Run(gpa, offset + gpa - area.gpa, length, path)
+    return None
+
+
+def overlaps(mapped: Iterable[MappedFile], gpa: int, length: int) -> bool:
+    return any(gpa < area.end and area.gpa < gpa + length for area, _, _ in mapped)
+
+
+def merge(runs: Iterable[Run]) -> Iterator[Run]:
+    last: Run | None = None
+    for run in runs:
+        if last is not None and follows(last, run):
+            last = last._replace(length=last.length + run.length)
+            continue
+        if last is not None:
+            yield last
+        last = run
+    if last is not None:
+        yield last
+
+
+def follows(last: Run, run: Run) -> bool:
+    in_file = not run.path or last.offset + last.length == run.offset
+    return last.gpa + last.length == run.gpa and last.path == run.path and in_file
+
+
+def write_all(fd: int, data: Pointer, length: int, offset: int) -> None:
+    done = 0
+    while done < length:
+        done += os.pwrite(fd, ffi.buffer(data + done, length - done), offset + done)

@@ -1,0 +1,125 @@
+"""A vCPU's whole state, as KVM gives it and takes it back.
+
+Opaque bytes of the host's own KVM: they never leave the host, and a template that
+holds them is thrown away when the host's kernel or processor changes.
+Spec: Linux Documentation/virt/kvm/api.rst §4.11 to §4.19, §4.31 to §4.43.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from native.ffi import Pointer, ffi
+from shim.errors import HostResource
+from shim.vmm.kvm.ioctl import kvm_ioctl
+from shim.vmm.kvm.system import KvmSystem
+
+MSR_TSC_DEADLINE: Final = 0x6E0
+MSR_DEBUGCTL: Final = 0x1D9
+"""Each write of it is a complaint in an AMD host's log; the agent debugs nothing."""
+HYPERV_MSRS: Final = range(0x40000000, 0x40000200)
+"""Our guests are offered none, and touching them makes KVM keep state for them."""
+MSR_BYTES: Final = 16
+PLAIN_XSAVE_BYTES: Final = 4096
+
+VcpuState = dict[str, bytes]
+"""The parts by name."""
+
+BEFORE_MSRS: Final = (
+    ("sregs", "SREGS", "struct kvm_sregs"),
+    ("xcrs", "XCRS", "struct kvm_xcrs"),
+    ("regs", "REGS", "struct kvm_regs"),
+    ("debugregs", "DEBUGREGS", "struct kvm_debugregs"),
+    ("lapic", "LAPIC", "struct kvm_lapic_state"),
+)
+AFTER_MSRS: Final = (
+    ("events", "VCPU_EVENTS", "struct kvm_vcpu_events"),
+    ("mp_state", "MP_STATE", "struct kvm_mp_state"),
+)
+"""Order matters: the APIC's base is in sregs, a deadline needs the APIC's timer mode."""
+
+
+def read_xsave_bytes(system: KvmSystem) -> int:
+    """0: KVM has the plain structure only."""
+    return system.read_capability("KVM_CAP_XSAVE2")
+
+
+def read_msr_numbers(system: KvmSystem) -> tuple[int, ...]:
+    """Those that KVM saves; the deadline last, for it counts from the TSC."""
+    count = 1024
+    table = ffi.new("struct kvm_msr_list *", {"indices": count})
+    table.nmsrs = count
+    kvm_ioctl(system.fd, "KVM_GET_MSR_INDEX_LIST", table)
+    found = table.indices[0 : table.nmsrs]
+    wanted = (msr for msr in found if msr != MSR_DEBUGCTL and msr not in HYPERV_MSRS)
+    return tuple(sorted(wanted, key=lambda msr: msr == MSR_TSC_DEADLINE))
+
+
+def save_vcpu(fd: int, msrs: Sequence[int], xsave_bytes: int) -> VcpuState:
+    """While it does not run, and never again after."""
+    state = {name: read_part(fd, call, ctype) for name, call, ctype in (*BEFORE_MSRS, *AFTER_MSRS)}
+    area = ffi.new("uint8_t[]", max(xsave_bytes, PLAIN_XSAVE_BYTES))
+    kvm_ioctl(fd, "KVM_GET_XSAVE2" if xsave_bytes else "KVM_GET_XSAVE", area)
+    state["xsave"] = bytes(ffi.buffer(area))
+    state["msrs"] = b"".join(keep_writable(fd, read_msrs(fd, msrs)))
+    return state
+
+
+def restore_vcpu(fd: int, state: VcpuState) -> None:
+    """After KVM_SET_CPUID2 with the same table, before it runs."""
+    for name, call, ctype in BEFORE_MSRS:
+        write_part(fd, call, ctype, state[name])
+    area = ffi.new("uint8_t[]", state["xsave"])
+    kvm_ioctl(fd, "KVM_SET_XSAVE", area)
+    write_msrs(fd, state["msrs"])
+    for name, call, ctype in AFTER_MSRS:
+        write_part(fd, call, ctype, state[name])
+
+
+def read_part(fd: int, call: str, ctype: str) -> bytes:
+    part = ffi.new(f"{ctype} *")
+    kvm_ioctl(fd, f"KVM_GET_{call}", part)
+    return bytes(ffi.buffer(part))
+
+
+def write_part(fd: int, call: str, ctype: str, data: bytes) -> None:
+    part = ffi.new(f"{ctype} *")
+    if len(data) != ffi.sizeof(ctype):
+        raise HostResource(f"{call.lower()} of a vCPU: {len(data)} bytes, not {ffi.sizeof(ctype)}")
+    ffi.memmove(part, data, len(data))
+    kvm_ioctl(fd, f"KVM_SET_{call}", part)
+
+
+def make_msrs(entries: bytes) -> Pointer:
+    count = len(entries) // MSR_BYTES
+    table = ffi.new("struct kvm_msrs *", {"entries": count})
+    table.nmsrs = count
+    ffi.memmove(table.entries, entries, count * MSR_BYTES)
+    return table
+
+
+def read_msrs(fd: int, numbers: Sequence[int]) -> Iterator[bytes]:
+    """Entries of struct kvm_msr_entry.  KVM lists some that this vCPU does not have."""
+    table = ffi.new("struct kvm_msrs *", {"entries": 1})
+    table.nmsrs = 1
+    for number in numbers:
+        table.entries[0].index = number
+        if kvm_ioctl(fd, "KVM_GET_MSRS", table) == 1:
+            yield bytes(ffi.buffer(table.entries, MSR_BYTES))
+
+
+def keep_writable(fd: int, entries: Iterator[bytes]) -> Iterator[bytes]:
+    """What KVM does not take back is not the guest's: it follows from CPUID."""
+    for entry in entries:
+        try:
+            taken = kvm_ioctl(fd, "KVM_SET_MSRS", make_msrs(entry))
+        except OSError:
+            continue
+        if taken == 1:
+            yield entry
+
+
+def write_msrs(fd: int, entries: bytes) -> None:
+    table = make_msrs(entries)
+    done = kvm_ioctl(fd, "KVM_SET_MSRS", table)
+    if done != table.nmsrs:
+        raise HostResource(f"KVM_SET_MSRS: KVM refuses MSR {table.entries[done].index:#x}")

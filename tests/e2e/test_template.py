@@ -1,0 +1,66 @@
+"""Containers that go on from a template, and what becomes of one that is no good."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shim.config import load_config
+from shim.machine.template_store import list_templates
+from tests.e2e.conftest import Configure
+from tests.e2e.containerd import Containerd
+from tests.e2e.ctr import Ctr
+
+
+def sampan(*words: str) -> str:
+    return subprocess.run(["sampan", *words], check=True, capture_output=True, text=True).stdout
+
+
+def was_cloned(name: str) -> bool:
+    return bool(json.loads(sampan("counters", "default", name))["cloned"])
+
+
+@pytest.fixture
+def own_templates(configure: Configure, tmp_path: Path) -> Path:
+    """A place where there are none yet."""
+    configure(templates_dir=tmp_path / "templates")
+    return tmp_path / "templates"
+
+
+def test_a_container_goes_on_from_the_template_of_its_class(ctr: Ctr) -> None:
+    assert "*" in sampan("template", "ls")
+    name = ctr.start("sleep", "1000")
+    assert was_cloned(name)
+    assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
+
+
+def test_a_container_of_another_class_boots(ctr: Ctr) -> None:
+    name = ctr.start("sleep", "1000", flags=("--annotation", "dev.sampan.memory_mib=700"))
+    assert not was_cloned(name)
+    assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
+
+
+def test_templates_can_be_switched_off(ctr: Ctr, configure: Configure) -> None:
+    configure(templates="never")
+    name = ctr.start("sleep", "1000")
+    assert not was_cloned(name)
+
+
+def test_one_that_is_made_serves_and_one_that_is_spoilt_costs_a_boot_and_is_told(
+    ctr: Ctr, own_templates: Path
+) -> None:
+    containerd = Containerd()
+    template = sampan("template", "create", "--memory-mib", "600").strip()
+    flags = ("--annotation", "dev.sampan.memory_mib=600")
+    name = ctr.start("sleep", "1000", flags=flags)
+    assert was_cloned(name)
+    assert sampan("template", "verify") == f"{template}: ok\n"
+    ctr.remove(name)
+    (own_templates / template / "memory").write_bytes(b"short")
+    name = ctr.start("sleep", "1000", flags=flags)
+    assert not was_cloned(name)
+    assert f"{template}/memory: not the" in containerd.read_log()
+    sampan("template", "rm", template)
+    assert list(list_templates(load_config())) == []
+    assert list(own_templates.iterdir()) == []

@@ -1,0 +1,172 @@
+"""A template is found for machines that it serves, and for no others; it is whole or not there."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shim.cli import main
+from shim.config import Config
+from shim.errors import AlreadyExists, HostResource, NotFound
+from shim.machine.template import MachineClass, describe_class, find_template, name_class
+from shim.machine.template_maker import own_sandbox
+from shim.machine.template_store import (
+    FILES,
+    Template,
+    get_template,
+    list_templates,
+    make_directory,
+    place_template,
+    remove_template,
+    verify_template,
+)
+from shim.oci.sandbox import MIB, MachineSize
+
+CLASS = MachineClass(MachineSize(1, 512 * MIB), 1)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    image = tmp_path / "image"
+    (image / "root").mkdir(parents=True)
+    (image / "vmlinux").write_bytes(b"kernel")
+    (image / "manifest.json").write_text("{}")
+    return Config(image_dir=str(image), templates_dir=str(tmp_path / "templates"))
+
+
+def make(config: Config, machine_class: MachineClass = CLASS) -> Template:
+    directory = make_directory(config)
+    for name in FILES:
+        Path(directory, name).write_text(f"what {name} holds")
+    return place_template(config, directory, describe_class(config, machine_class))
+
+
+def test_one_that_was_made_is_found(config: Config) -> None:
+    assert find_template(config, CLASS) == ""
+    template = make(config)
+    assert find_template(config, CLASS) == template.path
+    assert [found.name for found in list_templates(config)] == [template.name]
+    assert get_template(config, template.name) == template
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        MachineClass(MachineSize(2, 512 * MIB), 1),
+        MachineClass(MachineSize(1, 513 * MIB), 1),
+        MachineClass(MachineSize(1, 512 * MIB), 2),
+    ],
+    ids=["vcpus", "memory", "nics"],
+)
+def test_it_serves_no_other_class(config: Config, other: MachineClass) -> None:
+    make(config)
+    assert find_template(config, other) == ""
+
+
+def touch(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: (image / "vmlinux").write_bytes(b"another"),
+        lambda image: touch(image / "vmlinux"),
+        lambda image: (image / "manifest.json").write_text("{ }"),
+        lambda image: touch(image / "root"),
+    ],
+    ids=["kernel", "kernel's date", "manifest", "root"],
+)
+def test_a_changed_image_needs_a_new_one(config: Config, change: Callable[[Path], None]) -> None:
+    make(config)
+    change(Path(config.image_dir))
+    assert find_template(config, CLASS) == ""
+
+
+def test_the_kernels_arguments_are_part_of_the_class(config: Config) -> None:
+    make(config)
+    assert find_template(replace(config, kernel_arguments="debug"), CLASS) == ""
+
+
+@pytest.mark.parametrize("field", ["native", "host_kernel", "processor", "protocol"])
+def test_what_the_host_and_we_are_is_part_of_the_class(config: Config, field: str) -> None:
+    described = describe_class(config, CLASS)
+    assert described[field]
+    assert name_class({**described, field: "another"}) != name_class(described)
+
+
+def test_a_kernel_that_is_missing_is_named(config: Config) -> None:
+    with pytest.raises(HostResource, match="/no/kernel: No such file"):
+        describe_class(replace(config, kernel="/no/kernel"), CLASS)
+
+
+def test_one_that_is_half_made_is_none(config: Config) -> None:
+    directory = make_directory(config)
+    Path(directory, "memory").write_text("half")
+    assert list(list_templates(config)) == []
+    assert find_template(config, CLASS) == ""
+
+
+def test_of_two_that_are_made_at_once_one_stays(config: Config) -> None:
+    first, second = make(config), make(config)
+    assert first == second
+    assert os.listdir(config.templates_dir) == [first.name]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_byte_is_found_and_its_file_named(config: Config, name: str) -> None:
+    template = make(config)
+    verify_template(template)
+    Path(template.path, name).write_text(f"What {name} holds")
+    with pytest.raises(HostResource, match=f"/{name}: not as it was written"):
+        verify_template(template)
+
+
+def test_a_removed_one_leaves_nothing_and_its_clones_their_memory(config: Config) -> None:
+    template = make(config)
+    with open(f"{template.path}/memory") as memory:
+        remove_template(template)
+        assert memory.read() == "what memory holds"
+    assert os.listdir(config.templates_dir) == []
+    with pytest.raises(NotFound, match=template.name):
+        get_template(config, template.name)
+
+
+def test_two_do_not_make_the_same_at_once_and_a_killed_maker_is_no_hindrance(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMPAN_STATE_DIR", str(tmp_path / "run"))
+    described = describe_class(config, CLASS)
+    with own_sandbox(described) as sandbox:
+        making = f"process {os.getpid()} is making"
+        with pytest.raises(AlreadyExists, match=making), own_sandbox(described):
+            pass
+        assert Path(sandbox.path).is_dir()
+    assert not Path(sandbox.path).exists()
+    with own_sandbox(described):
+        Path(sandbox.shim_pid).write_text("999999999 1\n")
+        with own_sandbox(described) as again:
+            assert again.path == sandbox.path
+
+
+def test_the_command_lists_verifies_and_removes(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    path = tmp_path / "config.yaml"
+    keys = {"image_dir": config.image_dir, "templates_dir": config.templates_dir}
+    path.write_text(json.dumps(keys))
+    monkeypatch.setenv("SAMPAN_CONFIG", str(path))
+    template = make(config)
+    assert main(["template", "ls"]) == 0
+    assert capsys.readouterr().out.startswith(f"{template.name} * vcpus=1 memory_mib=512 nics=1")
+    assert main(["template", "verify"]) == 0
+    assert capsys.readouterr().out == f"{template.name}: ok\n"
+    touch(Path(config.kernel_path))
+    assert main(["template", "ls"]) == 0
+    assert capsys.readouterr().out.startswith(f"{template.name} - ")
+    assert main(["template", "rm", template.name]) == 0
+    assert main(["template", "rm", template.name]) == 1
+    assert "no template" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""What is saved of a machine comes back as it was, and nothing else is taken for it."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from native.ffi import ffi
+from shim.errors import HostResource
+from shim.vmm.address_map import MIB, PAGE_BYTES, Gpa, Range
+from shim.vmm.kvm.memory import GuestRam
+from shim.vmm.kvm.memory_image import CHUNK_BYTES
+from shim.vmm.snapshot import MachineState, Snapshot, write_snapshot
+
+LOW = Range(Gpa(0), 4 * MIB)
+HIGH = Range(Gpa(64 * MIB), 2 * MIB + PAGE_BYTES)
+STATE = MachineState(
+    tsc_khz=2_000_000,
+    vm={"clock": b"\x01\x00"},
+    vcpus=({"regs": bytes(range(256))}, {"regs": b""}),
+    serial=b"serial",
+    devices={"first": b"1", "second": b"2"},
+    sessions={"tag": b"\xff\n"},
+)
+
+
+@pytest.fixture
+def rams() -> Iterator[tuple[GuestRam, GuestRam]]:
+    first, second = GuestRam((LOW, HIGH)), GuestRam((LOW, HIGH))
+    yield first, second
+    second.close()
+    first.close()
+
+
+def read(ram: GuestRam, area: Range) -> bytes:
+    hva = next(hva for region, hva in ram.regions if region == area)
+    return bytes(ffi.buffer(ffi.cast("uint8_t *", hva), area.length))
+
+
+def test_the_state_comes_back_as_it_was(tmp_path: Path, rams) -> None:
+    write_snapshot(str(tmp_path), STATE, rams[0])
+    assert Snapshot(str(tmp_path)).state == STATE
+    assert list(Snapshot(str(tmp_path)).state.devices) == list(STATE.devices)
+
+
+def test_memory_comes_back_as_it_was(tmp_path: Path, rams) -> None:
+    saved, restored = rams
+    for gpa in (0, 5 * PAGE_BYTES + 1, MIB, LOW.end - 3, HIGH.gpa, HIGH.end - 3):
+        saved.write(Gpa(gpa), b"abc")
+    write_snapshot(str(tmp_path), STATE, saved)
+    Snapshot(str(tmp_path)).map(restored)
+    for area in (LOW, HIGH):
+        assert read(restored, area) == read(saved, area)
+
+
+def test_what_was_never_touched_or_is_zero_takes_no_room(tmp_path: Path, rams) -> None:
+    saved, _ = rams
+    saved.write(Gpa(MIB), bytes(2 * CHUNK_BYTES))
+    saved.write(Gpa(2 * MIB), b"x")
+    write_snapshot(str(tmp_path), STATE, saved)
+    assert (tmp_path / "memory").stat().st_size == CHUNK_BYTES
+    assert len(Snapshot(str(tmp_path)).runs) == 1
+
+
+def test_what_nobody_has_touched_of_the_kernels_file_stays_in_it(tmp_path: Path, rams) -> None:
+    """Four chunks of it, and the beginning of a fifth; in the second something is changed."""
+    saved, restored = rams
+    kernel = tmp_path / "kernel"
+    length = 4 * CHUNK_BYTES + PAGE_BYTES
+    kernel.write_bytes(os.urandom(PAGE_BYTES + length))
+    fd = os.open(kernel, os.O_RDONLY)
+    saved.map(Gpa(MIB), fd, PAGE_BYTES, length, str(kernel))
+    os.close(fd)
+    saved.write(Gpa(MIB + CHUNK_BYTES + 7), b"changed")
+    write_snapshot(str(tmp_path), STATE, saved)
+    assert (tmp_path / "memory").stat().st_size == 2 * CHUNK_BYTES
+    Snapshot(str(tmp_path)).map(restored)
+    assert read(restored, LOW) == read(saved, LOW)
+    assert (
+        read(restored, LOW)[MIB : MIB + CHUNK_BYTES]
+        == kernel.read_bytes()[PAGE_BYTES:][:CHUNK_BYTES]
+    )
+
+
+def test_what_a_clone_writes_stays_its_own(tmp_path: Path, rams) -> None:
+    saved, restored = rams
+    saved.write(Gpa(0), b"template")
+    write_snapshot(str(tmp_path), STATE, saved)
+    before = (tmp_path / "memory").read_bytes()
+    Snapshot(str(tmp_path)).map(restored)
+    restored.write(Gpa(0), b"clone's!")
+    assert (tmp_path / "memory").read_bytes() == before
+    assert read(restored, LOW)[:8] == b"clone's!"
+
+
+def test_both_files_are_their_owners_alone(tmp_path: Path, rams) -> None:
+    write_snapshot(str(tmp_path), STATE, rams[0])
+    for name in ("memory", "state.json"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def spoil(key: str, value: object) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        document = json.loads(path.read_text())
+        document[key] = value
+        path.write_text(json.dumps(document))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.unlink(),
+        spoil("format", 2),
+        spoil("serial", "no base64"),
+        spoil("runs", [[1, 2]]),
+        spoil("vcpus", 7),
+    ],
+)
+def test_what_is_no_state_is_refused_with_its_name(
+    tmp_path: Path, rams, change: Callable[[Path], None]
+) -> None:
+    write_snapshot(str(tmp_path), STATE, rams[0])
+    change(tmp_path / "state.json")
+    with pytest.raises(HostResource, match=r"state\.json: "):
+        Snapshot(str(tmp_path))
+
+
+def test_a_memory_file_of_another_size_is_refused(tmp_path: Path, rams) -> None:
+    saved, restored = rams
+    saved.write(Gpa(0), b"x")
+    write_snapshot(str(tmp_path), STATE, saved)
+    os.truncate(tmp_path / "memory", PAGE_BYTES)
+    with pytest.raises(HostResource, match="memory: not the"):
+        Snapshot(str(tmp_path)).map(restored)

@@ -1,0 +1,115 @@
+"""A guest with the real image, and its agent's client, for tests below the shim."""
+
+import json
+import secrets
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from proto import contract
+from proto.control import MachineConfig, Share, SharePolicy
+from proto.gen.agent.v1 import agent_pb2 as pb
+from proto.gen.agent.v1 import agent_pb2_grpc
+from tests.vm.conftest import IMAGE, MIB
+from tests.vm.machine import DEADLINE_S, VmmProcess
+
+APPLETS = ("sh", "cat", "dd", "echo", "head", "tail", "sleep")
+NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
+
+
+class Guest:
+    """A booted guest, its agent's client, and one root for all its containers."""
+
+    def __init__(self, vmm: VmmProcess, directory: Path) -> None:
+        self.vmm = vmm
+        self.directory = directory
+        self.streams = 0
+        for name in ("rootfs", "volumes"):
+            (directory / name).mkdir()
+        self.channel = grpc.insecure_channel(
+            f"unix:{directory}/agent",
+            options=[("grpc.max_reconnect_backoff_ms", 100)],
+        )
+        self.stub = agent_pb2_grpc.AgentStub(self.channel)
+
+    def boot(self, template: str = "", **changes: Any) -> dict[str, Any]:
+        """Until the agent answers; what the vmm said."""
+        result = self.begin(template, **changes)
+        self.stub.GetInfo(pb.GetInfoRequest(), wait_for_ready=True, timeout=DEADLINE_S)
+        return result
+
+    def begin(self, template: str = "", **changes: Any) -> dict[str, Any]:
+        config = make_config(self.directory)._replace(template=template, **changes)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{self.directory}/agent")
+            listener.listen()
+            return self.vmm.boot(config, [listener.fileno()])
+
+    def make_root(self, name: str) -> Path:
+        root = self.directory / "rootfs" / name
+        for part in ("bin", "proc", "dev", "sys"):
+            (root / part).mkdir(parents=True)
+        shutil.copy(shutil.which("busybox") or "/bin/busybox", root / "bin/busybox")
+        for applet in APPLETS:
+            (root / "bin" / applet).symlink_to("busybox")
+        return root
+
+    def open_stream(self, direction: str) -> tuple[str, socket.socket]:
+        self.streams += 1
+        token = secrets.token_hex(contract.STREAM_TOKEN_BYTES)
+        ours, theirs = socket.socketpair()
+        ours.settimeout(DEADLINE_S)
+        with theirs:
+            arguments = {"stream": self.streams, "token": token, "direction": direction}
+            self.vmm.request("open_stream", arguments, [theirs.fileno()])
+        return token, ours
+
+    def create(self, name: str, script: str, **limits: int) -> socket.socket:
+        """Created, not started; its stdout."""
+        token, stdout = self.open_stream("from_guest")
+        namespaces: list[dict[str, str]] = [{"type": kind} for kind in NAMESPACES]
+        namespaces.append({"type": "network", "path": "/proc/1/ns/net"})
+        spec = {
+            "ociVersion": "1.0.2",
+            "process": {"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]},
+            "root": {"path": f"{contract.GUEST_ROOTFS_DIR}/{name}"},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "linux": {"namespaces": namespaces, "resources": {"memory": limits}},
+        }
+        self.stub.CreateContainer(
+            pb.CreateContainerRequest(
+                container_id=name,
+                spec_json=json.dumps(spec).encode(),
+                stdio=pb.Stdio(stdout_token=token),
+            ),
+            timeout=DEADLINE_S,
+        )
+        return stdout
+
+    def run(self, name: str, script: str) -> tuple[int, bytes]:
+        """Exit status and output."""
+        ref = pb.ProcessRef(container_id=name)
+        with self.create(name, script) as stdout:
+            self.stub.StartProcess(ref, timeout=DEADLINE_S)
+            output = b"".join(iter(lambda: stdout.recv(MIB), b""))
+        status = self.stub.WaitProcess(ref, timeout=DEADLINE_S).exit_status
+        self.stub.DeleteProcess(ref, timeout=DEADLINE_S)
+        return status, output
+
+
+def make_config(directory: Path) -> MachineConfig:
+    return MachineConfig(
+        vcpus=1,
+        memory_bytes=512 * MIB,
+        kernel_path=str(IMAGE / "vmlinux"),
+        console_path=str(directory / "console"),
+        shares=(
+            Share(contract.IMAGE_TAG, str(IMAGE / "root"), SharePolicy.IMAGE),
+            Share(contract.ROOTFS_TAG, str(directory / "rootfs"), SharePolicy.EXCLUSIVE),
+            Share(contract.VOLUMES_TAG, str(directory / "volumes"), SharePolicy.SHARED),
+        ),
+        ports=(contract.AGENT_PORT,),
+    )

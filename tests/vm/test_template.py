@@ -1,0 +1,129 @@
+"""A machine is saved once and goes on in many others: the same agent, nothing else in common."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from proto import contract
+from proto.gen.agent.v1 import agent_pb2 as pb
+from tests.vm.conftest import MIB
+from tests.vm.guest import Guest
+from tests.vm.machine import DEADLINE_S, VmmProcess
+
+HOST_NAME = "clones-host"
+RANDOM = "dd if=/dev/urandom bs=32 count=1 2>/dev/null; cat /proc/sys/kernel/random/boot_id"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Saved once the agent has answered."""
+    directory = tmp_path_factory.mktemp("template")
+    with VmmProcess() as vmm:
+        guest = Guest(vmm, tmp_path_factory.mktemp("origin"))
+        guest.boot()
+        guest.channel.close()
+        vmm.request("save", {"directory": str(directory)})
+    return str(directory)
+
+
+@contextmanager
+def cloned(template: str, directory: Path, **changes: int) -> Iterator[Guest]:
+    directory.mkdir()
+    with VmmProcess() as vmm:
+        guest = Guest(vmm, directory)
+        assert guest.boot(template, **changes)["cloned"]
+        request = pb.AwakenRequest(
+            entropy=secrets.token_bytes(contract.ENTROPY_BYTES),
+            realtime_ns=time.time_ns(),
+            hostname=HOST_NAME,
+        )
+        guest.stub.Awaken(request, timeout=DEADLINE_S)
+        yield guest
+        guest.channel.close()
+
+
+def test_a_clone_runs_containers_with_their_files(template: str, tmp_path: Path) -> None:
+    with cloned(template, tmp_path / "clone") as guest:
+        root = guest.make_root("run")
+        script = "echo hello; echo written > /file; sleep 0.1; exit 7"
+        assert guest.run("run", script) == (7, b"hello\n")
+        assert (root / "file").read_text() == "written\n"
+
+
+def test_much_output_and_an_end_by_power_off(template: str, tmp_path: Path) -> None:
+    """Every device goes on for long, not for one request."""
+    with cloned(template, tmp_path / "clone") as guest:
+        guest.make_root("output")
+        status, output = guest.run("output", f"head -c {32 * MIB} /dev/zero")
+        assert (status, len(output)) == (0, 32 * MIB)
+
+
+def test_clones_have_no_random_number_in_common(template: str, tmp_path: Path) -> None:
+    outputs = []
+    for name in ("one", "two"):
+        with cloned(template, tmp_path / name) as guest:
+            guest.make_root("random")
+            outputs.append(guest.run("random", RANDOM)[1])
+    first, second = outputs
+    assert len(first) == len(second) > 32
+    assert first[:32] != second[:32]
+    assert first[32:] != second[32:]
+
+
+def test_a_clone_has_the_hosts_time_and_name(template: str, tmp_path: Path) -> None:
+    with cloned(template, tmp_path / "clone") as guest:
+        guest.make_root("clock")
+        before = time.time()
+        _, output = guest.run("clock", "date +%s; cat /proc/sys/kernel/hostname")
+        seconds, name = output.split()
+        assert before - 1 <= int(seconds) <= time.time() + 1
+        assert name.decode() == HOST_NAME
+
+
+def test_two_clones_live_side_by_side_and_change_nothing_of_the_template(
+    template: str, tmp_path: Path
+) -> None:
+    memory = Path(template, "memory").read_bytes()
+    with cloned(template, tmp_path / "one") as one, cloned(template, tmp_path / "two") as two:
+        for guest, text in ((one, b"one\n"), (two, b"two\n")):
+            guest.make_root("same")
+            assert guest.run("same", f"echo {text.decode()}") == (0, text)
+    assert Path(template, "memory").read_bytes() == memory
+
+
+@pytest.mark.parametrize(
+    ("spoil", "changes"),
+    [
+        (lambda path: (path / "state.json").write_text("{}"), {}),
+        (lambda path: (path / "memory").write_bytes(b""), {}),
+        (lambda path: change_state(path, "tsc_khz", 1), {}),
+        (lambda path: change_state(path, "sessions", {}), {}),
+        (lambda path: None, {"nics": 2}),
+    ],
+    ids=["no state", "memory cut off", "another processor", "a share missing", "another machine"],
+)
+def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
+    template: str, tmp_path: Path, spoil, changes: dict[str, int]
+) -> None:
+    spoilt = tmp_path / "spoilt"
+    spoilt.mkdir()
+    for name in ("state.json", "memory"):
+        (spoilt / name).write_bytes(Path(template, name).read_bytes())
+    spoil(spoilt)
+    with VmmProcess() as vmm:
+        directory = tmp_path / "guest"
+        directory.mkdir()
+        guest = Guest(vmm, directory)
+        assert not guest.begin(str(spoilt), **changes)["cloned"]
+        guest.channel.close()
+
+
+def change_state(path: Path, key: str, value: object) -> None:
+    document = json.loads((path / "state.json").read_text())
+    document[key] = value
+    (path / "state.json").write_text(json.dumps(document))
