@@ -27,6 +27,10 @@ class Runtime:
     flags: tuple[str, ...] = ()
     """Of `ctr run`."""
 
+    def run(self, option: str) -> tuple[str, ...]:
+        """The words of `ctr run` before the image."""
+        return "run", option, "--runtime", self.type, *self.flags
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -88,9 +92,7 @@ def time_output(*arguments: str) -> Output:
 def time_run(runtime: Runtime, image: str, *command: str) -> Output:
     """`ctr run --rm`, from nothing to nothing."""
     name = new_name(runtime)
-    return time_output(
-        "run", "--rm", "--runtime", runtime.type, *runtime.flags, image, name, *command
-    )
+    return time_output(*runtime.run("--rm"), image, name, *command)
 
 
 def time_exec(name: str, *command: str) -> Output:
@@ -102,7 +104,7 @@ def running(runtime: Runtime, image: str, *command: str) -> Iterator[str]:
     """A container in the background; gone at the end."""
     name = new_name(runtime)
     try:
-        run_ctr("run", "--detach", "--runtime", runtime.type, *runtime.flags, image, name, *command)
+        run_ctr(*runtime.run("--detach"), image, name, *command)
         yield name
     finally:
         for arguments in (("task", "rm", "--force", name), ("container", "rm", name)):

@@ -74,19 +74,7 @@ def parse_guest_clock(text: str) -> GuestClock:
 def measure_marks(runtime: Runtime, image: str) -> dict[str, int]:
     """Nanoseconds of the monotonic clock by mark; marks that do not exist are left out."""
     name = new_name(runtime)
-    command = [
-        "ctr",
-        "run",
-        "--rm",
-        "--runtime",
-        runtime.type,
-        *runtime.flags,
-        image,
-        name,
-        "sh",
-        "-c",
-        SCRIPT,
-    ]
+    command = ["ctr", *runtime.run("--rm"), image, name, "sh", "-c", SCRIPT]
     with ProcessWatch() as watch:
         marks = {"ctr": time.monotonic_ns()}
         with subprocess.Popen(

@@ -22,7 +22,7 @@
 #define QUEUE_COUNT 3
 #define RX_QUEUE 0
 #define TX_QUEUE 1
-/* 2, event: nothing to tell before a guest is restored elsewhere (§5.10.6.7). */
+/* 2, event: nothing to tell (§5.10.6.7): a guest is saved without connections. */
 
 #define MAX_LISTENERS 16
 

@@ -38,17 +38,30 @@ static void save(struct machine *m, struct virtio_pci_state *state)
 	CHECK_EQUAL(pci_window_save(m->window, SLOT, state), 0);
 }
 
-static void a_device_goes_on_where_it_was(void)
+/* `a` is saved, `b` made and restored. */
+static void go_on(struct machine *a, struct machine *b)
 {
 	struct virtio_pci_state state;
+
+	save(a, &state);
+	machine_setup(b);
+	CHECK_EQUAL(pci_window_restore(b->window, SLOT, &state), 0);
+}
+
+static void teardown(struct machine *a, struct machine *b)
+{
+	machine_teardown(a);
+	machine_teardown(b);
+}
+
+static void a_device_goes_on_where_it_was(void)
+{
 	struct machine a, b;
 
 	machine_setup(&a);
 	bring_up_with_interrupts(&a);
 	move_on(&a);
-	save(&a, &state);
-	machine_setup(&b);
-	CHECK_EQUAL(pci_window_restore(b.window, SLOT, &state), 0);
+	go_on(&a, &b);
 	CHECK_EQUAL(COMMON(&b, device_status), UP);
 	CHECK_EQUAL(b.model.activations, 1);
 	CHECK_EQUAL(b.model.features, a.model.features);
@@ -65,80 +78,63 @@ static void a_device_goes_on_where_it_was(void)
 		CHECK_EQUAL(message_of(&b.kvm, vq->call_fd)->address_lo, MESSAGE_ADDRESS);
 	}
 	CHECK_EQUAL(b.kvm.ioeventfd_count, QUEUES);
-	machine_teardown(&a);
-	machine_teardown(&b);
+	teardown(&a, &b);
 }
 
 /* Kicks and interrupts that were on their way when the machine was stopped. */
 static void every_queue_is_looked_at_and_every_vector_comes_once(void)
 {
-	struct virtio_pci_state state;
 	struct machine a, b;
 
 	machine_setup(&a);
 	bring_up_with_interrupts(&a);
-	save(&a, &state);
-	machine_setup(&b);
-	CHECK_EQUAL(pci_window_restore(b.window, SLOT, &state), 0);
+	go_on(&a, &b);
 	for (unsigned i = 0; i < QUEUES; i++) {
 		CHECK(is_readable(b.model.queues[i].kick_fd));
 		CHECK(is_readable(b.model.queues[i].call_fd));
 	}
-	machine_teardown(&a);
-	machine_teardown(&b);
+	teardown(&a, &b);
 }
 
 static void a_bar_that_was_moved_is_where_it_was_moved_to(void)
 {
 	const uint64_t moved = BAR_GPA + 5 * PCI_BAR_BYTES;
-	struct virtio_pci_state state;
 	struct machine a, b;
 
 	machine_setup(&a);
 	bring_up(&a);
 	config_write(&a, PCI_BASE_ADDRESS_0, (uint32_t)moved, 4);
-	save(&a, &state);
-	machine_setup(&b);
-	CHECK_EQUAL(pci_window_restore(b.window, SLOT, &state), 0);
+	go_on(&a, &b);
 	CHECK_EQUAL(read_at(&b, moved + offsetof(struct virtio_pci_common_cfg, device_status), 1),
 		    UP);
 	CHECK_EQUAL(COMMON(&b, device_status), 0xff);
-	machine_teardown(&a);
-	machine_teardown(&b);
+	teardown(&a, &b);
 }
 
 static void a_device_without_a_driver_stays_without(void)
 {
-	struct virtio_pci_state state;
 	struct machine a, b;
 
 	machine_setup(&a);
-	save(&a, &state);
-	machine_setup(&b);
-	CHECK_EQUAL(pci_window_restore(b.window, SLOT, &state), 0);
+	go_on(&a, &b);
 	CHECK_EQUAL(b.model.activations, 0);
 	bring_up(&b);
 	CHECK_EQUAL(b.model.activations, 1);
-	machine_teardown(&a);
-	machine_teardown(&b);
+	teardown(&a, &b);
 }
 
 static void a_restored_device_can_be_reset_and_brought_up_again(void)
 {
-	struct virtio_pci_state state;
 	struct machine a, b;
 
 	machine_setup(&a);
 	bring_up_with_interrupts(&a);
 	move_on(&a);
-	save(&a, &state);
-	machine_setup(&b);
-	CHECK_EQUAL(pci_window_restore(b.window, SLOT, &state), 0);
+	go_on(&a, &b);
 	bring_up(&b);
 	CHECK_EQUAL(b.model.activations, 2);
 	CHECK_EQUAL(b.model.queues[0].next_avail, 0);
-	machine_teardown(&a);
-	machine_teardown(&b);
+	teardown(&a, &b);
 }
 
 static void what_the_host_says_of_a_device_is_the_new_hosts(void)
@@ -153,8 +149,7 @@ static void what_the_host_says_of_a_device_is_the_new_hosts(void)
 	machine_setup(&b);
 	CHECK_EQUAL(pci_window_restore(b.window, SLOT, &state), 0);
 	CHECK_EQUAL(config_read(&b, PCI_VENDOR_ID, 2), 0x1af4);
-	machine_teardown(&a);
-	machine_teardown(&b);
+	teardown(&a, &b);
 }
 
 static int restore_spoilt(void (*spoil)(struct virtio_pci_state *state))
@@ -169,8 +164,7 @@ static int restore_spoilt(void (*spoil)(struct virtio_pci_state *state))
 	spoil(&state);
 	machine_setup(&b);
 	r = pci_window_restore(b.window, SLOT, &state);
-	machine_teardown(&a);
-	machine_teardown(&b);
+	teardown(&a, &b);
 	return r;
 }
 

@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from shim.service.server import end_unless_called
 from shim.ttrpc import server as server_module
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.frames import HEADER, FrameType
-from shim.ttrpc.server import Method
+from shim.ttrpc.server import Method, Server
 from shim.ttrpc.status import Code, StatusError
 from tests.fakes.ttrpc import serving
 
@@ -178,3 +180,22 @@ async def test_a_client_whose_server_is_gone_says_so_at_once(tmp_path: Path) -> 
         await client.call("s", "Echo", b"", 30)
     await client.close()
     server.close()
+
+
+async def test_a_sandbox_that_nobody_has_ever_called_ends(tmp_path: Path) -> None:
+    """Of a `start` that was killed before it could print the address."""
+    path = str(tmp_path / "s")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    server, over = Server({}, describe), asyncio.Event()
+    await server.start(listener)
+    _, writer = await asyncio.open_unix_connection(path)
+    async with asyncio.timeout(5):
+        while not server.was_called:
+            await asyncio.sleep(0.01)
+    end_unless_called(server, over)
+    assert not over.is_set()
+    writer.close()
+    await server.close(0)
+    end_unless_called(Server({}, describe), over)
+    assert over.is_set()

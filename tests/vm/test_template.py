@@ -55,7 +55,7 @@ def test_a_clone_runs_containers_with_their_files(template: str, tmp_path: Path)
         assert (root / "file").read_text() == "written\n"
 
 
-def test_much_output_and_an_end_by_power_off(template: str, tmp_path: Path) -> None:
+def test_much_output_comes_through_whole(template: str, tmp_path: Path) -> None:
     """Every device goes on for long, not for one request."""
     with cloned(template, tmp_path / "clone") as guest:
         guest.make_root("output")

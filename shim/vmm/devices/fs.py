@@ -13,6 +13,7 @@ from native.ffi import Pointer, VirtioDevice, check, ffi, lib
 from proto.control import Share, SharePolicy
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.devices.pci import DeviceDescription, PciBus
+from shim.vmm.kvm.opaque import take_bytes
 
 VIRTIO_TYPE: Final = 26
 CLASS_CODE: Final = 0x018000  # mass storage, other
@@ -39,7 +40,7 @@ class FsDevice:
         size = check(lib.fs_device_save(self.model, ffi.NULL, 0), self.tag)
         state = ffi.new("uint8_t[]", size)
         check(lib.fs_device_save(self.model, state, size), self.tag)
-        return bytes(ffi.buffer(state))
+        return take_bytes(state)
 
     def restore(self, state: bytes) -> None:
         """Before the device is started."""

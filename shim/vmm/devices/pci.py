@@ -13,6 +13,7 @@ from shim.vmm.address_map import ECAM_GPA, PCI_WINDOW_BYTES, PCI_WINDOW_GPA, Ran
 from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
+from shim.vmm.kvm.opaque import make_struct, take_bytes
 from shim.vmm.kvm.vm import Vm
 
 FIRST_SLOT: Final = 1
@@ -79,7 +80,7 @@ class PciBus:
         for slot, name in enumerate(self.slots, FIRST_SLOT):
             state = ffi.new("struct virtio_pci_state *")
             check(lib.pci_window_save(self.window, slot, state), name)
-            found[name] = bytes(ffi.buffer(state))
+            found[name] = take_bytes(state)
         return found
 
     def restore(self, states: dict[str, bytes]) -> None:
@@ -87,10 +88,7 @@ class PciBus:
         if list(states) != self.slots:
             raise InvalidArgument(f"devices {list(states)}: the machine has {self.slots}")
         for slot, (name, data) in enumerate(states.items(), FIRST_SLOT):
-            state = ffi.new("struct virtio_pci_state *")
-            if len(data) != ffi.sizeof("struct virtio_pci_state"):
-                raise InvalidArgument(f"device {name}: a state of {len(data)} bytes")
-            ffi.memmove(state, data, len(data))
+            state = make_struct("struct virtio_pci_state", data)
             check(lib.pci_window_restore(self.window, slot, state), name)
 
     def attach(self, bus: Bus, window64: Range) -> None:

@@ -10,6 +10,7 @@ from native.ffi import Console, Serial, check, ffi, lib
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import SERIAL_GSI, SERIAL_PORT
 from shim.vmm.kvm.bus import Bus
+from shim.vmm.kvm.opaque import make_struct, take_bytes
 from shim.vmm.kvm.vm import Vm
 
 OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -40,14 +41,10 @@ class SerialConsole:
         """The port's registers."""
         state = ffi.new("struct serial_state *")
         lib.serial_save(self.port, state)
-        return bytes(ffi.buffer(state))
+        return take_bytes(state)
 
     def restore(self, data: bytes) -> None:
-        state = ffi.new("struct serial_state *")
-        if len(data) != ffi.sizeof("struct serial_state"):
-            raise InvalidArgument(f"serial port: a state of {len(data)} bytes")
-        ffi.memmove(state, data, len(data))
-        lib.serial_restore(self.port, state)
+        lib.serial_restore(self.port, make_struct("struct serial_state", data))
 
     def flush(self) -> None:
         """Also what waits for its line end is in the file afterwards."""

@@ -11,6 +11,7 @@ from typing import Final
 from native.ffi import Pointer, ffi
 from shim.errors import HostResource
 from shim.vmm.kvm.ioctl import kvm_ioctl
+from shim.vmm.kvm.opaque import make_struct, take_bytes
 from shim.vmm.kvm.system import KvmSystem
 
 MSR_TSC_DEADLINE: Final = 0x6E0
@@ -59,7 +60,7 @@ def save_vcpu(fd: int, msrs: Sequence[int], xsave_bytes: int) -> VcpuState:
     state = {name: read_part(fd, call, ctype) for name, call, ctype in (*BEFORE_MSRS, *AFTER_MSRS)}
     area = ffi.new("uint8_t[]", max(xsave_bytes, PLAIN_XSAVE_BYTES))
     kvm_ioctl(fd, "KVM_GET_XSAVE2" if xsave_bytes else "KVM_GET_XSAVE", area)
-    state["xsave"] = bytes(ffi.buffer(area))
+    state["xsave"] = take_bytes(area)
     state["msrs"] = b"".join(keep_writable(fd, read_msrs(fd, msrs)))
     return state
 
@@ -78,15 +79,11 @@ def restore_vcpu(fd: int, state: VcpuState) -> None:
 def read_part(fd: int, call: str, ctype: str) -> bytes:
     part = ffi.new(f"{ctype} *")
     kvm_ioctl(fd, f"KVM_GET_{call}", part)
-    return bytes(ffi.buffer(part))
+    return take_bytes(part)
 
 
 def write_part(fd: int, call: str, ctype: str, data: bytes) -> None:
-    part = ffi.new(f"{ctype} *")
-    if len(data) != ffi.sizeof(ctype):
-        raise HostResource(f"{call.lower()} of a vCPU: {len(data)} bytes, not {ffi.sizeof(ctype)}")
-    ffi.memmove(part, data, len(data))
-    kvm_ioctl(fd, f"KVM_SET_{call}", part)
+    kvm_ioctl(fd, f"KVM_SET_{call}", make_struct(ctype, data))
 
 
 def make_msrs(entries: bytes) -> Pointer:

@@ -6,8 +6,8 @@ Spec: Linux Documentation/virt/kvm/api.rst §4.26, §4.27 (irqchip), §4.29, §4
 from typing import Final
 
 from native.ffi import ffi, lib
-from shim.errors import HostResource
 from shim.vmm.kvm.ioctl import kvm_ioctl
+from shim.vmm.kvm.opaque import make_struct, take_bytes
 
 CHIPS: Final = ("KVM_IRQCHIP_PIC_MASTER", "KVM_IRQCHIP_PIC_SLAVE", "KVM_IRQCHIP_IOAPIC")
 
@@ -21,7 +21,7 @@ def save_vm(fd: int) -> VmState:
         chip = ffi.new("struct kvm_irqchip *")
         chip.chip_id = getattr(lib, name)
         kvm_ioctl(fd, "KVM_GET_IRQCHIP", chip)
-        state[name] = bytes(ffi.buffer(chip))
+        state[name] = take_bytes(chip)
     clock = ffi.new("struct kvm_clock_data *")
     kvm_ioctl(fd, "KVM_GET_CLOCK", clock)
     state["clock"] = int(clock.clock).to_bytes(8, "little")
@@ -31,10 +31,7 @@ def save_vm(fd: int) -> VmState:
 def restore_vm(fd: int, state: VmState) -> None:
     """Before the vCPUs are restored: the guest's clock goes on where it stood."""
     for name in CHIPS:
-        chip = ffi.new("struct kvm_irqchip *")
-        if len(state[name]) != ffi.sizeof("struct kvm_irqchip"):
-            raise HostResource(f"{name}: {len(state[name])} bytes")
-        ffi.memmove(chip, state[name], len(state[name]))
+        chip = make_struct("struct kvm_irqchip", state[name])
         chip.chip_id = getattr(lib, name)
         kvm_ioctl(fd, "KVM_SET_IRQCHIP", chip)
     clock = ffi.new("struct kvm_clock_data *")
