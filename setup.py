@@ -1,5 +1,25 @@
-"""What pyproject.toml cannot say: the C layer, built by cffi."""
+"""What pyproject.toml cannot say: the C layer, built by cffi, and the launcher, in C."""
 
-from setuptools import setup
+import runpy
+from pathlib import Path
 
-setup(cffi_modules=["native/build.py:ffibuilder"])
+from setuptools import setup  # brings its own distutils
+from distutils.command.build_scripts import build_scripts  # isort: skip
+
+LAUNCHER = "containerd-shim-sampan-v2"
+
+
+class BuildScripts(build_scripts):
+    """The one program that is no Python script: installed as it is compiled."""
+
+    def run(self):
+        self.mkpath(self.build_dir)
+        build_launcher = runpy.run_path("native/build.py")["build_launcher"]
+        build_launcher(Path(self.build_dir) / LAUNCHER)
+
+
+setup(
+    cffi_modules=["native/build.py:ffibuilder"],
+    scripts=["native/launcher/main.c"],  # what has BuildScripts run
+    cmdclass={"build_scripts": BuildScripts},
+)

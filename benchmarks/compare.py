@@ -65,9 +65,10 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 def prepare_runtimes(directory: Path) -> tuple[Runtime, ...]:
     """The template is made here; what is cold has a configuration of its own."""
     subprocess.run(["sampan", "template", "create"], check=True, stdout=subprocess.DEVNULL)
-    configured = CONFIGURATION.read_text() if CONFIGURATION.exists() else ""
+    lines = CONFIGURATION.read_text().splitlines() if CONFIGURATION.exists() else []
+    configured = [line for line in lines if not line.startswith("templates:")]
     cold = directory / "cold.yaml"
-    cold.write_text(f"{configured}templates: never\n")
+    cold.write_text("\n".join([*configured, "templates: never", ""]))
     return (
         Runtime("sampan", SAMPAN),
         Runtime("sampan-cold", SAMPAN, ("--runtime-config-path", str(cold))),

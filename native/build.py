@@ -1,11 +1,12 @@
-"""Builds `native._native`: cffi (API mode) over native/src.
+"""Builds `native._native`, cffi (API mode) over native/src, and the launcher.
 
-`python -m native.build` compiles it in place; packaging finds `ffibuilder`
-through setup.py.  Imports nothing of what it builds.
+`python -m native.build` compiles the first in place; packaging finds `ffibuilder`
+and `build_launcher` through setup.py.  Imports nothing of what it builds.
 """
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -76,6 +77,13 @@ def build_in_place() -> Path:
     os.utime(fresh, ns=(started_ns, started_ns))
     fresh.replace(target)
     return target
+
+
+def build_launcher(target: Path) -> None:
+    """native/launcher, a program of its own: containerd-shim-sampan-v2."""
+    sources = sorted(str(path) for path in (HERE / "launcher").glob("*.c"))
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, *COMPILE, "-o", str(target), *sources], check=True)
 
 
 def is_current(target: Path) -> bool:

@@ -1,16 +1,20 @@
-"""containerd-shim-sampan-v2: what containerd runs to begin and end a sandbox.
+"""What containerd has containerd-shim-sampan-v2 do to begin and end a sandbox.
 
-    start    makes the sandbox's directory and socket, forks the server, prints
-             the address; for a further container of a pod, the address of its
-             pod's server
+    start    makes the sandbox's directory and socket, has a process become its
+             server, prints the address; for a further container of a pod, the
+             address of its pod's server
     delete   ends what is left of a sandbox, prints a DeleteResponse
     -v, -info
 
 containerd core/runtime/v2/shim (binary.go, shim.go).  Flags are Go's, with one
 dash, the action last.  Everything that containerd reads is on stdout; it reads
 stderr into the same pipe, so nothing may be written there on success, and the
-server must not hold either.  Their time is a container's start and end: both
-import the little that they need, the server the rest after the fork.
+server must not hold either.
+
+Runs as `sampan-shim`, where the launcher (native/launcher) has found no warm
+server, and in processes of the warm server (shim/warm).  The time of both actions
+is a container's start and end: they import the little that they need, the server
+the rest after the fork.
 """
 
 import errno
@@ -19,10 +23,17 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 from shim.host.process import end_process, load_identity, read_identity, write_identity
 from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
 from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_text
+
+TYPE_CHECKING = False  # typing's costs its import
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from shim.machine.launch import StartVmm
 
 VERSION = "0.1.0"
 RUNTIME_NAME = "io.containerd.sampan.v2"
@@ -125,14 +136,52 @@ def read_group(bundle: str) -> str:
         return ""
 
 
-def start(invocation: Invocation) -> None:
+class Beginning:
+    """A sandbox whose socket listens and whose server is still to come."""
+
+    def __init__(
+        self, invocation: Invocation, options: StartOptions, sandbox: Sandbox, key: SandboxKey
+    ) -> None:
+        self.invocation = invocation
+        self.options = options
+        self.sandbox = sandbox
+        self.key = key
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def prepare(self) -> None:
+        """The socket listens before anyone is told of it."""
+        os.umask(0o077)
+        self.sandbox.create(self.key)
+        self.listener.bind(self.sandbox.socket)
+        self.listener.listen(LISTEN_BACKLOG)
+
+    def announce(self, server: int) -> None:
+        """`server` is the process that serves, or is about to."""
+        identity = read_identity(server)
+        if identity is not None:
+            write_identity(self.sandbox.shim_pid, identity)
+        tell_address(self.invocation, self.options, self.sandbox)
+
+
+Serve = Callable[[Beginning], None]
+
+
+def start(invocation: Invocation, serve: Serve) -> None:
+    """`serve` announces the sandbox and has a process become its server."""
     stdin = sys.stdin.buffer.read(MAX_STDIN_BYTES)
     options = StartOptions(stdin, invocation.container_id)
     sandbox_id = read_group(invocation.bundle) or invocation.container_id
     key = SandboxKey(invocation.containerd, invocation.namespace, str(sandbox_id))
     sandbox = find_sandbox(key)
-    if not is_served(sandbox):
-        start_server(invocation, options, sandbox, key)
+    if is_served(sandbox):
+        tell_address(invocation, options, sandbox)
+        return
+    beginning = Beginning(invocation, options, sandbox, key)
+    beginning.prepare()
+    serve(beginning)
+
+
+def tell_address(invocation: Invocation, options: StartOptions, sandbox: Sandbox) -> None:
     write_atomically(f"{invocation.bundle}/address", sandbox.address)
     print_address(sandbox, options)
 
@@ -150,35 +199,21 @@ def is_served(sandbox: Sandbox) -> bool:
             return False
 
 
-def start_server(
-    invocation: Invocation, options: StartOptions, sandbox: Sandbox, key: SandboxKey
-) -> None:
-    """The socket listens before anyone is told of it; the server is a child of init's."""
-    os.umask(0o077)
-    sandbox.create(key)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(sandbox.socket)
-    listener.listen(LISTEN_BACKLOG)
+def fork_server(beginning: Beginning) -> None:
+    """The server is a child of init's."""
     oom_score = read_oom_score(os.getppid())
     server = os.fork()
     if server == 0:
-        become_server(invocation, options, sandbox, key, listener=listener, oom_score=oom_score)
-    listener.close()
-    identity = read_identity(server)
-    if identity is not None:
-        write_identity(sandbox.shim_pid, identity)
+        become_server(beginning, oom_score)
+    beginning.listener.close()
+    beginning.announce(server)
 
 
 def become_server(
-    invocation: Invocation,
-    options: StartOptions,
-    sandbox: Sandbox,
-    key: SandboxKey,
-    *,
-    listener: socket.socket,
-    oom_score: int,
-) -> None:
-    """The child of `start`; never returns to it."""
+    beginning: Beginning, oom_score: int, start_vmm: "StartVmm | None" = None
+) -> "NoReturn":
+    """Ends this process with the sandbox; containerd's pipes are let go at once."""
+    invocation, sandbox = beginning.invocation, beginning.sandbox
     status = 1
     try:
         os.setsid()
@@ -187,22 +222,26 @@ def become_server(
         write_oom_score(oom_score)
         # Only now, with the parent's pipes closed, what takes its time.
         from shim.host import syscalls  # noqa: PLC0415
+        from shim.machine.launch import spawn_vmm  # noqa: PLC0415
         from shim.service.server import ServerArguments, run_server  # noqa: PLC0415
 
         syscalls.set_process_name("sampan-shim")
         syscalls.set_child_subreaper()
+        host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         syscalls.enter_mount_namespace()
         arguments = ServerArguments(
             namespace=invocation.namespace,
-            sandbox_id=key.sandbox_id,
+            sandbox_id=beginning.key.sandbox_id,
             sandbox=sandbox,
             bundle=invocation.bundle,
             events_address=os.environ.get("TTRPC_ADDRESS", ""),
-            config_path=options.config_path,
+            config_path=beginning.options.config_path,
             debug=invocation.debug,
             log_fd=log_fd,
+            host_mounts=host_mounts,
+            start_vmm=start_vmm or spawn_vmm,
         )
-        run_server(arguments, listener)
+        run_server(arguments, beginning.listener)
         status = 0
     except BaseException:
         import traceback  # noqa: PLC0415
@@ -300,29 +339,36 @@ def print_info() -> None:
     sys.stdout.buffer.flush()
 
 
-def run(argv: list[str]) -> None:
+def run(argv: list[str], serve: Serve) -> None:
     invocation = parse_arguments(argv)
     if invocation.asks_version:
         sys.stdout.write(f"containerd-shim-sampan-v2:\n  Version: {VERSION}\n")
-        return
-    if invocation.asks_info:
+    elif invocation.asks_info:
         print_info()
-        return
-    actions = {"start": start, "delete": delete}
-    if invocation.action not in actions:
+    elif invocation.action == "start":
+        invocation.check()
+        start(invocation, serve)
+    elif invocation.action == "delete":
+        invocation.check()
+        delete(invocation)
+    else:
         raise UsageError(f"expected start or delete, is {invocation.action!r}")
-    invocation.check()
-    actions[invocation.action](invocation)
 
 
-def main() -> None:
-    """On failure containerd shows what was printed, as the error's text."""
+def act(argv: list[str], serve: Serve) -> int:
+    """The exit status; on failure containerd shows what was printed, as the error's text."""
     try:
-        run(sys.argv[1:])
+        run(argv, serve)
+        sys.stdout.flush()
     except (UsageError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
-        raise SystemExit(1) from None
+        return 1
+    return 0
+
+
+def main() -> None:
+    raise SystemExit(act(sys.argv[1:], fork_server))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     sampan check             whether containers can run here, one line for each need
     sampan counters NS ID    what booting a running sandbox's machine has cost, as JSON
     sampan template create   saves a machine that has booted, for others to go on from
+    sampan template offer    the same where one is wanted: what shims run by themselves
     sampan template ls|verify|rm
     sampan version
 
@@ -45,10 +46,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_template_parser(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="template_command", required=True)
-    create = commands.add_parser("create", help="boots a machine and saves it")
-    create.add_argument("--vcpus", type=int, help="of the machine; default: as configured")
-    create.add_argument("--memory-mib", type=int, help="of the machine; default: as configured")
-    create.add_argument("--nics", type=int, help="of the machine; default: as configured")
+    for name, text in (
+        ("create", "boots a machine and saves it"),
+        ("offer", "the same, unless there is one; the least used makes room"),
+    ):
+        making = commands.add_parser(name, help=text)
+        making.add_argument("--vcpus", type=int, help="of the machine; default: as configured")
+        making.add_argument("--memory-mib", type=int, help="of the machine; default: as configured")
+        making.add_argument("--nics", type=int, help="of the machine; default: as configured")
     commands.add_parser("ls", help="those that there are; `*`: of this host as it is now")
     for name, text in (("verify", "all, or those named: are they as written"), ("rm", "removes")):
         named = commands.add_parser(name, help=text)
@@ -104,6 +109,7 @@ def check_files() -> None:
 def run_template_command(options: argparse.Namespace) -> int:
     actions: dict[str, Callable[[argparse.Namespace, Config], None]] = {
         "create": create_template,
+        "offer": offer_class,
         "ls": print_templates,
         "verify": verify_templates,
         "rm": remove_templates,
@@ -120,12 +126,21 @@ def create_template(options: argparse.Namespace, config: Config) -> None:
     # gRPC and all that: nothing else here needs it.
     from shim.machine.template_maker import make_template  # noqa: PLC0415
 
+    template = asyncio.run(make_template(config, choose_class(options, config)))
+    print(template.name)
+
+
+def offer_class(options: argparse.Namespace, config: Config) -> None:
+    from shim.machine.template_offer import offer_template  # noqa: PLC0415
+
+    offer_template(config, choose_class(options, config))
+
+
+def choose_class(options: argparse.Namespace, config: Config) -> MachineClass:
     size = MachineSize(
         options.vcpus or config.vcpus, (options.memory_mib or config.memory_mib) * MIB
     )
-    nics = config.nics if options.nics is None else options.nics
-    template = asyncio.run(make_template(config, MachineClass(size, nics)))
-    print(template.name)
+    return MachineClass(size, config.nics if options.nics is None else options.nics)
 
 
 def print_templates(_: argparse.Namespace, config: Config) -> None:

@@ -17,7 +17,7 @@ DEFAULT_PATH: Final = "/etc/sampan/config.yaml"
 PATH_VARIABLE: Final = "SAMPAN_CONFIG"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 HOST_NAMESPACES: Final = ("refuse", "guest")
-TEMPLATES: Final = ("use", "never")
+TEMPLATES: Final = ("auto", "use", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,12 @@ class Config:
     """An uncompressed x86-64 vmlinux in place of the image's."""
     kernel_arguments: str = ""
     """Appended to the guest's command line."""
-    templates: str = "use"
-    """Containers go on from a saved machine where there is one (`use`), or each boots
-    one of its own (`never`)."""
+    templates: str = "auto"
+    """Containers go on from a saved machine where there is one, and else have one made
+    for those that follow (`auto`) or not (`use`); or each boots (`never`)."""
     templates_dir: str = "/var/lib/sampan/templates"
+    max_templates: int = 8
+    """Those made by themselves replace the one that was used the longest time ago."""
     vcpus: int = 1
     """For a container without a CPU limit."""
     max_vcpus: int = 32
@@ -50,6 +52,8 @@ class Config:
     """From the start of a machine until its agent answers."""
     log_level: str = "info"
     console_limit_bytes: int = 1 << 20
+    vmm_cpus: tuple[int, ...] = ()
+    """The host's processors that machines run on; empty: all that the shim may use."""
     vmm_command: tuple[str, ...] = ()
     """Runs a machine in place of our own vmm: for tests."""
 
@@ -148,6 +152,14 @@ def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
     return check
 
 
+def _cpus(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(
+        type(cpu) is int and 0 <= cpu < 8192 for cpu in value
+    ):
+        raise ValueError("expected a list of processors' numbers")
+    return tuple(value)
+
+
 def _command(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise ValueError("expected a list of words")
@@ -160,6 +172,7 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "kernel_arguments": _text,
     "templates": _one_of(TEMPLATES),
     "templates_dir": _absolute_path,
+    "max_templates": _whole(1, 1000),
     "vcpus": _whole(1, 255),
     "max_vcpus": _whole(1, 255),
     "memory_mib": _whole(64, 1 << 24),
@@ -170,6 +183,7 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "host_namespaces": _one_of(HOST_NAMESPACES),
     "log_level": _one_of(LOG_LEVELS),
     "console_limit_bytes": _whole(4096, 1 << 30),
+    "vmm_cpus": _cpus,
     "vmm_command": _command,
 }
 assert set(RULES) == {field.name for field in fields(Config)}  # noqa: S101

@@ -7,6 +7,7 @@ those of linux/mount.h, linux/prctl.h and linux/sched.h.
 
 import ctypes
 import os
+from contextlib import suppress
 from typing import Any, Final
 
 NR_OPEN_TREE: Final = 428
@@ -31,6 +32,9 @@ UMOUNT_NOFOLLOW: Final = 8
 CLONE_NEWNS: Final = 0x20000
 CLONE_NEWNET: Final = 0x40000000
 PR_SET_NAME: Final = 15
+PR_SET_MM: Final = 35
+PR_SET_MM_ARG_START: Final = 8
+PR_SET_MM_ARG_END: Final = 9
 PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -47,6 +51,7 @@ class MountAttr(ctypes.Structure):
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_command_line: "ctypes.Array[ctypes.c_char] | None" = None
 
 
 def _check(result: int, call: str, path: str = "") -> int:
@@ -141,10 +146,25 @@ def set_process_name(name: str) -> None:
     _prctl("PR_SET_NAME", PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
+def set_command_line(words: list[str]) -> None:
+    """What ps(1) shows of this process; left as it is without CAP_SYS_RESOURCE."""
+    global _command_line
+    text = b"".join(os.fsencode(word) + b"\0" for word in words)
+    old, _command_line = _command_line, ctypes.create_string_buffer(text, len(text))
+    start = ctypes.addressof(_command_line)
+    bounds = [(PR_SET_MM_ARG_START, start), (PR_SET_MM_ARG_END, start + len(text))]
+    # At no time may the start be above the end.
+    if old is not None and ctypes.addressof(old) < start:
+        bounds.reverse()
+    with suppress(PermissionError):
+        for option, address in bounds:
+            _prctl("PR_SET_MM", PR_SET_MM, ctypes.c_ulong(option), ctypes.c_ulong(address))
+
+
 def set_child_subreaper() -> None:
     _prctl("PR_SET_CHILD_SUBREAPER", PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
 
 
-def _prctl(call: str, option: int, argument: Any) -> None:
-    nothing = ctypes.c_ulong(0)
-    _check(_libc.prctl(option, argument, nothing, nothing, nothing), f"prctl {call}")
+def _prctl(call: str, option: int, *arguments: Any) -> None:
+    nothing = (ctypes.c_ulong(0),) * (4 - len(arguments))
+    _check(_libc.prctl(option, *arguments, *nothing), f"prctl {call}")

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.process import read_identity, write_identity
 from shim.machine.sandbox import Sandbox
-from shim.machine.template import MachineClass, find_template
+from shim.machine.template import MachineClass, use_template
 from shim.net.plan import MAX_NICS
 from shim.oci.sandbox import MachineSize
 
+StartVmm = Callable[[Config, int, int], int]
+"""Of the configuration, the control socket and the log; a child's pid."""
 BOOT_REQUEST_ID: Final = 1
 LISTEN_BACKLOG: Final = 8
 HOSTNAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -51,6 +54,7 @@ class LaunchedMachine:
     pid: int
     control: socket.socket
     network: PreparedNetwork | None
+    machine_class: MachineClass
 
 
 def prepare_network(path: str | None, config: Config) -> PreparedNetwork | None:
@@ -62,6 +66,24 @@ def prepare_network(path: str | None, config: Config) -> PreparedNetwork | None:
     return PreparedNetwork(namespace, path, nics)
 
 
+def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
+    """posix_spawn: nothing but the three standard descriptors and the control socket goes on."""
+    command = config.vmm_command or (sys.executable, "-P", "-s", "-m", VMM_MODULE)
+    tree = str(Path(__file__).resolve().parents[2])
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": tree}
+    # Order matters: CONTROL_FD may be the number of log_fd itself.
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log_fd, 2),
+        (os.POSIX_SPAWN_DUP2, control_fd, CONTROL_FD),
+    ]
+    try:
+        return os.posix_spawnp(command[0], command, environment, file_actions=actions, setpgroup=0)
+    except OSError as error:
+        raise HostResource(f"{command[0]}: cannot start the vmm: {error.strerror}") from error
+
+
 def launch_machine(
     config: Config,
     sandbox: Sandbox,
@@ -69,6 +91,7 @@ def launch_machine(
     log_fd: int,
     network: PreparedNetwork | None = None,
     clone: bool = False,
+    start_vmm: StartVmm = spawn_vmm,
 ) -> LaunchedMachine:
     """The caller owns the result, which has `network` in it, and reaps the child.
 
@@ -77,12 +100,14 @@ def launch_machine(
     template of its class, where there is one.
     """
     check_image(config)
-    nics = network.nics if network else 0
-    template = find_template(config, MachineClass(size, nics)) if clone else ""
+    machine_class = MachineClass(size, network.nics if network else 0)
+    template = use_template(config, machine_class) if clone else ""
     with listen_for_agent(sandbox) as listener:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, entered(network.namespace) if network else nullcontext():
-            pid = spawn_vmm(config, theirs.fileno(), log_fd)
+            pid = start_vmm(config, theirs.fileno(), log_fd)
+        if config.vmm_cpus:
+            pin(pid, config.vmm_cpus)
         # It has not been reaped, so the pid is its own even if it has died.
         identity = read_identity(pid)
         if identity is not None:
@@ -90,12 +115,12 @@ def launch_machine(
         request = {
             "id": BOOT_REQUEST_ID,
             "op": Operation.BOOT,
-            "args": describe_machine(config, sandbox, size, nics, template).to_json(),
+            "args": describe_machine(config, sandbox, machine_class, template).to_json(),
         }
         # A vmm that has died already is found out by whoever waits for its answer.
         with suppress(BrokenPipeError):
             socket.send_fds(ours, [json.dumps(request).encode()], [listener.fileno()])
-        return LaunchedMachine(pid, ours, network)
+        return LaunchedMachine(pid, ours, network, machine_class)
 
 
 def check_image(config: Config) -> None:
@@ -117,11 +142,11 @@ def listen_for_agent(sandbox: Sandbox) -> socket.socket:
 
 
 def describe_machine(
-    config: Config, sandbox: Sandbox, size: MachineSize, nics: int = 0, template: str = ""
+    config: Config, sandbox: Sandbox, machine_class: MachineClass, template: str = ""
 ) -> MachineConfig:
     return MachineConfig(
-        vcpus=size.vcpus,
-        memory_bytes=size.memory_bytes,
+        vcpus=machine_class.size.vcpus,
+        memory_bytes=machine_class.size.memory_bytes,
         kernel_path=config.kernel_path,
         console_path=sandbox.console,
         shares=(
@@ -130,7 +155,7 @@ def describe_machine(
             Share(VOLUMES_TAG, sandbox.volumes_dir, SharePolicy.SHARED),
         ),
         ports=(AGENT_PORT,),
-        nics=nics,
+        nics=machine_class.nics,
         kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,
         template=template,
@@ -143,19 +168,11 @@ def read_hostname() -> str:
     return name if HOSTNAME.fullmatch(name) else DEFAULT_HOSTNAME
 
 
-def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
-    """posix_spawn: nothing but the three standard descriptors and the control socket goes on."""
-    command = config.vmm_command or (sys.executable, "-P", "-s", "-m", VMM_MODULE)
-    tree = str(Path(__file__).resolve().parents[2])
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": tree}
-    # Order matters: CONTROL_FD may be the number of log_fd itself.
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, log_fd, 2),
-        (os.POSIX_SPAWN_DUP2, control_fd, CONTROL_FD),
-    ]
+def pin(vmm: int, cpus: tuple[int, ...]) -> None:
+    """Before it has any thread: it makes them when it gets its boot request."""
     try:
-        return os.posix_spawnp(command[0], command, environment, file_actions=actions, setpgroup=0)
+        os.sched_setaffinity(vmm, cpus)
+    except ProcessLookupError:
+        return  # found out by whoever waits for its answer
     except OSError as error:
-        raise HostResource(f"{command[0]}: cannot start the vmm: {error.strerror}") from error
+        raise HostResource(f"vmm_cpus: {list(cpus)}: {error.strerror}") from error

@@ -66,6 +66,9 @@ class Machine:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = launched.pid
+        self.machine_class = launched.machine_class
+        self.is_clone = False
+        """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
         self._sandbox = sandbox
         self._config = config
@@ -174,7 +177,7 @@ class Machine:
             async with asyncio.timeout(self._config.agent_timeout_s):
                 # gRPC takes long to import; meanwhile the guest boots.
                 connect = await asyncio.to_thread(_import_client)
-                cloned = await self._await_boot()
+                self.is_clone = await self._await_boot()
                 self._agent = connect(self._sandbox.agent_socket)
                 info = await self._agent.wait_info()
         except TimeoutError as error:
@@ -182,7 +185,7 @@ class Machine:
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
                 f"{self._quote_console()}"
             ) from error
-        if cloned:
+        if self.is_clone:
             await self._agent.awaken(os.urandom(ENTROPY_BYTES), time.time_ns(), read_hostname())
         if info.protocol_version != PROTOCOL_VERSION:
             raise GuestFault(

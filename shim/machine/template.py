@@ -9,6 +9,7 @@ rest of a template's life.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -85,3 +86,12 @@ def find_template(config: Config, machine: MachineClass) -> str:
     """Its directory; "" when there is none for such a machine."""
     path = os.path.join(config.templates_dir, name_class(describe_class(config, machine)))
     return path if os.path.exists(f"{path}/{DESCRIPTION}") else ""
+
+
+def use_template(config: Config, machine: MachineClass) -> str:
+    """As find_template, and marks it as used just now."""
+    path = find_template(config, machine)
+    if path:
+        with suppress(OSError):
+            os.utime(f"{path}/{DESCRIPTION}")
+    return path

@@ -19,6 +19,7 @@ POD_PERIOD_ANNOTATION: Final = "io.kubernetes.cri.sandbox-cpu-period"
 POD_MEMORY_ANNOTATION: Final = "io.kubernetes.cri.sandbox-memory"
 DEFAULT_PERIOD_US: Final = 100_000
 MIB: Final = 1 << 20
+SMALLEST_CLASS_MIB: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,15 @@ def choose_memory_mib(memory: dict[str, Any], annotations: dict[str, str], rules
     limit = read_number(annotations, POD_MEMORY_ANNOTATION) or memory.get("limit") or 0
     if limit <= 0:
         return rules.memory_mib
-    return min(-(-limit // MIB) + rules.memory_overhead_mib, rules.max_memory_mib)
+    return min(round_up(-(-limit // MIB) + rules.memory_overhead_mib), rules.max_memory_mib)
+
+
+def round_up(memory_mib: int) -> int:
+    """To a power of two, so that few templates serve many limits.
+
+    A guest takes what it touches; its containers' limits are their cgroups'.
+    """
+    return max(SMALLEST_CLASS_MIB, 1 << (memory_mib - 1).bit_length())
 
 
 def read_annotation(annotations: dict[str, str], name: str, low: int, high: int) -> int | None:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,12 +20,13 @@ from shim.config import Config, load_config
 from shim.errors import SampanError
 from shim.host.reaper import Reaper
 from shim.log import log_to
-from shim.machine.launch import LaunchedMachine, launch_machine, prepare_network
+from shim.machine.launch import LaunchedMachine, StartVmm, launch_machine, prepare_network
 from shim.machine.sandbox import Sandbox
 from shim.oci.sandbox import SizeRules, find_network, size_machine
 from shim.oci.spec import parse_spec
 
 if TYPE_CHECKING:
+    from shim.machine.machine import Machine
     from shim.ttrpc.server import Server
 
 EVENTS_PATIENCE_S: Final = 5.0
@@ -44,6 +46,9 @@ class ServerArguments:
     config_path: str
     debug: bool
     log_fd: int
+    host_mounts: int
+    """The mount namespace that this process was in at first, as a descriptor."""
+    start_vmm: StartVmm
 
 
 def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
@@ -70,7 +75,7 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
         spec = parse_spec(file.read())
     rules = SizeRules(
         vcpus=config.vcpus,
-        max_vcpus=min(config.max_vcpus, len(os.sched_getaffinity(0))),
+        max_vcpus=min(config.max_vcpus, len(config.vmm_cpus or os.sched_getaffinity(0))),
         memory_mib=config.memory_mib,
         memory_overhead_mib=config.memory_overhead_mib,
         max_memory_mib=config.max_memory_mib,
@@ -83,7 +88,8 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
         size,
         arguments.log_fd,
         network,
-        clone=config.templates == "use",
+        clone=config.templates != "never",
+        start_vmm=arguments.start_vmm,
     )
 
 
@@ -128,14 +134,35 @@ async def serve(
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
     oom_watch = asyncio.create_task(containers.watch_oom_kills())
+    offer = asyncio.create_task(offer_template(arguments, config, machine))
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
     first_call.cancel()
     oom_watch.cancel()
+    offer.cancel()
     await server.close(LAST_ANSWERS_S)
     await containers.close()
     await publisher.close(EVENTS_PATIENCE_S)
     reaper.close()
+
+
+async def offer_template(
+    arguments: ServerArguments, config: Config, machine: "Machine | SampanError"
+) -> None:
+    """A container that had to boot has a template made for those that follow."""
+    if config.templates != "auto" or isinstance(machine, SampanError):
+        return
+    from shim.machine.template_offer import start_offer  # noqa: PLC0415
+
+    with suppress(SampanError):
+        await machine.wait_agent()
+        if not machine.is_clone:
+            start_offer(
+                machine.machine_class,
+                arguments.config_path,
+                arguments.host_mounts,
+                arguments.log_fd,
+            )
 
 
 def end_unless_called(server: "Server", over: asyncio.Event) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 RUN_DIR = Path("/run/sampan")
-OURS = ("shim.vmm", "containerd-shim-sampan", "shim.bootstrap", "sampan-vmm", "sampan-shim")
+WARM_DIR = RUN_DIR / "warm"
+"""The warm server's, which comes with a first container and stays."""
+NAMES = ("sampan-vmm", "sampan-shim", "sampan-warm")
+OURS = ("shim.vmm", "containerd-shim-sampan", "shim.bootstrap", *NAMES)
 DEADLINE_S = 30
 Read = TypeVar("Read")
 
@@ -35,6 +38,7 @@ def read_host() -> Host:
             os.path.join(top, name)
             for top, directories, names in os.walk(RUN_DIR)
             for name in directories + names
+            if WARM_DIR not in (Path(top), Path(top, name))
         ),
         links=frozenset(os.listdir("/sys/class/net")),
         loops=frozenset(
@@ -54,12 +58,30 @@ def walk_processes(read: Callable[[Path], Read]) -> list[Read]:
 
 
 def find_processes() -> list[str]:
-    """Every process that is ours, zombies too, as "pid name command"."""
+    """Every process that is ours, zombies too, as "pid name command"; but the warm server."""
+    servers = find_warm_servers()
     return [
         f"{pid} {name} {command[:80]}"
         for pid, name, command in walk_processes(read_process)
-        if any(word in command or word in name for word in OURS)
+        if any(word in command or word in name for word in OURS) and int(pid) not in servers
     ]
+
+
+def find_warm_servers() -> list[int]:
+    """Those that hold the lock: a process that one has forked for a call does not."""
+    return [
+        int(pid)
+        for pid, held in walk_processes(lambda entry: (entry.name, read_links(entry / "fd")))
+        if any(str(WARM_DIR) in target and target.endswith(".lock") for target in held)
+    ]
+
+
+def read_links(directory: Path) -> list[str]:
+    links = []
+    for link in directory.iterdir():
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(link))
+    return links
 
 
 def read_process(entry: Path) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import Configure
 from tests.e2e.containerd import Containerd
 from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
-from tests.e2e.host import find_pid
+from tests.e2e.host import find_pid, find_warm_servers
 
 IMAGE = Path("/var/lib/sampan/image")
 
@@ -39,6 +39,22 @@ def test_kill_of_a_host_process_ends_the_container_and_leaves_nothing(
     os.kill(find_pid(victim), signal.SIGKILL)
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode in statuses
+    ctr.remove(name)
+    assert_works(ctr)
+
+
+def test_kill_of_the_warm_server_ends_no_container(ctr: Ctr) -> None:
+    """Nor a container's start: the next one is made without it."""
+    ctr.run("true")
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (servers := find_warm_servers()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    name = ctr.start("sleep", "1000")
+    (server,) = servers
+    os.kill(server, signal.SIGKILL)
+    done = ctr.exec(name, "echo", "still here")
+    assert (done.status, done.stdout) == (0, "still here\n"), done
     ctr.remove(name)
     assert_works(ctr)
 
@@ -143,7 +159,7 @@ def test_a_full_state_directory_is_an_error_that_names_it(ctr: Ctr) -> None:
     state = Path("/run/sampan")
     state.mkdir(exist_ok=True)
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=3", "none", str(state)], check=True
+        ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "none", str(state)], check=True
     )
     try:
         done = ctr.run("true")

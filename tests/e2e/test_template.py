@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from shim.config import load_config
 from shim.machine.template_store import list_templates
 from tests.e2e.conftest import Configure
 from tests.e2e.containerd import Containerd
-from tests.e2e.ctr import Ctr
+from tests.e2e.ctr import TIMEOUT_S, Ctr
 
 
 def sampan(*words: str) -> str:
@@ -45,6 +46,24 @@ def test_templates_can_be_switched_off(ctr: Ctr, configure: Configure) -> None:
     configure(templates="never")
     name = ctr.start("sleep", "1000")
     assert not was_cloned(name)
+
+
+def test_the_first_container_of_a_class_has_its_template_made(
+    ctr: Ctr, configure: Configure, own_templates: Path
+) -> None:
+    """In the background, and for those that come after it."""
+    configure(templates="auto")
+    name = ctr.start("sleep", "1000")
+    assert not was_cloned(name)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not list(list_templates(load_config())):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    other = ctr.start("sleep", "1000")
+    assert was_cloned(other)
+    for each in (name, other):
+        assert ctr.exec(each, "echo", "fine").stdout == "fine\n"
+    assert [path.name.startswith(".") for path in own_templates.iterdir()] == [False]
 
 
 def test_one_that_is_made_serves_and_one_that_is_spoilt_costs_a_boot_and_is_told(

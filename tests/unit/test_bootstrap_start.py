@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,11 @@ import pytest
 
 from proto.gen.containerd import task_pb2
 from shim.bootstrap import (
+    Beginning,
     StartOptions,
     UsageError,
     become_server,
+    fork_server,
     parse_arguments,
     print_address,
     read_group,
@@ -60,13 +61,13 @@ def test_an_unknown_flag_is_named() -> None:
 @pytest.mark.parametrize("arguments", [[], ["-id", "x"], ["-namespace", "n"], ["-id", "../x"]])
 def test_an_action_needs_its_names(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
-        run([*arguments, "start"])
+        run([*arguments, "start"], fork_server)
 
 
 @pytest.mark.parametrize("action", ["", "stop"])
 def test_an_unknown_action_is_refused(action: str) -> None:
     with pytest.raises(UsageError, match="expected start or delete"):
-        run([*START, *([action] if action else [])])
+        run([*START, *([action] if action else [])], fork_server)
 
 
 def test_stdin_may_be_empty() -> None:
@@ -148,13 +149,13 @@ def test_a_server_whose_bundle_is_gone_leaves_nothing(tmp_path: Path) -> None:
     """Of a start that containerd has given up; it calls no `delete` then."""
     sandbox = Sandbox(str(tmp_path / "sandbox"))
     key = SandboxKey("containerd", "ns", "c1")
-    sandbox.create(key)
     invocation = parse_arguments([*START, "-bundle", str(tmp_path / "gone"), "start"])
-    options = StartOptions(b"", "c1")
+    beginning = Beginning(invocation, StartOptions(b"", "c1"), sandbox, key)
+    beginning.prepare()
     server = os.fork()
     if server == 0:
-        with socket.socket(socket.AF_UNIX) as listener:
-            become_server(invocation, options, sandbox, key, listener=listener, oom_score=0)
+        become_server(beginning, oom_score=0)
+    beginning.listener.close()
     assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 1
     assert not os.path.exists(sandbox.path)
 

@@ -8,12 +8,14 @@ import pytest
 from shim.config import Config
 from shim.machine import launch
 from shim.machine.sandbox import Sandbox
+from shim.machine.template import MachineClass
 from shim.oci.sandbox import MachineSize
 
 
 def describe(tmp_path: Path, arguments: str = "") -> str:
     config = Config(image_dir=str(tmp_path), kernel_arguments=arguments)
-    machine = launch.describe_machine(config, Sandbox(str(tmp_path)), MachineSize(1, 1 << 28))
+    machine_class = MachineClass(MachineSize(1, 1 << 28), 0)
+    machine = launch.describe_machine(config, Sandbox(str(tmp_path)), machine_class)
     return machine.kernel_arguments
 
 

@@ -11,8 +11,17 @@ import pytest
 from shim.cli import main
 from shim.config import Config
 from shim.errors import AlreadyExists, HostResource, NotFound
-from shim.machine.template import MachineClass, describe_class, find_template, name_class
+from shim.machine import template_offer
+from shim.machine.template import (
+    DESCRIPTION,
+    MachineClass,
+    describe_class,
+    find_template,
+    name_class,
+    use_template,
+)
 from shim.machine.template_maker import own_sandbox
+from shim.machine.template_offer import offer_template
 from shim.machine.template_store import (
     FILES,
     Template,
@@ -170,3 +179,83 @@ def test_the_command_lists_verifies_and_removes(
     assert main(["template", "rm", template.name]) == 0
     assert main(["template", "rm", template.name]) == 1
     assert "no template" in capsys.readouterr().err
+
+
+def touch_use(template: Template, when: int) -> None:
+    os.utime(f"{template.path}/{DESCRIPTION}", (when, when))
+
+
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> list[MachineClass]:
+    """The classes that were made; a test's own machine is a few files."""
+    made: list[MachineClass] = []
+
+    async def make_it(config: Config, machine_class: MachineClass) -> Template:
+        made.append(machine_class)
+        return make(config, machine_class)
+
+    monkeypatch.setattr(template_offer, "make_template", make_it)
+    return made
+
+
+def test_a_class_without_a_template_gets_one(config: Config, offered: list[MachineClass]) -> None:
+    offer_template(config, CLASS)
+    offer_template(config, CLASS)
+    assert offered == [CLASS]
+
+
+def test_one_that_is_spoilt_is_made_anew(config: Config, offered: list[MachineClass]) -> None:
+    template = make(config)
+    Path(template.path, "memory").write_text("spoilt")
+    offer_template(config, CLASS)
+    assert offered == [CLASS]
+    verify_template(get_template(config, template.name))
+
+
+def test_the_one_that_was_used_the_longest_time_ago_makes_room(
+    config: Config, offered: list[MachineClass]
+) -> None:
+    config = replace(config, max_templates=3)
+    sizes = [MachineClass(MachineSize(1, mib * MIB), 1) for mib in (256, 1024, 2048)]
+    made = [make(config, size) for size in sizes]
+    for when, template in enumerate(made, start=1):
+        touch_use(template, when)
+    assert use_template(config, sizes[0]) == made[0].path
+    offer_template(config, CLASS)
+    assert {found.name for found in list_templates(config)} == {
+        made[0].name,
+        made[2].name,
+        name_class(describe_class(config, CLASS)),
+    }
+
+
+def test_a_failure_is_not_tried_at_once_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    async def fail(*_: object) -> Template:
+        tries.append(1)
+        raise HostResource("no space")
+
+    monkeypatch.setattr(template_offer, "make_template", fail)
+    os.makedirs(config.templates_dir)
+    with pytest.raises(HostResource):
+        offer_template(config, CLASS)
+    offer_template(config, CLASS)
+    assert len(tries) == 1
+    (note,) = Path(config.templates_dir).glob(".failed-*")
+    os.utime(note, (1, 1))
+    with pytest.raises(HostResource):
+        offer_template(config, CLASS)
+
+
+def test_one_that_is_being_made_is_nobodys_failure(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*_: object) -> Template:
+        raise AlreadyExists("the same template is being made")
+
+    monkeypatch.setattr(template_offer, "make_template", busy)
+    offer_template(config, CLASS)
+    assert not os.path.exists(config.templates_dir)

@@ -52,9 +52,12 @@ def test_no_quota_is_no_limit(quota: int) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "mib"),
-    [(1, 129), (256 * MIB, 384), (256 * MIB + 1, 385), (1 << 50, 8192), (-1, 1024)],
+    [
+        *((1, 256), (128 * MIB, 256), (128 * MIB + 1, 512), (256 * MIB, 512)),
+        *((384 * MIB, 512), (385 * MIB, 1024), (1 << 50, 8192), (-1, 1024)),
+    ],
 )
-def test_memory_is_the_limit_plus_overhead_and_bounded(limit: int, mib: int) -> None:
+def test_memory_is_the_limit_plus_overhead_rounded_up_and_bounded(limit: int, mib: int) -> None:
     assert size(memory={"limit": limit}).memory_bytes == mib * MIB
 
 
@@ -78,7 +81,7 @@ def test_a_pods_annotations_size_the_pods_machine() -> None:
         "io.kubernetes.cri.sandbox-cpu-period": "100000",
         "io.kubernetes.cri.sandbox-memory": str(100 * MIB),
     }
-    assert size_machine({"annotations": annotations}, RULES) == MachineSize(3, 228 * MIB)
+    assert size_machine({"annotations": annotations}, RULES) == MachineSize(3, 256 * MIB)
 
 
 def test_group_annotations_name_the_sandbox() -> None:

@@ -1,0 +1,108 @@
+"""Templates that are made by themselves: a container that had to boot offers its class.
+
+Two halves.  The shim starts a process that outlives it (`start_offer`); that
+process, `sampan template offer`, sees whether a template is wanted, and makes it
+(`offer_template`).
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from shim.config import PATH_VARIABLE, Config
+from shim.errors import AlreadyExists, NotFound, SampanError
+from shim.machine.template import DESCRIPTION, MachineClass, describe_class, name_class
+from shim.machine.template_maker import make_template
+from shim.machine.template_store import (
+    Template,
+    get_template,
+    list_templates,
+    remove_template,
+    verify_template,
+)
+from shim.oci.sandbox import MIB
+
+NICENESS: Final = 19
+MOUNTS_FD: Final = 3
+FAILURE_S: Final = 600
+"""After a failure no other try is made for so long."""
+TREE: Final = str(Path(__file__).resolve().parents[2])
+log = logging.getLogger(__name__)
+
+
+def start_offer(machine_class: MachineClass, config_path: str, mounts: int, log_fd: int) -> None:
+    """`mounts`: the mount namespace that the sandbox does not live in."""
+    command = [
+        *("nsenter", f"--mount=/proc/self/fd/{MOUNTS_FD}", "--wd=/", "--"),
+        *("nice", "-n", str(NICENESS), sys.executable, "-P", "-s", "-m", "shim.cli"),
+        *("template", "offer", "--vcpus", str(machine_class.size.vcpus)),
+        *("--memory-mib", str(machine_class.size.memory_bytes // MIB)),
+        *("--nics", str(machine_class.nics)),
+    ]
+    environment = {**os.environ, "PYTHONPATH": TREE}
+    if config_path:
+        environment[PATH_VARIABLE] = config_path
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log_fd, 2),
+        (os.POSIX_SPAWN_DUP2, mounts, MOUNTS_FD),
+    ]
+    try:
+        # Reaped by whoever reaps here, if it ends before we do.
+        os.posix_spawnp(command[0], command, environment, file_actions=actions, setsid=True)
+    except OSError as error:
+        log.warning("no template is made: %s: %s", command[0], error.strerror)
+
+
+def offer_template(config: Config, machine_class: MachineClass) -> None:
+    """Makes one unless there is a good one, or it is being made, or a try has just failed."""
+    name = name_class(describe_class(config, machine_class))
+    note = Path(config.templates_dir, f".failed-{name}")
+    if is_good(config, name) or is_fresh(note):
+        return
+    make_room(config)
+    try:
+        asyncio.run(make_template(config, machine_class))
+    except AlreadyExists:
+        return
+    except (SampanError, OSError):
+        note.touch()
+        raise
+    note.unlink(missing_ok=True)
+
+
+def is_good(config: Config, name: str) -> bool:
+    """One that is spoilt is removed."""
+    try:
+        template = get_template(config, name)
+    except NotFound:
+        return False
+    try:
+        verify_template(template)
+    except SampanError:
+        remove_template(template)
+        return False
+    return True
+
+
+def is_fresh(note: Path) -> bool:
+    try:
+        return time.time() - note.stat().st_mtime < FAILURE_S
+    except FileNotFoundError:
+        return False
+
+
+def make_room(config: Config) -> None:
+    """For one more: those go that were used the longest time ago."""
+    templates = sorted(list_templates(config), key=read_last_use)
+    for template in templates[: max(0, len(templates) - config.max_templates + 1)]:
+        remove_template(template)
+
+
+def read_last_use(template: Template) -> float:
+    return os.stat(f"{template.path}/{DESCRIPTION}").st_mtime

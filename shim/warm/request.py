@@ -1,0 +1,97 @@
+"""A launcher's call, and a process that takes it over as if it were the launcher.
+
+native/launcher/warm.h has the messages.  Runs in the child that the server has
+forked for the call: whatever the peer sends, only that child is concerned.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+MAX_REQUEST_BYTES: Final = 192 << 10
+PASSED_FDS: Final = 4
+PATIENCE_S: Final = 5.0
+"""For a launcher to say what it wants: it has it ready when it connects."""
+READY: Final = b"r"
+PEER_CREDENTIALS: Final = struct.Struct("iii")
+
+
+class Request(NamedTuple):
+    arguments: list[str]
+    """Without the program's own name."""
+    caller: int
+    """The launcher's parent: containerd."""
+    environment: dict[str, str]
+    descriptors: list[int]
+    """stdin, stdout, stderr, working directory."""
+
+
+class RequestError(Exception):
+    """The peer is no launcher, or has gone: nothing is to be done."""
+
+
+def receive_request(connection: socket.socket) -> Request:
+    """The launcher goes on waiting for an exit status, one byte, on `connection`."""
+    connection.settimeout(PATIENCE_S)
+    with closed_on_error() as descriptors:
+        try:
+            check_peer(connection)
+            connection.send(READY)
+            data, received, flags, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, PASSED_FDS)
+            descriptors.extend(received)
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(received) != PASSED_FDS:
+                raise RequestError(f"{len(data)} bytes, {len(received)} descriptors")
+            request = parse_request(data, received)
+            connection.settimeout(None)
+        except OSError as error:
+            raise RequestError(str(error)) from error
+        return request
+
+
+def check_peer(connection: socket.socket) -> None:
+    credentials = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size
+    )
+    _, uid, _ = PEER_CREDENTIALS.unpack(credentials)
+    if uid != os.geteuid():
+        raise RequestError(f"called by user {uid}")
+
+
+def parse_request(data: bytes, descriptors: list[int]) -> Request:
+    """`argc\\0ppid\\0arg\\0…env\\0…`."""
+    words = [os.fsdecode(word) for word in data.split(b"\0")]
+    try:
+        count, caller = int(words[0]), int(words[1])
+    except (ValueError, IndexError) as error:
+        raise RequestError(f"no numbers at the start of {data[:40]!r}") from error
+    if words.pop() or not 1 <= count <= len(words) - 2:
+        raise RequestError(f"{count} arguments in {len(words)} words")
+    pairs = (word.partition("=") for word in words[2 + count :])
+    environment = {name: value for name, equals, value in pairs if name and equals}
+    return Request(words[3 : 2 + count], caller, environment, descriptors)
+
+
+def take_over(request: Request) -> None:
+    """This process gets the launcher's standard streams, directory and environment."""
+    directory = request.descriptors[-1]
+    os.fchdir(directory)
+    for number, descriptor in enumerate(request.descriptors[:-1]):
+        os.dup2(descriptor, number)
+    for descriptor in request.descriptors:
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request.environment)
+
+
+@contextmanager
+def closed_on_error() -> Iterator[list[int]]:
+    descriptors: list[int] = []
+    try:
+        yield descriptors
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise

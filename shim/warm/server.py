@@ -1,0 +1,121 @@
+"""sampan-warm: a process with everything imported, from which shims and vmms are forked.
+
+Started by the launcher (native/launcher) as `sampan-warm LOCK_FD SOCKET`, for callers
+of one world: namespaces, control group, limits, installation.  Never needed: where
+it is not, or is not the right one, the launcher starts Python as it would without.
+
+Has one thread, no event loop and no gRPC channel, ever: forking needs that.  It does
+nothing but accept and fork; each call is a child's, and nothing of a sandbox
+depends on this process.  It ends when the code it has loaded is no longer what
+is installed.
+"""
+
+import fcntl
+import gc
+import importlib
+import os
+import pkgutil
+import select
+import signal
+import socket
+import sys
+import syslog
+from typing import Final, NoReturn
+
+from shim.warm.call import answer_call
+from shim.warm.installation import Installation
+
+PROCESS_NAME: Final = "sampan-warm"
+LISTEN_BACKLOG: Final = 128
+CHECK_S: Final = 60
+"""How often a server that nobody calls looks whether it is outdated."""
+LAZY: Final = ("traceback", "yaml", "encodings.ascii", "encodings.idna", "encodings.latin_1")
+"""What our modules and the libraries import when they need it."""
+
+
+def import_everything() -> None:
+    import shim  # noqa: PLC0415
+
+    for module in pkgutil.walk_packages(shim.__path__, "shim."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+    for name in LAZY:
+        importlib.import_module(name)
+
+
+def listen(path: str) -> socket.socket:
+    """Whoever holds the lock owns the name."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    os.umask(0o077)
+    listener.bind(path)
+    listener.listen(LISTEN_BACKLOG)
+    return listener
+
+
+def serve(listener: socket.socket, lock_fd: int) -> None:
+    """Until the installation is another one."""
+    installation = Installation()
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    while True:
+        called = poll.poll(CHECK_S * 1000)
+        if not installation.is_current():
+            return
+        if called:
+            connection, _ = listener.accept()
+            with connection:
+                fork_call(connection, listener, lock_fd)
+
+
+def fork_call(connection: socket.socket, listener: socket.socket, lock_fd: int) -> None:
+    try:
+        child = os.fork()
+    except OSError as error:
+        tell(f"cannot fork: {error}")
+        return
+    if child == 0:
+        become_call(connection, listener, lock_fd)
+
+
+def become_call(connection: socket.socket, listener: socket.socket, lock_fd: int) -> NoReturn:
+    status = 1
+    try:
+        # Hazard: a lock that a sandbox holds would keep the next server from its place.
+        os.close(lock_fd)
+        listener.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        status = answer_call(connection)
+    except BaseException as error:
+        tell(f"a call: {error!r}")
+    finally:
+        os._exit(status)
+
+
+def tell(text: str) -> None:
+    syslog.syslog(syslog.LOG_ERR, text)
+
+
+def main() -> None:
+    lock_fd, path = int(sys.argv[1]), sys.argv[2]
+    syslog.openlog(PROCESS_NAME)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open("/proc/self/comm", "w") as comm:
+            comm.write(PROCESS_NAME)
+        # The kernel reaps the children: nobody here waits for them.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        import_everything()
+        gc.collect()
+        gc.freeze()
+        with listen(path) as listener:
+            serve(listener, lock_fd)
+            os.unlink(path)
+    except Exception as error:
+        tell(f"{path}: {error!r}")
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
