@@ -4,7 +4,7 @@ Marks on the monotonic clock, in the order in which they come:
 
     ctr          the client starts
     shim         containerd executes the shim (process connector)
-    vmm          the shim executes the vmm (likewise)
+    vmm          the vmm, executed or forked, has given itself its name (likewise)
     guest        the guest's clock starts: its /proc/uptime, read by the container
     agent        the agent has answered: the shim writes the sandbox's counters then
     resumed      the same of a machine that goes on from a template: its clock is older
@@ -16,6 +16,7 @@ Only a runtime with a sandbox directory has them all; the guest's clock is told
 in hundredths of a second.
 """
 
+import json
 import os
 import subprocess
 import time
@@ -27,7 +28,7 @@ from benchmarks.processes import Exec, ProcessWatch
 from shim.machine.sandbox import list_sandboxes
 
 SHIM_MARK: Final = "containerd-shim-"
-VMM_MARK: Final = "shim.vmm"
+VMM_NAME: Final = "sampan-vmm"
 SCRIPT: Final = "cat /proc/uptime /proc/self/stat; read line"
 """The shell is the container's first process, and ends with its input."""
 START_FIELD: Final = 22
@@ -60,6 +61,14 @@ class GuestClock:
     process_start_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of the agent."""
+
+    time_ns: int
+    is_clone: bool
+
+
 def parse_guest_clock(text: str) -> GuestClock:
     """ValueError when it is not what SCRIPT prints."""
     uptime, _, rest = text.partition("\n")
@@ -83,22 +92,24 @@ def measure_marks(runtime: Runtime, image: str) -> dict[str, int]:
             assert process.stdout is not None
             text = os.read(process.stdout.fileno(), 65536).decode(errors="replace")
             marks["first_byte"] = time.monotonic_ns()
-            answered = read_answer_time(name)
+            answer = read_answer(name)
             execs = watch.since(marks["ctr"])
+            vmm = watch.find_name(VMM_NAME, marks["ctr"])
             said, errors = process.communicate(b"\n", timeout=TIMEOUT_S)
     if process.returncode != 0 or not text:
         raise CtrError(f"{' '.join(command)}: status {process.returncode}: {errors[-500:]!r}")
     clock = parse_guest_clock(text + said.decode(errors="replace"))
-    for mark, program in (("shim", SHIM_MARK), ("vmm", VMM_MARK)):
-        if (started := find_first(execs, program)) is not None:
-            marks[mark] = started.time_ns
-    if answered is not None:
+    if (shim := find_first(execs, SHIM_MARK)) is not None:
+        marks["shim"] = shim.time_ns
+    if vmm is not None:
+        marks["vmm"] = vmm.time_ns
+    if answer is not None:
         began = marks["first_byte"] - round(clock.uptime_s * 1e9)
         marks["created"] = began + round(clock.process_start_s * 1e9)
-        if began < marks.get("vmm", 0):
-            marks["resumed"] = answered
+        if answer.is_clone:
+            marks["resumed"] = answer.time_ns
         else:
-            marks |= {"guest": began, "agent": answered}
+            marks |= {"guest": began, "agent": answer.time_ns}
     return marks
 
 
@@ -111,11 +122,12 @@ def split_phases(marks: dict[str, int]) -> dict[str, float]:
     }
 
 
-def read_answer_time(container_id: str) -> int | None:
+def read_answer(container_id: str) -> Answer | None:
     for key, sandbox in list_sandboxes():
         if key.sandbox_id == container_id and os.path.exists(sandbox.counters):
             age_ns = time.time_ns() - os.stat(sandbox.counters).st_mtime_ns
-            return time.monotonic_ns() - age_ns
+            with open(sandbox.counters) as file:
+                return Answer(time.monotonic_ns() - age_ns, json.load(file)["cloned"])
     return None
 
 

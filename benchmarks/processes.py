@@ -1,6 +1,7 @@
 """Which processes the host starts meanwhile, and when.
 
-From the kernel's process connector (linux/cn_proc.h): each exec with a time
+From the kernel's process connector (linux/cn_proc.h): each exec, and each change of
+a name (a process forked from the warm server executes nothing), with a time
 stamp of CLOCK_MONOTONIC, which is time.monotonic_ns().  Needs root.  One
 thread reads while a ProcessWatch is open.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeGuard
 
 NETLINK_CONNECTOR: Final = 11
 CN_IDX_PROC: Final = 1
@@ -22,6 +23,8 @@ CN_VAL_PROC: Final = 1
 NLMSG_DONE: Final = 3
 PROC_CN_MCAST_LISTEN: Final = 1
 PROC_EVENT_EXEC: Final = 2
+PROC_EVENT_COMM: Final = 0x200
+COMM_BYTES: Final = 16
 
 NETLINK_HEADER: Final = struct.Struct("=IHHII")
 CONNECTOR_HEADER: Final = struct.Struct("=IIIIHH")
@@ -39,11 +42,20 @@ class Exec:
     """Its command line, as far as it could still be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A process that gave itself a name."""
+
+    time_ns: int
+    pid: int
+    name: str
+
+
 class ProcessWatch:
-    """Context manager.  `execs` grows while it is open."""
+    """Context manager.  `events` grows while it is open."""
 
     def __init__(self) -> None:
-        self.execs: list[Exec] = []
+        self.events: list[Exec | Rename] = []
 
     def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_CONNECTOR)
@@ -67,7 +79,12 @@ class ProcessWatch:
         self._socket.close()
 
     def since(self, time_ns: int) -> list[Exec]:
-        return [started for started in list(self.execs) if started.time_ns >= time_ns]
+        return [event for event in list(self.events) if is_exec_since(event, time_ns)]
+
+    def find_name(self, name: str, time_ns: int) -> Rename | None:
+        """The first process that got it since then."""
+        named = (one for one in list(self.events) if isinstance(one, Rename))
+        return next((one for one in named if one.name == name and one.time_ns >= time_ns), None)
 
     def _read(self) -> None:
         while True:
@@ -75,7 +92,7 @@ class ProcessWatch:
             if self._socket.fileno() in ready:
                 # ENOBUFS: some were lost; the others still count.
                 with suppress(OSError):
-                    self.execs.extend(parse_execs(self._socket.recv(1 << 16)))
+                    self.events.extend(parse_events(self._socket.recv(1 << 16)))
             elif self._stop in ready:
                 return
 
@@ -86,14 +103,21 @@ def subscription() -> bytes:
     return NETLINK_HEADER.pack(NETLINK_HEADER.size + len(message), NLMSG_DONE, 0, 0, 0) + message
 
 
-def parse_execs(packet: bytes) -> Iterator[Exec]:
-    """The exec events of a packet; a command line is read from /proc at once."""
+def is_exec_since(event: Exec | Rename, time_ns: int) -> TypeGuard[Exec]:
+    return isinstance(event, Exec) and event.time_ns >= time_ns
+
+
+def parse_events(packet: bytes) -> Iterator[Exec | Rename]:
+    """Of execs and new names; a command line is read from /proc at once."""
     at = NETLINK_HEADER.size + CONNECTOR_HEADER.size
     if len(packet) < at + PROC_EVENT.size:
         return
     what, _, time_ns, pid, _ = PROC_EVENT.unpack_from(packet, at)
     if what == PROC_EVENT_EXEC:
         yield Exec(time_ns, pid, read_command(pid))
+    elif what == PROC_EVENT_COMM:
+        name = packet[at + PROC_EVENT.size :][:COMM_BYTES]
+        yield Rename(time_ns, pid, name.partition(b"\0")[0].decode(errors="replace"))
 
 
 def read_command(pid: int) -> str:

@@ -24,6 +24,7 @@ HEADERS: Final = (
     "net_device.h",
     "pci_window.h",
     "power.h",
+    "prefault.h",
     "serial.h",
     "vcpu.h",
     "vsock_device.h",

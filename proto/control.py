@@ -28,6 +28,7 @@ class Operation(StrEnum):
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
     ATTACH_NIC = "attach_nic"  # NicArgs → {}; fds: [a tap's]
     SAVE = "save"  # SaveArgs → {}; the machine has ended: only `stop` may follow
+    NOTE_TOUCHED = "note_touched"  # SaveArgs → {}; which pages this clone has touched so far
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
     PAUSE = "pause"  # {} → {}; vCPUs stop burning host CPU
     RESUME = "resume"  # {} → {}
@@ -91,7 +92,10 @@ class BootResult(NamedTuple):
 
 
 class SaveArgs(NamedTuple):
-    """Into an empty directory.  Waits for connections with the guest to be closed."""
+    """Into an empty directory.  Waits for connections with the guest to be closed.
+
+    NOTE_TOUCHED: into that of the clone's own template.
+    """
 
     directory: str
 

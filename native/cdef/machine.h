@@ -20,6 +20,17 @@ int guest_memory_load(const struct guest_memory *mem, uint64_t gpa, int fd, uint
 int guest_memory_map_file(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
 			  uint64_t len);
 
+/* --- prefault.h ----------------------------------------------------------- */
+
+struct prefault_range {
+	uint64_t gpa;
+	uint64_t len;
+	int written;
+};
+
+int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memory *mem,
+			  int vcpu_fd, const struct prefault_range *ranges, unsigned count);
+
 /* --- events.h ------------------------------------------------------------- */
 
 #define MACHINE_POWEROFF ...

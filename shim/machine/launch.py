@@ -23,9 +23,8 @@ from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.process import read_identity, write_identity
 from shim.machine.sandbox import Sandbox
-from shim.machine.template import MachineClass, use_template
+from shim.machine.template import MachineClass
 from shim.net.plan import MAX_NICS
-from shim.oci.sandbox import MachineSize
 
 StartVmm = Callable[[Config, int, int], int]
 """Of the configuration, the control socket and the log; a child's pid."""
@@ -87,21 +86,19 @@ def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
 def launch_machine(
     config: Config,
     sandbox: Sandbox,
-    size: MachineSize,
+    machine_class: MachineClass,
     log_fd: int,
     network: PreparedNetwork | None = None,
-    clone: bool = False,
+    template: str = "",
     start_vmm: StartVmm = spawn_vmm,
 ) -> LaunchedMachine:
     """The caller owns the result, which has `network` in it, and reaps the child.
 
     The vmm is in the namespace, so that whoever is told its pid (CNI, by
-    `/proc/<pid>/ns/net`) finds the container's network there.  `clone`: from the
-    template of its class, where there is one.
+    `/proc/<pid>/ns/net`) finds the container's network there.  `template`: the
+    directory of one to go on from; "" to boot.
     """
     check_image(config)
-    machine_class = MachineClass(size, network.nics if network else 0)
-    template = use_template(config, machine_class) if clone else ""
     with listen_for_agent(sandbox) as listener:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, entered(network.namespace) if network else nullcontext():

@@ -135,6 +135,10 @@ class Machine:
         await agent.close()
         await self._control.request(Operation.SAVE, SaveArgs(directory)._asdict())
 
+    async def note_touched(self, directory: str) -> None:
+        """Into the directory of the template that this machine goes on from."""
+        await self._control.request(Operation.NOTE_TOUCHED, SaveArgs(directory)._asdict())
+
     async def stop(self) -> None:
         """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
         self._stop_requested = True

@@ -1,4 +1,5 @@
-"""Makes a template: boots a machine of the class, waits for its agent, saves it.
+"""Makes a template: boots a machine of the class, waits for its agent, saves it, and
+has a first clone tried.
 
 Owns the machine, its sandbox and the directory until that is in its place;
 leaves nothing of them, whatever happens.
@@ -6,13 +7,14 @@ leaves nothing of them, whatever happens.
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 from shim.config import Config
-from shim.errors import AlreadyExists
+from shim.errors import AlreadyExists, SampanError
 from shim.host.netns import make_namespace
 from shim.host.process import is_alive, load_identity, read_identity, write_identity
 from shim.host.reaper import Reaper
@@ -21,21 +23,39 @@ from shim.machine.machine import Machine
 from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
 from shim.machine.template import MachineClass, describe_class, name_class
 from shim.machine.template_store import Template, make_directory, place_template
+from shim.machine.template_trial import try_clone
 
 STDERR: Final = 2
+log = logging.getLogger(__name__)
 
 
 async def make_template(config: Config, machine_class: MachineClass) -> Template:
     """AlreadyExists while another one makes it."""
     described = describe_class(config, machine_class)
-    with own_sandbox(described) as sandbox:
-        directory = make_directory(config)
-        try:
-            await save_machine(config, machine_class, sandbox, directory)
-            return await asyncio.to_thread(place_template, config, directory, described)
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+    directory = ""
+    try:
+        with own_sandbox(described) as sandbox:
+            directory = make_directory(config)
+            async with running(config, machine_class, sandbox) as machine:
+                await machine.save(directory)
+        with own_sandbox(described) as sandbox:
+            await note_touched(config, machine_class, sandbox, directory)
+        return await asyncio.to_thread(place_template, config, directory, described)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+async def note_touched(
+    config: Config, machine_class: MachineClass, sandbox: Sandbox, directory: str
+) -> None:
+    """A template serves without it: clones then find their pages one by one."""
+    try:
+        async with running(config, machine_class, sandbox, directory) as machine:
+            await try_clone(machine, sandbox)
+            await machine.note_touched(directory)
+    except SampanError as error:
+        log.warning("what clones of this template touch is not known: %s", error)
 
 
 @contextlib.contextmanager
@@ -66,15 +86,16 @@ def clear_away(sandbox: Sandbox) -> None:
     sandbox.remove()
 
 
-async def save_machine(
-    config: Config, machine_class: MachineClass, sandbox: Sandbox, directory: str
-) -> None:
+@contextlib.asynccontextmanager
+async def running(
+    config: Config, machine_class: MachineClass, sandbox: Sandbox, template: str = ""
+) -> AsyncIterator[Machine]:
     network = PreparedNetwork(make_namespace(), "", machine_class.nics)
-    launched = launch_machine(config, sandbox, machine_class.size, STDERR, network)
+    launched = launch_machine(config, sandbox, machine_class, STDERR, network, template)
     reaper = Reaper(asyncio.get_running_loop())
     machine = Machine(launched, reaper, sandbox, config)
     try:
-        await machine.save(directory)
+        yield machine
     finally:
         await machine.stop()
         reaper.close()

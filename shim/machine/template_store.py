@@ -3,6 +3,7 @@
     /var/lib/sampan/templates/<24 hex digits>/    0700
         template.json        the class in plain words, checksums
         memory state.json    the stopped machine (shim/vmm/snapshot.py)
+        touched.json         what a clone will need, where that is known
 
 A template is made beside its place and moved there whole; it never changes after.
 """
@@ -19,7 +20,7 @@ from shim.config import Config
 from shim.errors import HostResource, NotFound
 from shim.machine.template import DESCRIPTION, name_class
 
-FILES: Final = ("memory", "state.json")
+FILES: Final = ("memory", "state.json", "touched.json")
 HASH_BLOCK_BYTES: Final = 1 << 20
 
 
@@ -97,7 +98,9 @@ def verify_template(template: Template) -> None:
 
 
 def digest_files(directory: str) -> dict[str, str]:
-    return {name: digest_file(f"{directory}/{name}") for name in FILES}
+    """Of those that are there."""
+    names = [name for name in FILES if os.path.exists(f"{directory}/{name}")]
+    return {name: digest_file(f"{directory}/{name}") for name in names}
 
 
 def digest_file(path: str) -> str:

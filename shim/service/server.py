@@ -22,6 +22,7 @@ from shim.host.reaper import Reaper
 from shim.log import log_to
 from shim.machine.launch import LaunchedMachine, StartVmm, launch_machine, prepare_network
 from shim.machine.sandbox import Sandbox
+from shim.machine.template import MachineClass, use_template
 from shim.oci.sandbox import SizeRules, find_network, size_machine
 from shim.oci.spec import parse_spec
 
@@ -82,13 +83,15 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
     )
     size = size_machine(spec, rules)
     network = prepare_network(find_network(spec), config)
+    machine_class = MachineClass(size, network.nics if network else 0)
+    template = "" if config.templates == "never" else use_template(config, machine_class)
     return launch_machine(
         config,
         arguments.sandbox,
-        size,
+        machine_class,
         arguments.log_fd,
         network,
-        clone=config.templates != "never",
+        template,
         start_vmm=arguments.start_vmm,
     )
 

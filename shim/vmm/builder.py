@@ -31,6 +31,7 @@ from shim.vmm.kvm.vcpu_state import restore_vcpu
 from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
 from shim.vmm.kvm.vm_state import restore_vm
+from shim.vmm.kvm.working_set import prefault
 from shim.vmm.machine import Machine, MachineParts
 from shim.vmm.snapshot import MachineState, Snapshot
 
@@ -109,6 +110,8 @@ def clone_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine,
         watch.lap("memory")
         restore(snapshot.state, parts)
         watch.lap("state")
+        prefault(builder.ram, parts.vcpus.members[0].fd, snapshot.touched)
+        watch.lap("prefault")
         parts.vcpus.start()
         watch.lap("start")
         return Machine(parts, stack.pop_all(), True), BootResult(True, watch.timings_us)

@@ -23,7 +23,8 @@ from shim.vmm.kvm.vcpu_state import read_msr_numbers, read_xsave_bytes, save_vcp
 from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
 from shim.vmm.kvm.vm_state import save_vm
-from shim.vmm.snapshot import MachineState, write_snapshot
+from shim.vmm.kvm.working_set import find_touched
+from shim.vmm.snapshot import MachineState, write_snapshot, write_touched
 
 QUIET_TIMEOUT_S: Final = 60.0
 QUIET_POLL_S: Final = 0.02
@@ -106,6 +107,14 @@ class Machine:
             sessions={share.tag: share.save() for share in parts.shares},
         )
         write_snapshot(directory, state, parts.ram)
+
+    def note_touched(self, directory: str) -> None:
+        """Where clones of the template find what they will need."""
+        self.pause()
+        try:
+            write_touched(directory, find_touched(self.parts.ram))
+        finally:
+            self.resume()
 
     def wait_quiet(self) -> None:
         """A clone has no other end of a connection that was open."""

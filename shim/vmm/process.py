@@ -61,6 +61,7 @@ class Vmm:
             Operation.OPEN_STREAM: self.open_stream,
             Operation.ATTACH_NIC: self.attach_nic,
             Operation.SAVE: self.save,
+            Operation.NOTE_TOUCHED: self.note_touched,
             Operation.COUNTERS: self.counters,
             Operation.PAUSE: self.pause,
             Operation.RESUME: self.resume,
@@ -147,6 +148,10 @@ class Vmm:
 
     def save(self, request: Request) -> dict[str, Any]:
         self.booted().save(SaveArgs(**request.arguments).directory)
+        return {}
+
+    def note_touched(self, request: Request) -> dict[str, Any]:
+        self.booted().note_touched(SaveArgs(**request.arguments).directory)
         return {}
 
     def counters(self, _: Request) -> dict[str, Any]:

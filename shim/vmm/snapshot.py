@@ -1,5 +1,8 @@
 """A stopped machine as two files: `memory`, and `state.json` that says how to go on.
 
+A third one, `touched.json`, is there when a clone was tried: what the next ones
+will touch, for them to have it ready.
+
 Owns the format.  Bytes of KVM and of the devices are kept as they came, in
 base64; what they mean is known to who gave them.
 """
@@ -7,6 +10,7 @@ base64; what they mean is known to who gave them.
 import json
 import os
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from shim.errors import HostResource
@@ -14,9 +18,11 @@ from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
 from shim.vmm.kvm.vcpu_state import VcpuState
 from shim.vmm.kvm.vm_state import VmState
+from shim.vmm.kvm.working_set import Touched, parse_touched
 
 MEMORY_FILE: Final = "memory"
 STATE_FILE: Final = "state.json"
+TOUCHED_FILE: Final = "touched.json"
 FORMAT: Final = 1
 MODE: Final = 0o600
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -53,10 +59,30 @@ def write_snapshot(directory: str, state: MachineState, ram: GuestRam) -> None:
         json.dump(document, file)
 
 
+def write_touched(directory: str, touched: Iterable[Touched]) -> None:
+    with open(os.open(f"{directory}/{TOUCHED_FILE}", CREATE, MODE), "w") as file:
+        json.dump(list(touched), file)
+
+
+def read_touched(directory: str) -> tuple[Touched, ...]:
+    """Empty where no clone was tried."""
+    path = f"{directory}/{TOUCHED_FILE}"
+    try:
+        with open(path) as file:
+            return parse_touched(json.load(file))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise HostResource(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise HostResource(f"{path}: not a list of pages: {error!r}") from error
+
+
 class Snapshot:
     """Read when made; `map` once there is memory to put it into."""
 
     def __init__(self, directory: str) -> None:
+        self.touched = read_touched(directory)
         self.memory_path = f"{directory}/{MEMORY_FILE}"
         path = f"{directory}/{STATE_FILE}"
         try:

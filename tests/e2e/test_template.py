@@ -52,7 +52,7 @@ def test_the_first_container_of_a_class_has_its_template_made(
     ctr: Ctr, configure: Configure, own_templates: Path
 ) -> None:
     """In the background, and for those that come after it."""
-    configure(templates="auto")
+    configure(templates="auto", templates_dir=own_templates)
     name = ctr.start("sleep", "1000")
     assert not was_cloned(name)
     deadline = time.monotonic() + TIMEOUT_S

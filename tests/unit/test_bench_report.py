@@ -8,7 +8,7 @@ import pytest
 from benchmarks.measures import Found
 from benchmarks.memory import parse_pss_bytes
 from benchmarks.phases import find_first, parse_guest_clock, split_phases
-from benchmarks.processes import Exec, parse_execs
+from benchmarks.processes import Exec, Rename, parse_events
 from benchmarks.report import Figures, render, render_markdown
 
 HEADERS_BYTES = 36
@@ -66,10 +66,12 @@ def test_pss_is_read_in_bytes() -> None:
 def test_only_exec_events_are_taken() -> None:
     event = struct.Struct("=IIQII")
     headers = bytes(HEADERS_BYTES)
-    (started,) = parse_execs(headers + event.pack(2, 0, 77, 2**22 - 1, 2**22 - 1))
+    (started,) = parse_events(headers + event.pack(2, 0, 77, 2**22 - 1, 2**22 - 1))
     assert (started.time_ns, started.pid) == (77, 2**22 - 1)
-    assert list(parse_execs(headers + event.pack(1, 0, 77, 5, 5))) == []
-    assert list(parse_execs(headers)) == []
+    assert list(parse_events(headers + event.pack(1, 0, 77, 5, 5))) == []
+    assert list(parse_events(headers)) == []
+    name = event.pack(0x200, 0, 78, 5, 5) + b"sampan-vmm".ljust(16, b"\0")
+    assert list(parse_events(headers + name)) == [Rename(78, 5, "sampan-vmm")]
 
 
 def test_shim_is_the_first_program_of_that_name() -> None:

@@ -17,6 +17,7 @@ from shim.host.reaper import Reaper
 from shim.machine.launch import check_image, launch_machine
 from shim.machine.machine import Machine, make_token
 from shim.machine.sandbox import Sandbox, SandboxKey
+from shim.machine.template import MachineClass
 from shim.oci.sandbox import MachineSize
 
 PRELUDE = """\
@@ -33,6 +34,7 @@ BOOTED = "send(id=boot['id'], result={'timings_us': {}})\n"
 WAIT = "while True: receive()\n"
 
 Start = Callable[..., Machine]
+CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 
 
 class SilentClient:
@@ -69,7 +71,7 @@ async def start(
     def start_machine(script: str, timeout_s: float = 30) -> Machine:
         command = (sys.executable, "-c", PRELUDE + script)
         config = Config(image_dir=str(tmp_path), vmm_command=command, agent_timeout_s=timeout_s)
-        launched = launch_machine(config, sandbox, MachineSize(1, 1 << 26), log)
+        launched = launch_machine(config, sandbox, CLASS, log)
         started.append(Machine(launched, reaper, sandbox, config))
         return started[-1]
 

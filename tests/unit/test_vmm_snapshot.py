@@ -3,16 +3,18 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from native.ffi import ffi
+from native.ffi import ffi, lib
 from shim.errors import HostResource
 from shim.vmm.address_map import MIB, PAGE_BYTES, Gpa, Range
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import CHUNK_BYTES
-from shim.vmm.snapshot import MachineState, Snapshot, write_snapshot
+from shim.vmm.kvm.working_set import Touched, find_touched, group_pages, prefault
+from shim.vmm.snapshot import MachineState, Snapshot, write_snapshot, write_touched
 
 LOW = Range(Gpa(0), 4 * MIB)
 HIGH = Range(Gpa(64 * MIB), 2 * MIB + PAGE_BYTES)
@@ -138,3 +140,52 @@ def test_a_memory_file_of_another_size_is_refused(tmp_path: Path, rams) -> None:
     os.truncate(tmp_path / "memory", PAGE_BYTES)
     with pytest.raises(HostResource, match="memory: not the"):
         Snapshot(str(tmp_path)).map(restored)
+
+
+def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams) -> None:
+    """Written pages as private ones, the others as the file's; none but these."""
+    saved, trial = rams
+    saved.write(LOW.gpa, bytes([1]) * LOW.length)
+    write_snapshot(str(tmp_path), STATE, saved)
+    Snapshot(str(tmp_path)).map(trial)
+    lib.guest_memory_read(trial.table, MIB, ffi.new("char[]", 1), 1)
+    trial.write(Gpa(2 * MIB), b"changed")
+    touched = list(find_touched(trial))
+    written = [page for page in touched if page.written]
+    assert Touched(2 * MIB, PAGE_BYTES, True) in written
+    assert any(p.gpa <= MIB < p.gpa + p.length for p in touched if not p.written)
+    write_touched(str(tmp_path), touched)
+    with closing(GuestRam((LOW, HIGH))) as clone:
+        snapshot = Snapshot(str(tmp_path))
+        snapshot.map(clone)
+        prefault(clone, -1, snapshot.touched)
+        assert set(written) <= set(find_touched(clone))
+        assert read(clone, LOW) == read(saved, LOW)
+
+
+def test_a_snapshot_without_a_trial_has_nothing_ready(tmp_path: Path, rams) -> None:
+    write_snapshot(str(tmp_path), STATE, rams[0])
+    assert Snapshot(str(tmp_path)).touched == ()
+
+
+@pytest.mark.parametrize("text", ["", "{}1", "[[1, 2]]", '[["a", 1, true]]', "[1]", "null"])
+def test_what_is_no_list_of_pages_is_refused_with_its_name(tmp_path: Path, rams, text: str) -> None:
+    write_snapshot(str(tmp_path), STATE, rams[0])
+    (tmp_path / "touched.json").write_text(text)
+    with pytest.raises(HostResource, match=r"touched\.json: not a list of pages"):
+        Snapshot(str(tmp_path))
+
+
+def test_pages_outside_of_memory_are_refused(rams) -> None:
+    with pytest.raises(OSError, match="guest_memory_prefault"):
+        prefault(rams[0], -1, [Touched(LOW.end, PAGE_BYTES, True)])
+
+
+def test_pages_are_told_in_runs() -> None:
+    pages = [None, True, True, False, None, False, True]
+    assert list(group_pages(0, pages)) == [
+        Touched(1 * PAGE_BYTES, 2 * PAGE_BYTES, True),
+        Touched(3 * PAGE_BYTES, PAGE_BYTES, False),
+        Touched(5 * PAGE_BYTES, PAGE_BYTES, False),
+        Touched(6 * PAGE_BYTES, PAGE_BYTES, True),
+    ]

@@ -27,6 +27,7 @@ class Guest:
         self.vmm = vmm
         self.directory = directory
         self.streams = 0
+        self.faults_at_start = 0
         for name in ("rootfs", "volumes"):
             (directory / name).mkdir()
         self.channel = grpc.insecure_channel(
@@ -38,8 +39,11 @@ class Guest:
     def boot(self, template: str = "", **changes: Any) -> dict[str, Any]:
         """Until the agent answers; what the vmm said."""
         result = self.begin(template, **changes)
-        self.stub.GetInfo(pb.GetInfoRequest(), wait_for_ready=True, timeout=DEADLINE_S)
+        self.wait_agent()
         return result
+
+    def wait_agent(self) -> None:
+        self.stub.GetInfo(pb.GetInfoRequest(), wait_for_ready=True, timeout=DEADLINE_S)
 
     def begin(self, template: str = "", **changes: Any) -> dict[str, Any]:
         config = make_config(self.directory)._replace(template=template, **changes)

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory that will be touched soon, made ready in one go: a clone would
+ * otherwise leave the guest for each page (KVM's violation, the host's fault). */
+#ifndef SAMPAN_PREFAULT_H
+#define SAMPAN_PREFAULT_H
+
+#include "kvm_ioctl.h"
+#include "memory.h"
+
+struct prefault_range {
+	uint64_t gpa;
+	uint64_t len; /* whole pages */
+	int written;  /* private copies are made; else what the file has is mapped */
+};
+
+/* Before the vCPU runs.  What the host's kernel cannot do (populating: before 5.14,
+ * KVM_PRE_FAULT_MEMORY: before 6.11) is left to the guest's own faults.
+ * 0; -EFAULT for a range outside of memory; -ENOMEM and others of madvise(2). */
+int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memory *mem,
+			  int vcpu_fd, const struct prefault_range *ranges, unsigned count);
+
+#endif

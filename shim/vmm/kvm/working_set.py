@@ -1,0 +1,67 @@
+"""Which guest pages a clone touches on its way, found once and made ready ever after.
+
+Found in the page tables of a trial clone's vmm: a page of the memory file that the
+guest has written to is this process's own.
+Spec: Linux Documentation/admin-guide/mm/pagemap.rst; Documentation/virt/kvm/api.rst
+§4.143 (KVM_PRE_FAULT_MEMORY).
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from native.ffi import check, ffi, lib
+from shim.vmm.address_map import PAGE_BYTES
+from shim.vmm.kvm.memory import GuestRam
+
+ENTRY_BYTES: Final = 8
+PRESENT: Final = 1 << 63
+OF_A_FILE: Final = 1 << 61
+"""Or shared: a page that is still as the file has it."""
+
+
+class Touched(NamedTuple):
+    """Pages that lie together."""
+
+    gpa: int
+    length: int
+    written: bool
+
+
+def find_touched(ram: GuestRam) -> Iterator[Touched]:
+    """Hazard: needs the pages to be here still; under swap the answer is smaller."""
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        for area, hva in ram.regions:
+            entries = array("Q")
+            pagemap.seek(int(ffi.cast("uintptr_t", hva)) // PAGE_BYTES * ENTRY_BYTES)
+            entries.frombytes(pagemap.read(area.length // PAGE_BYTES * ENTRY_BYTES))
+            yield from group_pages(area.gpa, map(judge, entries))
+
+
+def judge(entry: int) -> bool | None:
+    """Whether it was written; None for a page that is not there."""
+    return not entry & OF_A_FILE if entry & PRESENT else None
+
+
+def group_pages(gpa: int, pages: Iterable[bool | None]) -> Iterator[Touched]:
+    for written, alike in groupby(pages):
+        length = sum(PAGE_BYTES for _ in alike)
+        if written is not None:
+            yield Touched(gpa, length, written)
+        gpa += length
+
+
+def prefault(ram: GuestRam, vcpu_fd: int, touched: Iterable[Touched]) -> None:
+    """Before the vCPU runs."""
+    ranges = [(page.gpa, page.length, page.written) for page in touched]
+    table = ffi.new("struct prefault_range[]", ranges)
+    result = lib.guest_memory_prefault(
+        ffi.addressof(lib, "kvm_calls"), ram.table, vcpu_fd, table, len(ranges)
+    )
+    check(result, "guest_memory_prefault")
+
+
+def parse_touched(value: Any) -> tuple[Touched, ...]:
+    """ValueError or TypeError for anything but lists of two numbers and a truth."""
+    return tuple(Touched(int(gpa), int(length), bool(written)) for gpa, length, written in value)
