@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import signal
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -29,7 +28,7 @@ from shim.machine.network import SandboxNetwork
 from shim.machine.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from shim.guest.client import AgentClient
+    from shim.guest.client import AgentClient, AgentInfo
 
 SIGKILL_STATUS: Final = 137
 UNKNOWN_STATUS: Final = 255
@@ -181,16 +180,15 @@ class Machine:
             async with asyncio.timeout(self._config.agent_timeout_s):
                 # gRPC takes long to import; meanwhile the guest boots.
                 connect = await asyncio.to_thread(_import_client)
-                self.is_clone = await self._await_boot()
+                booted = await self._await_boot()
+                self.is_clone = bool(booted.get("cloned"))
                 self._agent = connect(self._sandbox.agent_socket)
-                info = await self._agent.wait_info()
+                info = await self._greet(self._agent, booted.get("slept_ns", 0))
         except TimeoutError as error:
             raise GuestFault(
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
                 f"{self._quote_console()}"
             ) from error
-        if self.is_clone:
-            await self._agent.awaken(os.urandom(ENTROPY_BYTES), time.time_ns(), read_hostname())
         if info.protocol_version != PROTOCOL_VERSION:
             raise GuestFault(
                 f"{self._config.image_dir}: the guest image speaks version "
@@ -200,10 +198,15 @@ class Machine:
         await self._save_counters()
         return self._agent
 
-    async def _await_boot(self) -> bool:
-        """Whether the machine goes on from a template."""
+    async def _greet(self, agent: "AgentClient", slept_ns: int) -> "AgentInfo":
+        if not self.is_clone:
+            return await agent.wait_info()
+        return await agent.awaken(os.urandom(ENTROPY_BYTES), slept_ns, read_hostname())
+
+    async def _await_boot(self) -> dict[str, Any]:
+        """BootResult's fields."""
         try:
-            return bool((await self._booted).get("cloned"))
+            return dict(await self._booted)
         except GuestFault as error:
             if not self._control.closed.is_set():
                 raise
