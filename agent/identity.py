@@ -21,19 +21,14 @@ POOL_HEADER: Final = "ii"
 MAX_HOSTNAME_BYTES: Final = 64
 
 
-def awaken(entropy: bytes, slept_ns: int, hostname: str) -> None:
-    """Randomness first: nothing that is made after it is foreseen by another clone.
-
-    The clock goes on from where it stood: it is put forward, by what is known to
-    microseconds, instead of set to a time that was right when it was sent.
-    """
+def awaken(entropy: bytes, realtime_ns: int, hostname: str) -> None:
+    """Randomness first: nothing that is made after it is foreseen by another clone."""
     if len(entropy) != ENTROPY_BYTES:
         raise InvalidArgument(f"entropy: {len(entropy)} bytes, not {ENTROPY_BYTES}")
     if not 0 < len(hostname.encode()) <= MAX_HOSTNAME_BYTES:
         raise InvalidArgument(f"hostname: {hostname!r}")
     reseed(entropy)
-    now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    time.clock_settime_ns(time.CLOCK_REALTIME, now_ns + slept_ns)
+    time.clock_settime_ns(time.CLOCK_REALTIME, realtime_ns)
     socket.sethostname(hostname)
 
 

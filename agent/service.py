@@ -31,15 +31,11 @@ class AgentService:
         self._info = info
         self._power_off = power_off
         self._listening_ns = 0
-        self._awake = False
 
     def listening(self) -> None:
         self._listening_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     async def GetInfo(self, _: pb.GetInfoRequest) -> pb.GetInfoResponse:
-        return self._describe()
-
-    def _describe(self) -> pb.GetInfoResponse:
         return pb.GetInfoResponse(
             protocol_version=contract.PROTOCOL_VERSION,
             kernel_release=self._info.kernel_release,
@@ -49,11 +45,8 @@ class AgentService:
         )
 
     async def Awaken(self, request: pb.AwakenRequest) -> pb.AwakenResponse:
-        # The answer to an earlier call may have been lost; the clock goes forward once.
-        if not self._awake:
-            identity.awaken(request.entropy, request.slept_ns, request.hostname)
-            self._awake = True
-        return pb.AwakenResponse(info=self._describe())
+        identity.awaken(request.entropy, request.realtime_ns, request.hostname)
+        return pb.AwakenResponse()
 
     async def CreateContainer(
         self, request: pb.CreateContainerRequest

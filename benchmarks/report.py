@@ -98,12 +98,18 @@ def render(value: float) -> str:
 
 
 def render_boot(runtime: str, details: dict[str, Any]) -> list[str]:
-    """Exits from the first instruction of this machine to the agent's answer, the most first."""
-    exits = details.get("boot", {}).get("exits", {})
-    if not exits:
-        return []
-    ranked = sorted(exits.items(), key=lambda item: -item[1])
+    """Exits from the first instruction of this machine to the agent's answer, the most
+    first; and the vmm's own steps, in their order."""
+    boot = details.get("boot", {})
+    exits, steps = boot.get("exits", {}), boot.get("timings_us", {})
     title = f"{runtime}: exits until the agent is ready: {sum(exits.values())}"
-    lines = [f"| {title} | |", "|---|---|"]
-    lines += [f"| {reason} | {count} |" for reason, count in ranked]
-    return [*lines, ""]
+    ranked = sorted(exits.items(), key=lambda item: -item[1])
+    lines = render_list(title, [(reason, str(count)) for reason, count in ranked])
+    title = f"{runtime}: the vmm's steps, ms"
+    return lines + render_list(title, [(name, f"{us / 1000:.1f}") for name, us in steps.items()])
+
+
+def render_list(title: str, rows: list[tuple[str, str]]) -> list[str]:
+    if not rows:
+        return []
+    return [f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]

@@ -6,7 +6,7 @@ of the guest image: raise PROTOCOL_VERSION when an old image would misbehave.
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 1
 
 # --- vsock (virtio 1.2 §5.10) -------------------------------------------------
 HOST_CID: Final = 2

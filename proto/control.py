@@ -89,8 +89,6 @@ class BootResult(NamedTuple):
 
     cloned: bool
     timings_us: dict[str, int]
-    slept_ns: int = 0
-    """A clone's clock is behind by so much: from its saving to its going on."""
 
 
 class SaveArgs(NamedTuple):

@@ -8,7 +8,7 @@ data, never trusted with a path or a pid of the host.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -82,7 +82,7 @@ class AgentInfo:
 
 
 class AgentClient:
-    """Lifecycle: `wait_info`, or `awaken` in a clone, once; any calls at once; `close`."""
+    """Lifecycle: `wait_info` once, any calls at once, `close`."""
 
     def __init__(self, socket_path: str) -> None:
         self._channel = grpc.aio.insecure_channel(f"unix:{socket_path}", options=OPTIONS)
@@ -93,12 +93,22 @@ class AgentClient:
 
     async def wait_info(self) -> AgentInfo:
         """Waits, as long as the caller does, until the agent answers."""
-        return read_info(await _until_answered(self._stub.GetInfo, agent_pb2.GetInfoRequest()))
+        while True:
+            try:
+                call = self._stub.GetInfo(agent_pb2.GetInfoRequest(), wait_for_ready=True)
+                info = await _translate(call)
+            except Unavailable:
+                # Connected, and the connection was lost again: the guest is on its way up.
+                await asyncio.sleep(CONNECT_RETRY_MS / 1000)
+                continue
+            return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
 
-    async def awaken(self, entropy: bytes, slept_ns: int, hostname: str) -> AgentInfo:
-        """As wait_info; what a guest that was cloned has to itself, before anything else."""
-        request = agent_pb2.AwakenRequest(entropy=entropy, slept_ns=slept_ns, hostname=hostname)
-        return read_info((await _until_answered(self._stub.Awaken, request)).info)
+    async def awaken(self, entropy: bytes, realtime_ns: int, hostname: str) -> None:
+        """What a guest that was cloned has to itself, before anything else."""
+        request = agent_pb2.AwakenRequest(
+            entropy=entropy, realtime_ns=realtime_ns, hostname=hostname
+        )
+        await _translate(self._stub.Awaken(request))
 
     async def create_container(
         self, container_id: str, spec_json: bytes, stdio: StdioTokens
@@ -170,20 +180,6 @@ class AgentClient:
                     yield event.container_id
         except grpc.aio.AioRpcError as error:
             raise describe_failure(error) from error
-
-
-def read_info(info: agent_pb2.GetInfoResponse) -> AgentInfo:
-    return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
-
-
-async def _until_answered(method: Callable[..., Awaitable[Any]], request: Any) -> Any:
-    """For what may be asked twice."""
-    while True:
-        try:
-            return await _translate(method(request, wait_for_ready=True))
-        except Unavailable:
-            # Connected, and the connection was lost again: the guest is on its way up.
-            await asyncio.sleep(CONNECT_RETRY_MS / 1000)
 
 
 async def _translate(call: Awaitable[Any]) -> Any:

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -28,7 +29,7 @@ from shim.machine.network import SandboxNetwork
 from shim.machine.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from shim.guest.client import AgentClient, AgentInfo
+    from shim.guest.client import AgentClient
 
 SIGKILL_STATUS: Final = 137
 UNKNOWN_STATUS: Final = 255
@@ -183,25 +184,22 @@ class Machine:
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
                 self._agent = connect(self._sandbox.agent_socket)
-                info = await self._greet(self._agent, booted.get("slept_ns", 0))
+                info = await self._agent.wait_info()
         except TimeoutError as error:
             raise GuestFault(
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
                 f"{self._quote_console()}"
             ) from error
+        if self.is_clone:
+            await self._agent.awaken(os.urandom(ENTROPY_BYTES), time.time_ns(), read_hostname())
         if info.protocol_version != PROTOCOL_VERSION:
             raise GuestFault(
                 f"{self._config.image_dir}: the guest image speaks version "
                 f"{info.protocol_version} of our protocol, this shim {PROTOCOL_VERSION}; rebuild "
                 "it with `sampan image build`"
             )
-        await self._save_counters()
+        await self._save_counters(booted.get("timings_us", {}))
         return self._agent
-
-    async def _greet(self, agent: "AgentClient", slept_ns: int) -> "AgentInfo":
-        if not self.is_clone:
-            return await agent.wait_info()
-        return await agent.awaken(os.urandom(ENTROPY_BYTES), slept_ns, read_hostname())
 
     async def _await_boot(self) -> dict[str, Any]:
         """BootResult's fields."""
@@ -214,10 +212,11 @@ class Machine:
             end = await asyncio.shield(self.ended)
             raise GuestFault(end.reason) from error
 
-    async def _save_counters(self) -> None:
-        """What a boot has cost, for `sampan counters`."""
+    async def _save_counters(self, timings_us: dict[str, int]) -> None:
+        """What a boot has cost, for `sampan counters`; the vmm's steps in microseconds."""
         try:
-            write_json(self._sandbox.counters, await self.read_counters())
+            counters = await self.read_counters()
+            write_json(self._sandbox.counters, {**counters, "timings_us": timings_us})
         except (SampanError, OSError) as error:
             log.warning("the vmm's counters: %s", error)
 

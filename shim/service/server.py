@@ -76,7 +76,7 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
         spec = parse_spec(file.read())
     rules = SizeRules(
         vcpus=config.vcpus,
-        max_vcpus=min(config.max_vcpus, len(config.vmm_cpus or os.sched_getaffinity(0))),
+        max_vcpus=min(config.max_vcpus, len(os.sched_getaffinity(0))),
         memory_mib=config.memory_mib,
         memory_overhead_mib=config.memory_overhead_mib,
         max_memory_mib=config.max_memory_mib,

@@ -8,7 +8,7 @@ Knows how the parts fit, not how any of them works.
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from time import perf_counter_ns, time_ns
+from time import perf_counter_ns
 from typing import Final, Protocol, TypeVar
 
 from proto.contract import GUEST_INIT
@@ -108,20 +108,17 @@ def clone_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine,
             watch.lap("parts")
         snapshot.map(builder.ram)
         watch.lap("memory")
-        slept_ns = restore(snapshot.state, parts)
+        restore(snapshot.state, parts)
         watch.lap("state")
         prefault(builder.ram, parts.vcpus.members[0].fd, snapshot.touched)
         watch.lap("prefault")
         parts.vcpus.start()
         watch.lap("start")
-        return Machine(parts, stack.pop_all(), True), BootResult(True, watch.timings_us, slept_ns)
+        return Machine(parts, stack.pop_all(), True), BootResult(True, watch.timings_us)
 
 
-def restore(state: MachineState, parts: MachineParts) -> int:
-    """By how much the guest's clock is behind, in nanoseconds.
-
-    Devices last: they read memory, and what they interrupt has to be there.
-    """
+def restore(state: MachineState, parts: MachineParts) -> None:
+    """Devices last: they read memory, and what they interrupt has to be there."""
     vcpus = parts.vcpus.members
     if state.sessions.keys() != {share.tag for share in parts.shares}:
         raise HostResource(f"the template has the shares {', '.join(state.sessions)}")
@@ -130,14 +127,12 @@ def restore(state: MachineState, parts: MachineParts) -> int:
     if state.tsc_khz != vcpus[0].read_tsc_khz():
         raise HostResource(f"the template's TSC runs at {state.tsc_khz} kHz, this host's does not")
     restore_vm(parts.vm.fd, state.vm)
-    slept_ns = time_ns() - state.realtime_ns
     for vcpu, saved in zip(vcpus, state.vcpus, strict=True):
         restore_vcpu(vcpu.fd, saved)
     parts.console.restore(state.serial)
     for share in parts.shares:
         share.restore(state.sessions[share.tag])
     parts.pci.restore(state.devices)
-    return slept_ns
 
 
 class Builder:

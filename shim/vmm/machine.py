@@ -5,7 +5,7 @@ Made by `builder`; owns every part of itself through one ExitStack.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from time import monotonic, sleep, time_ns
+from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
 
 from proto.control import NicArgs, StoppedEvent, StreamArgs, StreamClosedEvent
@@ -100,7 +100,6 @@ class Machine:
         members = parts.vcpus.members
         state = MachineState(
             tsc_khz=members[0].read_tsc_khz(),
-            realtime_ns=time_ns(),
             vm=save_vm(parts.vm.fd),
             vcpus=tuple(save_vcpu(vcpu.fd, msrs, xsave_bytes) for vcpu in members),
             serial=parts.console.save(),

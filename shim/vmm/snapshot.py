@@ -23,7 +23,7 @@ from shim.vmm.kvm.working_set import Touched, parse_touched
 MEMORY_FILE: Final = "memory"
 STATE_FILE: Final = "state.json"
 TOUCHED_FILE: Final = "touched.json"
-FORMAT: Final = 2
+FORMAT: Final = 1
 MODE: Final = 0o600
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -32,8 +32,6 @@ class MachineState(NamedTuple):
     """Everything but the memory."""
 
     tsc_khz: int
-    realtime_ns: int
-    """The host's CLOCK_REALTIME when the guest's clock stood still."""
     vm: VmState
     vcpus: tuple[VcpuState, ...]
     serial: bytes
@@ -51,7 +49,6 @@ def write_snapshot(directory: str, state: MachineState, ram: GuestRam) -> None:
         "format": FORMAT,
         "runs": runs,
         "tsc_khz": state.tsc_khz,
-        "realtime_ns": state.realtime_ns,
         "vm": encode(state.vm),
         "vcpus": [encode(vcpu) for vcpu in state.vcpus],
         "serial": encode_bytes(state.serial),
@@ -115,7 +112,6 @@ def parse_state(document: dict[str, Any]) -> MachineState:
         raise ValueError(f"format {document['format']!r}, not {FORMAT}")
     return MachineState(
         tsc_khz=document["tsc_khz"],
-        realtime_ns=int(document["realtime_ns"]),
         vm=decode(document["vm"]),
         vcpus=tuple(decode(vcpu) for vcpu in document["vcpus"]),
         serial=decode_bytes(document["serial"]),

@@ -2,12 +2,9 @@
 
 import itertools
 import json
-import socket
-import time
 
 import pytest
 
-from agent import identity
 from agent.cgroup import MAX_VALUE, parse_keyed, parse_nested, parse_single
 from agent.crun import explain_failure
 from agent.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
@@ -37,19 +34,6 @@ def test_what_a_clone_is_given_is_checked_before_anything_is_changed(
 ) -> None:
     with pytest.raises(InvalidArgument, match=field):
         awaken(entropy, 0, hostname)
-
-
-def test_a_clones_clock_is_put_forward_by_what_it_has_slept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    done: list[object] = []
-    monkeypatch.setattr(identity, "reseed", done.append)
-    monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: 1_000)
-    monkeypatch.setattr(time, "clock_settime_ns", lambda clock, now_ns: done.append(now_ns))
-    monkeypatch.setattr(socket, "sethostname", done.append)
-    entropy = bytes(contract.ENTROPY_BYTES)
-    awaken(entropy, 500, "host")
-    assert done == [entropy, 1_500, "host"]
 
 
 # --- states -------------------------------------------------------------------

@@ -16,7 +16,7 @@ from proto.gen.agent.v1 import agent_pb2_grpc
 from tests.vm.conftest import IMAGE, MIB
 from tests.vm.machine import DEADLINE_S, VmmProcess
 
-APPLETS = ("sh", "cat", "dd", "echo", "head", "tail", "sleep")
+APPLETS = ("sh", "cat", "dd", "echo", "grep", "head", "tail", "sleep")
 NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 

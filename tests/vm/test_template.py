@@ -21,11 +21,14 @@ RANDOM = "dd if=/dev/urandom bs=32 count=1 2>/dev/null; cat /proc/sys/kernel/ran
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Saved once the agent has answered."""
-    directory = tmp_path_factory.mktemp("template")
+    return save_template(tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("origin"))
+
+
+def save_template(directory: Path, origin: Path, **changes: int) -> str:
+    """Once the agent has answered."""
     with VmmProcess() as vmm:
-        guest = Guest(vmm, tmp_path_factory.mktemp("origin"))
-        guest.boot()
+        guest = Guest(vmm, origin)
+        guest.boot(**changes)
         guest.channel.close()
         vmm.request("save", {"directory": str(directory)})
     return str(directory)
@@ -36,18 +39,15 @@ def cloned(template: str, directory: Path, **changes: int) -> Iterator[Guest]:
     directory.mkdir()
     with VmmProcess() as vmm:
         guest = Guest(vmm, directory)
-        begun = guest.begin(template, **changes)
-        assert begun["cloned"]
-        assert begun["slept_ns"] > 0
+        assert guest.begin(template, **changes)["cloned"]
         guest.faults_at_start = count_faults(vmm.process.pid)
         guest.wait_agent()
         request = pb.AwakenRequest(
             entropy=secrets.token_bytes(contract.ENTROPY_BYTES),
-            slept_ns=begun["slept_ns"],
+            realtime_ns=time.time_ns(),
             hostname=HOST_NAME,
         )
-        for _ in range(2):  # an answer may be lost: the clock goes forward once
-            guest.stub.Awaken(request, timeout=DEADLINE_S)
+        guest.stub.Awaken(request, timeout=DEADLINE_S)
         yield guest
         guest.channel.close()
 
@@ -114,6 +114,16 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
                 assert guest.run("run", "echo on") == (0, b"on\n")
     Path(template, "touched.json").unlink()
     assert faults[1] < faults[0] / 2, faults
+
+
+@pytest.mark.long
+def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
+    for name in ("template", "origin"):
+        (tmp_path / name).mkdir()
+    template = save_template(tmp_path / "template", tmp_path / "origin", vcpus=2)
+    with cloned(template, tmp_path / "clone", vcpus=2) as guest:
+        guest.make_root("run")
+        assert guest.run("run", "cat /proc/cpuinfo | grep -c ^processor") == (0, b"2\n")
 
 
 @pytest.mark.parametrize(

@@ -28,20 +28,18 @@ class GetInfoResponse(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., kernel_release: _Optional[str] = ..., crun_version: _Optional[str] = ..., init_started_ns: _Optional[int] = ..., listening_ns: _Optional[int] = ...) -> None: ...
 
 class AwakenRequest(_message.Message):
-    __slots__ = ("entropy", "slept_ns", "hostname")
+    __slots__ = ("entropy", "realtime_ns", "hostname")
     ENTROPY_FIELD_NUMBER: _ClassVar[int]
-    SLEPT_NS_FIELD_NUMBER: _ClassVar[int]
+    REALTIME_NS_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     entropy: bytes
-    slept_ns: int
+    realtime_ns: int
     hostname: str
-    def __init__(self, entropy: _Optional[bytes] = ..., slept_ns: _Optional[int] = ..., hostname: _Optional[str] = ...) -> None: ...
+    def __init__(self, entropy: _Optional[bytes] = ..., realtime_ns: _Optional[int] = ..., hostname: _Optional[str] = ...) -> None: ...
 
 class AwakenResponse(_message.Message):
-    __slots__ = ("info",)
-    INFO_FIELD_NUMBER: _ClassVar[int]
-    info: GetInfoResponse
-    def __init__(self, info: _Optional[_Union[GetInfoResponse, _Mapping]] = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ConfigureNetworkRequest(_message.Message):
     __slots__ = ("nics",)
