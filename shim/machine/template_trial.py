@@ -25,8 +25,10 @@ CODE: Final = bytes.fromhex("31ff b83c000000 0f05")
 
 
 async def try_clone(machine: Machine, sandbox: Sandbox) -> None:
-    """GuestFault when the container does not end with 0."""
+    """GuestFault when the machine had to boot, or the container does not end with 0."""
     agent = await machine.wait_agent()
+    if not machine.is_clone:
+        raise GuestFault("it does not go on from the template")
     process = ProcessName(NAME)
     token = make_token()
     root = make_root(sandbox)
