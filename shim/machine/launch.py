@@ -9,7 +9,6 @@ import json
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from shim.config import Config
 from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.process import read_identity, write_identity
+from shim.host.spawn import PYTHON, spawn
 from shim.machine.sandbox import Sandbox
 from shim.machine.template import MachineClass
 from shim.net.plan import MAX_NICS
@@ -66,19 +66,11 @@ def prepare_network(path: str | None, config: Config) -> PreparedNetwork | None:
 
 
 def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
-    """posix_spawn: nothing but the three standard descriptors and the control socket goes on."""
-    command = config.vmm_command or (sys.executable, "-P", "-s", "-m", VMM_MODULE)
-    tree = str(Path(__file__).resolve().parents[2])
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": tree}
-    # Order matters: CONTROL_FD may be the number of log_fd itself.
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, log_fd, 2),
-        (os.POSIX_SPAWN_DUP2, control_fd, CONTROL_FD),
-    ]
+    """A program of its own; its control socket is CONTROL_FD."""
+    command = config.vmm_command or (*PYTHON, VMM_MODULE)
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}
     try:
-        return os.posix_spawnp(command[0], command, environment, file_actions=actions, setpgroup=0)
+        return spawn(command, environment, log_fd, (control_fd, CONTROL_FD), setpgroup=0)
     except OSError as error:
         raise HostResource(f"{command[0]}: cannot start the vmm: {error.strerror}") from error
 

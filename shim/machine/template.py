@@ -17,6 +17,7 @@ from typing import Any, Final
 from proto.contract import PROTOCOL_VERSION
 from shim.config import Config
 from shim.errors import HostResource
+from shim.host.spawn import TREE
 from shim.oci.sandbox import MachineSize
 
 NAME_DIGITS: Final = 24
@@ -26,7 +27,6 @@ CPU_BYTES: Final = 4096
 CPU_FIELDS: Final = frozenset(
     ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
 )
-TREE: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ process, `sampan template offer`, sees whether a template is wanted, and makes i
 import asyncio
 import logging
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
 from shim.config import PATH_VARIABLE, Config
 from shim.errors import AlreadyExists, NotFound, SampanError
+from shim.host.spawn import PYTHON, spawn
 from shim.machine.template import DESCRIPTION, MachineClass, describe_class, name_class
 from shim.machine.template_maker import make_template
 from shim.machine.template_store import (
@@ -30,31 +30,22 @@ NICENESS: Final = 19
 MOUNTS_FD: Final = 3
 FAILURE_S: Final = 600
 """After a failure no other try is made for so long."""
-TREE: Final = str(Path(__file__).resolve().parents[2])
 log = logging.getLogger(__name__)
 
 
 def start_offer(machine_class: MachineClass, config_path: str, mounts: int, log_fd: int) -> None:
     """`mounts`: the mount namespace that the sandbox does not live in."""
-    command = [
+    command = (
         *("nsenter", f"--mount=/proc/self/fd/{MOUNTS_FD}", "--wd=/", "--"),
-        *("nice", "-n", str(NICENESS), sys.executable, "-P", "-s", "-m", "shim.cli"),
+        *("nice", "-n", str(NICENESS), *PYTHON, "shim.cli"),
         *("template", "offer", "--vcpus", str(machine_class.size.vcpus)),
         *("--memory-mib", str(machine_class.size.memory_bytes // MIB)),
         *("--nics", str(machine_class.nics)),
-    ]
-    environment = {**os.environ, "PYTHONPATH": TREE}
-    if config_path:
-        environment[PATH_VARIABLE] = config_path
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, log_fd, 2),
-        (os.POSIX_SPAWN_DUP2, mounts, MOUNTS_FD),
-    ]
+    )
+    named = {PATH_VARIABLE: config_path} if config_path else {}
     try:
         # Reaped by whoever reaps here, if it ends before we do.
-        os.posix_spawnp(command[0], command, environment, file_actions=actions, setsid=True)
+        spawn(command, {**os.environ, **named}, log_fd, (mounts, MOUNTS_FD), setsid=True)
     except OSError as error:
         log.warning("no template is made: %s: %s", command[0], error.strerror)
 

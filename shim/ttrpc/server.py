@@ -11,15 +11,12 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
+from shim.host.peer import read_peer_uid
 from shim.ttrpc.connection import RequestReceived, ServerConnection
 from shim.ttrpc.status import Code, StatusError
-
-PEER_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 log = logging.getLogger(__name__)
@@ -165,9 +162,3 @@ class _Connection(asyncio.Protocol):
 def _forget_result(call: "asyncio.Future[bytes]") -> None:
     if not call.cancelled() and (error := call.exception()) is not None:
         log.warning("a call that nobody waits for any more failed: %s", error)
-
-
-def read_peer_uid(peer: socket.socket) -> int:
-    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
-    _, uid, _ = PEER_CREDENTIALS.unpack(raw)
-    return int(uid)

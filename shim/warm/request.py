@@ -6,17 +6,17 @@ forked for the call: whatever the peer sends, only that child is concerned.
 
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
+
+from shim.host.peer import read_peer_uid
 
 MAX_REQUEST_BYTES: Final = 192 << 10
 PASSED_FDS: Final = 4
 PATIENCE_S: Final = 5.0
 """For a launcher to say what it wants: it has it ready when it connects."""
 READY: Final = b"r"
-PEER_CREDENTIALS: Final = struct.Struct("iii")
 
 
 class Request(NamedTuple):
@@ -52,10 +52,7 @@ def receive_request(connection: socket.socket) -> Request:
 
 
 def check_peer(connection: socket.socket) -> None:
-    credentials = connection.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size
-    )
-    _, uid, _ = PEER_CREDENTIALS.unpack(credentials)
+    uid = read_peer_uid(connection)
     if uid != os.geteuid():
         raise RequestError(f"called by user {uid}")
 

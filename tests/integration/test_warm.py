@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from native.build import build_launcher
+from shim.host.peer import PEER_CREDENTIALS
 from shim.host.process import is_alive, load_identity
 
 pytestmark = pytest.mark.integration
@@ -101,8 +102,9 @@ class Installed:
         for path in self.sockets():
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
                 if probe.connect_ex(str(path)) == 0:
-                    credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-                    return int.from_bytes(credentials[:4], sys.byteorder)
+                    size = PEER_CREDENTIALS.size
+                    raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+                    return int(PEER_CREDENTIALS.unpack(raw)[0])
         return 0
 
     def warm_up(self) -> int:
