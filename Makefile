@@ -17,8 +17,8 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-long suites conformance versions fuzz soak \
-	run bench fmt proto image lock clean
+	test-long suites build-conformance conformance versions fuzz soak \
+	run bench bench-shimtest fmt proto image lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -89,11 +89,13 @@ suites: debian-packages ## public file-system suites in containers, sampan besid
 
 # Go modules: they need a go.  Their versions and sums are in go.mod and go.sum.  The
 # suite calls version 3 of the service, which runc's shim has from containerd 2.0 on.
-conformance: debian-packages ## containerd's own shim suite, sampan beside runc
+build-conformance:
 	@mkdir -p build/conformance
 	@cd tests/conformance && export CGO_ENABLED=0 && out=../../build/conformance && \
 		go test -c -o $$out/shimtest.test github.com/containerd/shimtest && \
 		go build -ldflags='-s -w' -o $$out/testbin github.com/containerd/shimtest/cmd/testbin
+
+conformance: debian-packages build-conformance ## containerd's own shim suite, sampan beside runc
 	@tests/testhost/run --containerd 2.1 --timeout 7200 --put build/conformance:/root/conformance \
 		--get /tmp/conformance:build/conformance/logs -- \
 		python3 -m tests.conformance --binaries /root/conformance
@@ -122,6 +124,12 @@ bench: debian-packages ## sampan and runc side by side; build/bench.json, build/
 	@tests/testhost/run --timeout 2400 --get /tmp/bench.json:build/bench.json \
 		--get /tmp/bench.md:build/bench.md -- sh -c \
 		'python3 -m benchmarks --json /tmp/bench.json >/tmp/bench.md && cat /tmp/bench.md'
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory bench-shimtest; \
+		else echo "no go here: containerd's own benchmarks of shims are left out"; fi
+
+bench-shimtest: debian-packages build-conformance
+	@tests/testhost/run --containerd 2.1 --timeout 3600 --put build/conformance:/root/conformance \
+		-- python3 -m benchmarks.shimtest --binaries /root/conformance
 
 debian-packages:
 	@requirements/install-debian

@@ -10,6 +10,7 @@ from benchmarks.memory import parse_pss_bytes
 from benchmarks.phases import find_first, parse_guest_clock, split_phases
 from benchmarks.processes import Exec, Rename, parse_events
 from benchmarks.report import Figures, render, render_markdown
+from benchmarks.shimtest import parse_results, render_table
 
 HEADERS_BYTES = 36
 
@@ -102,3 +103,25 @@ def test_a_phase_needs_its_own_mark_and_the_one_before() -> None:
 def test_a_clone_has_no_boot_among_its_phases() -> None:
     marks = {"vmm": 0, "resumed": 3_000_000_000, "created": 5_000_000_000}
     assert split_phases(marks) == {"phase_resumed_s": 3.0, "phase_created_s": 2.0}
+
+
+def test_gos_benchmark_lines_are_read_by_name_and_unit() -> None:
+    output = (
+        "goos: linux\n"
+        "BenchmarkShim/shim/Run/StartupPhases\n"
+        "BenchmarkShim/shim/Run/StartupPhases-2 \t 3\t 812345678 ns/op\t 12.50 ms/connect\n"
+        "BenchmarkShim/shim/Exec/StdioRoundTrip/1MiB-2 \t 3\t 5000000 ns/op\t 209.72 MB/s\n"
+        "PASS\n"
+    )
+    assert parse_results(output) == {
+        "Run/StartupPhases, ms": 812.345678,
+        "Run/StartupPhases, ms/connect": 12.5,
+        "Exec/StdioRoundTrip/1MiB, ms": 5.0,
+        "Exec/StdioRoundTrip/1MiB, MB/s, more is better": 209.72,
+    }
+
+
+def test_shimtests_table_has_a_ratio_where_both_have_a_figure() -> None:
+    table = render_table({"sampan": {"a, ms": 3.0, "b, ms": 1.0}, "runc": {"a, ms": 2.0}})
+    assert "| a, ms | 3 | 2 | 1.50 |" in table
+    assert "| b, ms | 1 | – | – |" in table
