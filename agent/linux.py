@@ -28,6 +28,35 @@ SYS_FINIT_MODULE: Final = 313  # asm/unistd_64.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class Timex(ctypes.Structure):
+    """struct timex of linux/timex.h; `seconds` and `subseconds` are its `time`."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("constant", ctypes.c_long),
+        ("precision", ctypes.c_long),
+        ("tolerance", ctypes.c_long),
+        ("seconds", ctypes.c_long),
+        ("subseconds", ctypes.c_long),
+        ("tick", ctypes.c_long),
+        ("ppsfreq", ctypes.c_long),
+        ("jitter", ctypes.c_long),
+        ("shift", ctypes.c_int),
+        ("stabil", ctypes.c_long),
+        ("jitcnt", ctypes.c_long),
+        ("calcnt", ctypes.c_long),
+        ("errcnt", ctypes.c_long),
+        ("stbcnt", ctypes.c_long),
+        ("tai", ctypes.c_int),
+        ("reserved", ctypes.c_int * 11),
+    )
+
+
 def check(result: int, what: str, path: str = "") -> int:
     if result < 0:
         code = ctypes.get_errno()
@@ -96,3 +125,8 @@ def add_watch(inotify_fd: int, path: str, events: int) -> int:
 
 def remove_watch(inotify_fd: int, watch: int) -> None:
     check(_libc.inotify_rm_watch(inotify_fd, watch), "inotify_rm_watch")
+
+
+def adjust_clock(change: Timex) -> None:
+    """adjtimex(2) of CLOCK_REALTIME; `change` holds the kernel's values afterwards."""
+    check(_libc.adjtimex(ctypes.byref(change)), "adjtimex")

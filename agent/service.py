@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
-from agent import identity, network
+from agent import clock, identity, network
 from agent.reaper import Exit
 from agent.sandbox import Sandbox
 from agent.spec import parse_object
@@ -47,6 +47,18 @@ class AgentService:
     async def Awaken(self, request: pb.AwakenRequest) -> pb.AwakenResponse:
         identity.awaken(request.entropy, request.realtime_ns, request.hostname)
         return pb.AwakenResponse()
+
+    async def ReadClock(self, _: pb.ReadClockRequest) -> pb.ReadClockResponse:
+        return pb.ReadClockResponse(realtime_ns=time.time_ns())
+
+    async def CorrectClock(self, request: pb.CorrectClockRequest) -> pb.CorrectClockResponse:
+        clock.correct(
+            request.offset_ns,
+            request.error_ns,
+            step=request.step,
+            time_constant=request.time_constant,
+        )
+        return pb.CorrectClockResponse()
 
     async def CreateContainer(
         self, request: pb.CreateContainerRequest

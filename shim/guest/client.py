@@ -31,6 +31,7 @@ from shim.errors import (
     Unavailable,
     Unimplemented,
 )
+from shim.guest.clock import Correction
 
 CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
@@ -109,6 +110,16 @@ class AgentClient:
             entropy=entropy, realtime_ns=realtime_ns, hostname=hostname
         )
         await _translate(self._stub.Awaken(request))
+
+    async def read_clock(self) -> int:
+        """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call."""
+        response = await _translate(self._stub.ReadClock(agent_pb2.ReadClockRequest()))
+        return int(response.realtime_ns)
+
+    async def correct_clock(self, correction: Correction) -> None:
+        """Adds to the guest's time, at once or little by little."""
+        request = agent_pb2.CorrectClockRequest(**correction._asdict())
+        await _translate(self._stub.CorrectClock(request))
 
     async def create_container(
         self, container_id: str, spec_json: bytes, stdio: StdioTokens

@@ -21,6 +21,7 @@ from proto.contract import ENTROPY_BYTES, PROTOCOL_VERSION, STREAM_TOKEN_BYTES
 from proto.control import Direction, Event, NicArgs, Operation, SaveArgs, StreamArgs
 from shim.config import Config
 from shim.errors import GuestFault, SampanError
+from shim.guest.clock import keep_clock
 from shim.host.reaper import Reaper
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
@@ -67,6 +68,7 @@ class Machine:
         self._loop = asyncio.get_running_loop()
         self.pid = launched.pid
         self.machine_class = launched.machine_class
+        self.template = launched.template
         self.is_clone = False
         """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
@@ -77,6 +79,7 @@ class Machine:
         self._streams: dict[int, Stream] = {}
         self._last_stream = 0
         self._agent: AgentClient | None = None
+        self._clock: asyncio.Task[None] | None = None
         self.network = SandboxNetwork(self, sandbox, launched.network)
         self._control = ControlSocket(launched.control, self._handle_event)
         self._booted = self._control.expect(BOOT_REQUEST_ID)
@@ -131,8 +134,8 @@ class Machine:
 
     async def save(self, directory: str) -> None:
         """For clones to go on from, into an empty directory; only `stop` may follow."""
-        agent = await self.wait_agent()
-        await agent.close()
+        await self.wait_agent()
+        await self._leave_agent()
         await self._control.request(Operation.SAVE, SaveArgs(directory)._asdict())
 
     async def note_touched(self, directory: str) -> None:
@@ -143,12 +146,17 @@ class Machine:
         """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
         self._stop_requested = True
         self._ready.cancel()
-        if self._agent is not None:
-            await self._agent.close()
+        await self._leave_agent()
         try:
             await self._end_vmm()
         finally:
             await self.network.close()
+
+    async def _leave_agent(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+        if self._agent is not None:
+            await self._agent.close()
 
     async def _end_vmm(self) -> None:
         for step in (self._request_stop, self._close_control, self._kill):
@@ -199,6 +207,7 @@ class Machine:
                 "it with `sampan image build`"
             )
         await self._save_counters(booted.get("timings_us", {}))
+        self._clock = asyncio.create_task(keep_clock(self._agent))
         return self._agent
 
     async def _await_boot(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """`ctr run` of ordinary images: right output, right exit status, right errors."""
 
 import platform
+import time
 
 import pytest
 
-from tests.e2e.ctr import DEBIAN, Ctr
+from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
 
 
 def test_busybox_prints_and_ends_with_zero(ctr: Ctr) -> None:
@@ -97,3 +98,14 @@ def test_memory_size_by_annotation(ctr: Ctr) -> None:
     )
     assert done.status == 0, done
     assert 250 < int(done.stdout) < 384
+
+
+def test_a_clock_that_is_wrong_is_put_right(ctr: Ctr) -> None:
+    """While the container runs, whatever made it wrong; the host's stays as it is."""
+    name = ctr.start("sleep", "1000", flags=("--cap-add", "CAP_SYS_TIME"))
+    set_back = ctr.shell(name, "date -s @1000000000")
+    assert set_back.status == 0, set_back
+    deadline = time.monotonic() + TIMEOUT_S
+    while abs(int(ctr.shell(name, "date +%s").stdout) - time.time()) > 60:
+        assert time.monotonic() < deadline
+        time.sleep(1)

@@ -82,6 +82,23 @@ def test_a_container_sees_a_network_with_lo_up(guest: Guest) -> None:
     assert b"127.0.0.1" in output
 
 
+def test_the_clock_is_set_at_once_and_led_slowly(guest: Guest) -> None:
+    forward_ns = 1000 * 10**9
+    before_ns = guest.stub.ReadClock(pb.ReadClockRequest()).realtime_ns
+    guest.stub.CorrectClock(pb.CorrectClockRequest(offset_ns=forward_ns, step=True))
+    after_ns = guest.stub.ReadClock(pb.ReadClockRequest()).realtime_ns
+    assert before_ns + forward_ns <= after_ns < before_ns + 2 * forward_ns
+    guest.stub.CorrectClock(pb.CorrectClockRequest(offset_ns=-forward_ns, step=True))
+    assert guest.stub.ReadClock(pb.ReadClockRequest()).realtime_ns < after_ns
+    slow = pb.CorrectClockRequest(offset_ns=5_000_000, error_ns=1_000_000, time_constant=8)
+    guest.stub.CorrectClock(slow)
+    guest.make_root("led")
+    _, output = guest.run("led", "adjtimex")
+    assert b"PLL" in output, output
+    with pytest.raises(grpc.RpcError, match="offset_ns"):
+        guest.stub.CorrectClock(pb.CorrectClockRequest(offset_ns=forward_ns))
+
+
 def test_shutdown_powers_off_with_everything_written(guest: Guest) -> None:
     """The last test of the module: its guest is gone afterwards."""
     root = guest.make_root("last")

@@ -41,6 +41,32 @@ class AwakenResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ReadClockRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReadClockResponse(_message.Message):
+    __slots__ = ("realtime_ns",)
+    REALTIME_NS_FIELD_NUMBER: _ClassVar[int]
+    realtime_ns: int
+    def __init__(self, realtime_ns: _Optional[int] = ...) -> None: ...
+
+class CorrectClockRequest(_message.Message):
+    __slots__ = ("offset_ns", "error_ns", "step", "time_constant")
+    OFFSET_NS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_NS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TIME_CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    offset_ns: int
+    error_ns: int
+    step: bool
+    time_constant: int
+    def __init__(self, offset_ns: _Optional[int] = ..., error_ns: _Optional[int] = ..., step: _Optional[bool] = ..., time_constant: _Optional[int] = ...) -> None: ...
+
+class CorrectClockResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ConfigureNetworkRequest(_message.Message):
     __slots__ = ("nics",)
     NICS_FIELD_NUMBER: _ClassVar[int]

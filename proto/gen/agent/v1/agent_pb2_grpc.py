@@ -44,6 +44,16 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.AwakenRequest.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.AwakenResponse.FromString,
                 _registered_method=True)
+        self.ReadClock = channel.unary_unary(
+                '/sampan.agent.v1.Agent/ReadClock',
+                request_serializer=agent_dot_v1_dot_agent__pb2.ReadClockRequest.SerializeToString,
+                response_deserializer=agent_dot_v1_dot_agent__pb2.ReadClockResponse.FromString,
+                _registered_method=True)
+        self.CorrectClock = channel.unary_unary(
+                '/sampan.agent.v1.Agent/CorrectClock',
+                request_serializer=agent_dot_v1_dot_agent__pb2.CorrectClockRequest.SerializeToString,
+                response_deserializer=agent_dot_v1_dot_agent__pb2.CorrectClockResponse.FromString,
+                _registered_method=True)
         self.CreateContainer = channel.unary_unary(
                 '/sampan.agent.v1.Agent/CreateContainer',
                 request_serializer=agent_dot_v1_dot_agent__pb2.CreateContainerRequest.SerializeToString,
@@ -134,6 +144,20 @@ class AgentServicer:
     def Awaken(self, request, context):
         """To a guest that goes on from a template, before any container: randomness
         of its own, the time, the host's name.  Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadClock(self, request, context):
+        """The guest's time, read when the call arrives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CorrectClock(self, request, context):
+        """Steps it at once, or leads it there slowly and takes its rate along.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -257,6 +281,16 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Awaken,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.AwakenRequest.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.AwakenResponse.SerializeToString,
+            ),
+            'ReadClock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadClock,
+                    request_deserializer=agent_dot_v1_dot_agent__pb2.ReadClockRequest.FromString,
+                    response_serializer=agent_dot_v1_dot_agent__pb2.ReadClockResponse.SerializeToString,
+            ),
+            'CorrectClock': grpc.unary_unary_rpc_method_handler(
+                    servicer.CorrectClock,
+                    request_deserializer=agent_dot_v1_dot_agent__pb2.CorrectClockRequest.FromString,
+                    response_serializer=agent_dot_v1_dot_agent__pb2.CorrectClockResponse.SerializeToString,
             ),
             'CreateContainer': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateContainer,
@@ -388,6 +422,60 @@ class Agent:
             '/sampan.agent.v1.Agent/Awaken',
             agent_dot_v1_dot_agent__pb2.AwakenRequest.SerializeToString,
             agent_dot_v1_dot_agent__pb2.AwakenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadClock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.agent.v1.Agent/ReadClock',
+            agent_dot_v1_dot_agent__pb2.ReadClockRequest.SerializeToString,
+            agent_dot_v1_dot_agent__pb2.ReadClockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CorrectClock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.agent.v1.Agent/CorrectClock',
+            agent_dot_v1_dot_agent__pb2.CorrectClockRequest.SerializeToString,
+            agent_dot_v1_dot_agent__pb2.CorrectClockResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,191 @@
+"""A guest's clock is led to the host's, and looked at no more often than it needs."""
+
+import asyncio
+import ctypes
+import time
+
+import pytest
+
+from agent.clock import (
+    ADJ_SETOFFSET,
+    MAX_SLEW_NS,
+    MAX_TIME_CONSTANT,
+    STA_PLL,
+    describe_slew,
+    describe_step,
+)
+from agent.errors import InvalidArgument
+from agent.linux import Timex, adjust_clock
+from shim.errors import Unavailable
+from shim.guest import clock
+from shim.guest.clock import (
+    MAX_INTERVAL_S,
+    MIN_INTERVAL_S,
+    STEP_NS,
+    Correction,
+    Discipline,
+    Look,
+    keep_clock,
+    look_at_clock,
+)
+
+MS = 1_000_000
+
+
+def settle(discipline: Discipline) -> None:
+    """As after a while without anything to correct, a first correction behind it."""
+    discipline.judge(Look(-10 * MS, MS))
+    while discipline.interval_s < MAX_INTERVAL_S:
+        assert discipline.judge(Look(0, MS)) is None
+
+
+def test_what_cannot_be_told_from_right_is_left_alone() -> None:
+    discipline = Discipline()
+    assert discipline.judge(Look(MS // 2, MS)) is None
+    assert discipline.judge(Look(-MS, MS)) is None
+
+
+def test_a_clock_that_is_right_is_looked_at_less_and_less() -> None:
+    discipline = Discipline()
+    seen = []
+    for _ in range(8):
+        discipline.judge(Look(0, MS))
+        seen.append(discipline.interval_s)
+    assert seen == [8, 16, 32, 64, 128, 256, 256, 256]
+
+
+def test_a_clone_that_is_behind_at_first_is_set_at_once() -> None:
+    correction = Discipline().judge(Look(10 * MS, MS))
+    assert correction is not None
+    assert correction.step
+    assert correction.offset_ns == 10 * MS
+
+
+def test_time_never_goes_back_at_once_for_a_little() -> None:
+    correction = Discipline().judge(Look(-10 * MS, MS))
+    assert correction is not None
+    assert not correction.step
+
+
+def test_later_a_little_is_made_good_slowly() -> None:
+    discipline = Discipline()
+    settle(discipline)
+    correction = discipline.judge(Look(10 * MS, MS))
+    assert correction is not None
+    assert not correction.step
+    assert correction.error_ns == MS
+
+
+@pytest.mark.parametrize("offset_ns", [STEP_NS + 1, -STEP_NS - 1, 10**18, -(10**18)])
+def test_what_is_far_off_is_set_at_once(offset_ns: int) -> None:
+    discipline = Discipline()
+    settle(discipline)
+    correction = discipline.judge(Look(offset_ns, MS))
+    assert correction is not None
+    assert correction.step
+
+
+def test_a_clock_that_was_off_is_looked_at_more_often() -> None:
+    discipline = Discipline()
+    settle(discipline)
+    for expected in (128, 64, 32, 16, 8, MIN_INTERVAL_S, MIN_INTERVAL_S):
+        discipline.judge(Look(10 * MS, MS))
+        assert discipline.interval_s == expected
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+def test_a_correction_is_made_before_the_next_look(turns: int) -> None:
+    discipline = Discipline()
+    settle(discipline)
+    for _ in range(turns):
+        correction = discipline.judge(Look(10 * MS, MS))
+    assert correction is not None
+    assert 2 ** (2 + correction.time_constant) == discipline.interval_s
+    assert correction.time_constant <= MAX_TIME_CONSTANT
+
+
+def test_a_look_that_took_too_long_says_nothing() -> None:
+    """A guest that was paused while it was asked, or a host that was busy."""
+    discipline = Discipline()
+    settle(discipline)
+    assert discipline.judge(Look(1800 * 10**9, 1700 * 10**9)) is None
+    assert discipline.interval_s == MIN_INTERVAL_S
+
+
+def test_a_host_that_has_become_slow_is_believed_again_in_the_end() -> None:
+    discipline = Discipline()
+    discipline.judge(Look(0, MS))
+    slow = Look(-500 * MS, 100 * MS)
+    assert any(discipline.judge(slow) is not None for _ in range(50))
+
+
+class GuestWithAClock:
+    def __init__(self, offset_ns: int, looks: int) -> None:
+        self.offset_ns = offset_ns
+        self.looks = looks
+        self.corrections: list[Correction] = []
+
+    async def read_clock(self) -> int:
+        if self.looks == 0:
+            raise Unavailable("gone")
+        self.looks -= 1
+        return time.time_ns() - self.offset_ns
+
+    async def correct_clock(self, correction: Correction) -> None:
+        self.corrections.append(correction)
+        self.offset_ns -= correction.offset_ns
+
+
+async def test_a_look_finds_how_far_off_it_is() -> None:
+    look = await look_at_clock(GuestWithAClock(5 * 10**9, 1))  # type: ignore[arg-type]
+    assert abs(look.offset_ns - 5 * 10**9) <= look.error_ns + MS
+
+
+async def test_a_guest_is_corrected_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def no_sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(clock.asyncio, "sleep", no_sleep)
+    guest = GuestWithAClock(3 * 10**9, 4)
+    await keep_clock(guest)  # type: ignore[arg-type]
+    assert abs(guest.offset_ns) < STEP_NS
+    assert guest.corrections[0].step
+    assert waited[0] == clock.FIRST_LOOK_S
+    assert len(waited) == 5
+
+
+def test_the_kernel_reads_the_structure_as_it_is_meant() -> None:
+    state = Timex()
+    adjust_clock(state)
+    assert ctypes.sizeof(Timex) == 208
+    assert 9000 <= state.tick <= 11000
+    assert abs(state.seconds - time.time()) < 5
+
+
+@pytest.mark.parametrize("offset_ns", [-1, 1, -1_500_000_000, 2_000_000_001])
+def test_a_step_is_told_in_whole_seconds_and_a_positive_rest(offset_ns: int) -> None:
+    change = describe_step(offset_ns)
+    assert change.modes & ADJ_SETOFFSET
+    assert 0 <= change.subseconds < 10**9
+    assert change.seconds * 10**9 + change.subseconds == offset_ns
+
+
+def test_a_slew_takes_the_rate_along() -> None:
+    change = describe_slew(-5 * MS, 700_000, 3)
+    assert change.status & STA_PLL
+    assert (change.offset, change.constant, change.maxerror) == (-5 * MS, 3, 700)
+
+
+@pytest.mark.parametrize(
+    ("offset_ns", "time_constant", "field"),
+    [(MAX_SLEW_NS + 1, 2, "offset_ns"), (-MAX_SLEW_NS - 1, 2, "offset_ns"), (1, 11, "time_const")],
+)
+def test_what_the_kernel_would_cut_off_is_refused(
+    offset_ns: int, time_constant: int, field: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=field):
+        describe_slew(offset_ns, 0, time_constant)
