@@ -14,6 +14,7 @@ from typing import Final
 from image.errors import ToolError
 from image.modules import Module
 from image.tools import run_tool
+from image.trial import write_trial
 from proto import contract
 
 BASE_PACKAGES: Final = (
@@ -131,6 +132,7 @@ def finish_base(root: Path) -> None:
     (root / PYTHON).with_name("python3").symlink_to(Path(PYTHON).name)
     for name, text in TEXT_FILES.items():
         (root / name).write_text(text)
+    write_trial(root)
     run_tool(["ldconfig", "-r", root])
     compile_python(root, [STDLIB, SITE])
     probe_base(root)

@@ -36,6 +36,10 @@ GUEST_INIT: Final = "/sbin/sampan-init"
 """What the kernel starts as PID 1: the agent."""
 GUEST_MODULES_FILE: Final = "/etc/sampan/modules"
 """Absolute paths of kernel modules (plain .ko), one a line, in load order."""
+GUEST_TRIAL_DIR: Final = "/usr/share/sampan/trial"
+"""A root for a container of which nothing stays: mount points, and GUEST_TRIAL_PROGRAM."""
+GUEST_TRIAL_PROGRAM: Final = "/trial"
+"""Ends at once, with status 0."""
 
 # --- limits -------------------------------------------------------------------
 MAX_ID_BYTES: Final = 76

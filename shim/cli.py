@@ -54,6 +54,13 @@ def add_template_parser(parser: argparse.ArgumentParser) -> None:
         making.add_argument("--vcpus", type=int, help="of the machine; default: as configured")
         making.add_argument("--memory-mib", type=int, help="of the machine; default: as configured")
         making.add_argument("--nics", type=int, help="of the machine; default: as configured")
+        if name == "offer":
+            making.add_argument(
+                "--refused",
+                type=int,
+                default=0,
+                help="instead of the one that was saved then, in nanoseconds",
+            )
     commands.add_parser("ls", help="those that there are; `*`: of this host as it is now")
     for name, text in (("verify", "all, or those named: are they as written"), ("rm", "removes")):
         named = commands.add_parser(name, help=text)
@@ -133,7 +140,7 @@ def create_template(options: argparse.Namespace, config: Config) -> None:
 def offer_class(options: argparse.Namespace, config: Config) -> None:
     from shim.machine.template_offer import offer_template  # noqa: PLC0415
 
-    offer_template(config, choose_class(options, config))
+    offer_template(config, choose_class(options, config), options.refused)
 
 
 def choose_class(options: argparse.Namespace, config: Config) -> MachineClass:

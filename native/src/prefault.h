@@ -19,4 +19,9 @@ struct prefault_range {
 int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memory *mem,
 			  int vcpu_fd, const struct prefault_range *ranges, unsigned count);
 
+/* From now on a page of memory is there only when it was itself touched: the host's
+ * kernel maps no pages of a file around it ("fault-around").  Until the descriptor that
+ * is returned is closed.  -errno where the kernel cannot do it (before 6.7). */
+int guest_memory_fault_singly(const struct guest_memory *mem);
+
 #endif

@@ -54,6 +54,8 @@ class LaunchedMachine:
     control: socket.socket
     network: PreparedNetwork | None
     machine_class: MachineClass
+    template: str
+    """That it was to go on from; "" to boot."""
 
 
 def prepare_network(path: str | None, config: Config) -> PreparedNetwork | None:
@@ -109,7 +111,7 @@ def launch_machine(
         # A vmm that has died already is found out by whoever waits for its answer.
         with suppress(BrokenPipeError):
             socket.send_fds(ours, [json.dumps(request).encode()], [listener.fileno()])
-        return LaunchedMachine(pid, ours, network, machine_class)
+        return LaunchedMachine(pid, ours, network, machine_class, template)
 
 
 def check_image(config: Config) -> None:

@@ -1,5 +1,5 @@
-"""Makes a template: boots a machine of the class, waits for its agent, saves it, and
-has a first clone tried.
+"""Makes a template: boots a machine of the class, has it run a first container, saves
+it, and has a first clone tried.
 
 Owns the machine, its sandbox and the directory until that is in its place;
 leaves nothing of them, whatever happens.
@@ -7,14 +7,13 @@ leaves nothing of them, whatever happens.
 
 import asyncio
 import contextlib
-import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 from shim.config import Config
-from shim.errors import AlreadyExists, SampanError
+from shim.errors import AlreadyExists
 from shim.host.netns import make_namespace
 from shim.host.process import is_alive, load_identity, read_identity, write_identity
 from shim.host.reaper import Reaper
@@ -23,39 +22,29 @@ from shim.machine.machine import Machine
 from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
 from shim.machine.template import MachineClass, describe_class, name_class
 from shim.machine.template_store import Template, make_directory, place_template
-from shim.machine.template_trial import try_clone
+from shim.machine.template_trial import run_trial, try_clone
 
 STDERR: Final = 2
-log = logging.getLogger(__name__)
 
 
 async def make_template(config: Config, machine_class: MachineClass) -> Template:
-    """AlreadyExists while another one makes it."""
+    """AlreadyExists while another one makes it; GuestFault if clones do not go on from it."""
     described = describe_class(config, machine_class)
     directory = ""
     try:
         with own_sandbox(described) as sandbox:
             directory = make_directory(config)
             async with running(config, machine_class, sandbox) as machine:
+                await run_trial(machine)
                 await machine.save(directory)
         with own_sandbox(described) as sandbox:
-            await note_touched(config, machine_class, sandbox, directory)
+            async with running(config, machine_class, sandbox, directory) as machine:
+                await try_clone(machine)
+                await machine.note_touched(directory)
         return await asyncio.to_thread(place_template, config, directory, described)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-
-
-async def note_touched(
-    config: Config, machine_class: MachineClass, sandbox: Sandbox, directory: str
-) -> None:
-    """A template serves without it: clones then find their pages one by one."""
-    try:
-        async with running(config, machine_class, sandbox, directory) as machine:
-            await try_clone(machine, sandbox)
-            await machine.note_touched(directory)
-    except SampanError as error:
-        log.warning("what clones of this template touch is not known: %s", error)
 
 
 @contextlib.contextmanager

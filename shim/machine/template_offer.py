@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from shim.config import PATH_VARIABLE, Config
-from shim.errors import AlreadyExists, NotFound, SampanError
+from shim.errors import AlreadyExists, HostResource, NotFound, SampanError
 from shim.host.spawn import PYTHON, spawn
 from shim.machine.template import DESCRIPTION, MachineClass, describe_class, name_class
 from shim.machine.template_maker import make_template
 from shim.machine.template_store import (
+    MEMORY,
     Template,
     get_template,
     list_templates,
@@ -33,14 +34,17 @@ FAILURE_S: Final = 600
 log = logging.getLogger(__name__)
 
 
-def start_offer(machine_class: MachineClass, config_path: str, mounts: int, log_fd: int) -> None:
-    """`mounts`: the mount namespace that the sandbox does not live in."""
+def start_offer(
+    machine_class: MachineClass, refused: str, config_path: str, mounts: int, log_fd: int
+) -> None:
+    """`refused`: the template that a machine did not go on from, or "".
+    `mounts`: the mount namespace that the sandbox does not live in."""
     command = (
         *("nsenter", f"--mount=/proc/self/fd/{MOUNTS_FD}", "--wd=/", "--"),
         *("nice", "-n", str(NICENESS), *PYTHON, "shim.cli"),
         *("template", "offer", "--vcpus", str(machine_class.size.vcpus)),
         *("--memory-mib", str(machine_class.size.memory_bytes // MIB)),
-        *("--nics", str(machine_class.nics)),
+        *("--nics", str(machine_class.nics), "--refused", str(read_number(refused))),
     )
     named = {PATH_VARIABLE: config_path} if config_path else {}
     try:
@@ -50,11 +54,22 @@ def start_offer(machine_class: MachineClass, config_path: str, mounts: int, log_
         log.warning("no template is made: %s: %s", command[0], error.strerror)
 
 
-def offer_template(config: Config, machine_class: MachineClass) -> None:
-    """Makes one unless there is a good one, or it is being made, or a try has just failed."""
+def read_number(directory: str) -> int:
+    """Tells a template from one that takes its place, by when it was saved; 0 for none."""
+    try:
+        return os.stat(f"{directory}/{MEMORY}").st_mtime_ns if directory else 0
+    except OSError:
+        return 0
+
+
+def offer_template(config: Config, machine_class: MachineClass, refused: int = 0) -> None:
+    """Makes one unless there is a good one, or it is being made, or a try has just failed.
+
+    `refused`: the number of one from which a machine could not go on.
+    """
     name = name_class(describe_class(config, machine_class))
     note = Path(config.templates_dir, f".failed-{name}")
-    if is_good(config, name) or is_fresh(note):
+    if is_fresh(note) or is_good(config, name, refused):
         return
     make_room(config)
     try:
@@ -62,20 +77,24 @@ def offer_template(config: Config, machine_class: MachineClass) -> None:
     except AlreadyExists:
         return
     except (SampanError, OSError):
+        os.makedirs(config.templates_dir, mode=0o700, exist_ok=True)
         note.touch()
         raise
     note.unlink(missing_ok=True)
 
 
-def is_good(config: Config, name: str) -> bool:
-    """One that is spoilt is removed."""
+def is_good(config: Config, name: str, refused: int) -> bool:
+    """One that is spoilt, or of no use on this host, is removed."""
     try:
         template = get_template(config, name)
     except NotFound:
         return False
     try:
+        if read_number(template.path) == refused:
+            raise HostResource(f"{template.path}: a machine could not go on from it")
         verify_template(template)
-    except SampanError:
+    except SampanError as error:
+        log.warning("a template is made anew: %s", error)
         remove_template(template)
         return False
     return True

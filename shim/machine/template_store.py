@@ -20,7 +20,8 @@ from shim.config import Config
 from shim.errors import HostResource, NotFound
 from shim.machine.template import DESCRIPTION, name_class
 
-FILES: Final = ("memory", "state.json", "touched.json")
+MEMORY: Final = "memory"
+FILES: Final = (MEMORY, "state.json", "touched.json")
 HASH_BLOCK_BYTES: Final = 1 << 20
 
 

@@ -1,37 +1,30 @@
-"""A first clone of a new template runs a container, to find which pages clones touch.
+"""The container that a template's machines run before anybody else's.
 
-The container's program is one that ends at once: the clone's way there, through
-kernel, agent and crun, is what every clone has before it.
+The machine that is saved runs it so that clones find programs read and code warm;
+a first clone runs it to find which pages clones touch.  Its program ends at once:
+the way there, through kernel, agent and crun, is what every clone has before it.
 """
 
 import json
 import os
-import struct
 from typing import Any, Final
 
+from proto.contract import GUEST_TRIAL_DIR, GUEST_TRIAL_PROGRAM
 from proto.control import Direction
 from shim.errors import GuestFault
 from shim.guest.client import ProcessName, StdioTokens
 from shim.machine.machine import Machine, make_token
-from shim.machine.sandbox import Sandbox
 from shim.oci.guest import Surroundings, translate_spec
 
 NAME: Final = "trial"
-ROOT_DIRECTORIES: Final = ("dev", "proc", "sys")
 NAMESPACES: Final = ("pid", "mount", "ipc", "uts", "cgroup", "network")
-LOAD_ADDRESS: Final = 0x400000
-CODE: Final = bytes.fromhex("31ff b83c000000 0f05")
-"""xor %edi, %edi; mov $60, %eax; syscall: exit(0)."""
 
 
-async def try_clone(machine: Machine, sandbox: Sandbox) -> None:
-    """GuestFault when the machine had to boot, or the container does not end with 0."""
+async def run_trial(machine: Machine) -> None:
+    """GuestFault when the container does not end with 0."""
     agent = await machine.wait_agent()
-    if not machine.is_clone:
-        raise GuestFault("it does not go on from the template")
     process = ProcessName(NAME)
     token = make_token()
-    root = make_root(sandbox)
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
         stream = machine.open_stream(null, Direction.FROM_GUEST, token)
@@ -44,39 +37,16 @@ async def try_clone(machine: Machine, sandbox: Sandbox) -> None:
         await machine.until_end(agent.delete_process(process))
     finally:
         os.close(null)
-        remove_root(root)
     if status != 0:
         raise GuestFault(f"the trial container ended with status {status}")
 
 
-def make_root(sandbox: Sandbox) -> str:
-    root = f"{sandbox.rootfs_dir}/{NAME}"
-    for name in ("", *ROOT_DIRECTORIES):
-        os.mkdir(f"{root}/{name}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(f"{root}/{NAME}", flags, 0o700), "wb") as program:
-        program.write(make_program())
-    return root
-
-
-def remove_root(root: str) -> None:
-    os.unlink(f"{root}/{NAME}")
-    for name in (*ROOT_DIRECTORIES, ""):
-        os.rmdir(f"{root}/{name}")
-
-
-def make_program() -> bytes:
-    """A static executable.  ELF-64 object file format 1.5, chapters 3 and 6."""
-    header_bytes, segment_bytes = 64, 56
-    entry = LOAD_ADDRESS + header_bytes + segment_bytes
-    ident = b"\x7fELF" + bytes([2, 1, 1, 0])
-    header = struct.pack(
-        "<8s8xHHIQQQIHHHHHH",
-        *(ident, 2, 62, 1, entry, header_bytes, 0, 0, header_bytes, segment_bytes, 1, 0, 0, 0),
-    )
-    whole = header_bytes + segment_bytes + len(CODE)
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, LOAD_ADDRESS, LOAD_ADDRESS, whole, whole, 4096)
-    return header + segment + CODE
+async def try_clone(machine: Machine) -> None:
+    """GuestFault when the machine had to boot."""
+    await machine.wait_agent()
+    if not machine.is_clone:
+        raise GuestFault("it does not go on from the template")
+    await run_trial(machine)
 
 
 def describe_container() -> dict[str, Any]:
@@ -91,8 +61,13 @@ def describe_container() -> dict[str, Any]:
     ]
     spec = {
         "ociVersion": "1.0.2",
-        "process": {"args": [f"/{NAME}"], "cwd": "/", "env": ["PATH=/"], "noNewPrivileges": True},
-        "root": {"path": NAME},
+        "process": {
+            "args": [GUEST_TRIAL_PROGRAM],
+            "cwd": "/",
+            "env": ["PATH=/"],
+            "noNewPrivileges": True,
+        },
+        "root": {"path": NAME, "readonly": True},
         "mounts": [
             {"destination": place, "type": kind, "source": kind, "options": options}
             for place, kind, options in mounts
@@ -103,4 +78,6 @@ def describe_container() -> dict[str, Any]:
             "readonlyPaths": ["/proc/sys", "/proc/bus"],
         },
     }
-    return translate_spec(spec, NAME, Surroundings(bundle="/", terminal=False)).document
+    document = translate_spec(spec, NAME, Surroundings(bundle="/", terminal=False)).document
+    document["root"]["path"] = GUEST_TRIAL_DIR
+    return document

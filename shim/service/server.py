@@ -162,6 +162,7 @@ async def offer_template(
         if not machine.is_clone:
             start_offer(
                 machine.machine_class,
+                machine.template,
                 arguments.config_path,
                 arguments.host_mounts,
                 arguments.log_fd,

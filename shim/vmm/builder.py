@@ -31,12 +31,14 @@ from shim.vmm.kvm.vcpu_state import restore_vcpu
 from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
 from shim.vmm.kvm.vm_state import restore_vm
-from shim.vmm.kvm.working_set import prefault
+from shim.vmm.kvm.working_set import PageWatch, prefault
 from shim.vmm.machine import Machine, MachineParts
 from shim.vmm.snapshot import MachineState, Snapshot
 
 MAX_VCPUS: Final = 254
 """APIC ids are bytes here; one is the broadcast, one is left for the IO-APIC."""
+TSC_TOLERANCE_PPM: Final = 250
+"""KVM's own: within it a guest does not notice.  Calibration differs from boot to boot."""
 COMMAND_LINE: Final = (
     "console=ttyS0 quiet panic=-1 reboot=a "
     "tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1"
@@ -105,12 +107,17 @@ def clone_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine,
             builder = Builder(stack, config, system, ram_plan)
             watch.lap("vm")
             parts = builder.build_parts(listeners)
+            can_scale = system.read_capability("KVM_CAP_TSC_CONTROL") > 0
+            set_tsc(snapshot.state.tsc_khz, parts.vcpus.members, can_scale)
             watch.lap("parts")
         snapshot.map(builder.ram)
         watch.lap("memory")
         restore(snapshot.state, parts)
         watch.lap("state")
-        prefault(builder.ram, parts.vcpus.members[0].fd, snapshot.touched)
+        if snapshot.touched is None:
+            builder.own(PageWatch(builder.ram))
+        else:
+            prefault(builder.ram, parts.vcpus.members[0].fd, snapshot.touched)
         watch.lap("prefault")
         parts.vcpus.start()
         watch.lap("start")
@@ -124,8 +131,6 @@ def restore(state: MachineState, parts: MachineParts) -> None:
         raise HostResource(f"the template has the shares {', '.join(state.sessions)}")
     if len(state.vcpus) != len(vcpus):
         raise HostResource(f"the template has {len(state.vcpus)} vCPUs, not {len(vcpus)}")
-    if state.tsc_khz != vcpus[0].read_tsc_khz():
-        raise HostResource(f"the template's TSC runs at {state.tsc_khz} kHz, this host's does not")
     restore_vm(parts.vm.fd, state.vm)
     for vcpu, saved in zip(vcpus, state.vcpus, strict=True):
         restore_vcpu(vcpu.fd, saved)
@@ -133,6 +138,20 @@ def restore(state: MachineState, parts: MachineParts) -> None:
     for share in parts.shares:
         share.restore(state.sessions[share.tag])
     parts.pci.restore(state.devices)
+
+
+def set_tsc(khz: int, vcpus: Sequence[Vcpu], can_scale: bool) -> None:
+    """HostResource where this host's cannot run at the template's rate.
+
+    Without scaling KVM would make good what is missing at every entry.
+    """
+    own_khz = vcpus[0].read_tsc_khz()
+    if khz == own_khz:
+        return
+    if not can_scale and abs(khz - own_khz) * 10**6 > TSC_TOLERANCE_PPM * own_khz:
+        raise HostResource(f"the template's TSC runs at {khz} kHz, this host's at {own_khz} kHz")
+    for vcpu in vcpus:
+        vcpu.set_tsc_khz(khz)
 
 
 class Builder:

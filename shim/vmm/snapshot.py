@@ -64,14 +64,14 @@ def write_touched(directory: str, touched: Iterable[Touched]) -> None:
         json.dump(list(touched), file)
 
 
-def read_touched(directory: str) -> tuple[Touched, ...]:
-    """Empty where no clone was tried."""
+def read_touched(directory: str) -> tuple[Touched, ...] | None:
+    """None where no clone was tried."""
     path = f"{directory}/{TOUCHED_FILE}"
     try:
         with open(path) as file:
             return parse_touched(json.load(file))
     except FileNotFoundError:
-        return ()
+        return None
     except OSError as error:
         raise HostResource(f"{path}: {error.strerror}") from error
     except (ValueError, TypeError) as error:

@@ -21,7 +21,7 @@ from shim.machine.template import (
     use_template,
 )
 from shim.machine.template_maker import own_sandbox
-from shim.machine.template_offer import offer_template
+from shim.machine.template_offer import offer_template, read_number
 from shim.machine.template_store import (
     FILES,
     Template,
@@ -212,6 +212,23 @@ def test_one_that_is_spoilt_is_made_anew(config: Config, offered: list[MachineCl
     verify_template(get_template(config, template.name))
 
 
+def test_one_that_was_refused_is_made_anew_once(
+    config: Config, offered: list[MachineClass]
+) -> None:
+    """Whole as it may be; by then two machines may have been refused by the same one."""
+    refused = read_number(make(config).path)
+    offer_template(config, CLASS, refused)
+    offer_template(config, CLASS, refused)
+    assert offered == [CLASS]
+    assert read_number(find_template(config, CLASS)) not in (0, refused)
+
+
+def test_a_template_that_is_gone_has_no_number(config: Config) -> None:
+    template = make(config)
+    remove_template(template)
+    assert read_number(template.path) == read_number("") == 0
+
+
 def test_the_one_that_was_used_the_longest_time_ago_makes_room(
     config: Config, offered: list[MachineClass]
 ) -> None:
@@ -239,7 +256,6 @@ def test_a_failure_is_not_tried_at_once_again(
         raise HostResource("no space")
 
     monkeypatch.setattr(template_offer, "make_template", fail)
-    os.makedirs(config.templates_dir)
     with pytest.raises(HostResource):
         offer_template(config, CLASS)
     offer_template(config, CLASS)

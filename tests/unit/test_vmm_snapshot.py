@@ -13,7 +13,7 @@ from shim.errors import HostResource
 from shim.vmm.address_map import MIB, PAGE_BYTES, Gpa, Range
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import CHUNK_BYTES
-from shim.vmm.kvm.working_set import Touched, find_touched, group_pages, prefault
+from shim.vmm.kvm.working_set import PageWatch, Touched, find_touched, group_pages, prefault
 from shim.vmm.snapshot import MachineState, Snapshot, write_snapshot, write_touched
 
 LOW = Range(Gpa(0), 4 * MIB)
@@ -165,7 +165,30 @@ def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams) -> 
 
 def test_a_snapshot_without_a_trial_has_nothing_ready(tmp_path: Path, rams) -> None:
     write_snapshot(str(tmp_path), STATE, rams[0])
-    assert Snapshot(str(tmp_path)).touched == ()
+    assert Snapshot(str(tmp_path)).touched is None
+
+
+def test_only_what_was_touched_is_told_where_the_kernel_can(tmp_path: Path, rams) -> None:
+    """And not the pages around it, which a host maps on its own ("fault-around")."""
+    saved, trial = rams
+    saved.write(LOW.gpa, bytes([1]) * LOW.length)
+    write_snapshot(str(tmp_path), STATE, saved)
+    Snapshot(str(tmp_path)).map(trial)
+    with closing(PageWatch(trial)) as watch:
+        if watch.fd < 0:
+            pytest.skip(f"this kernel has no asynchronous userfaultfd: {os.strerror(-watch.fd)}")
+        lib.guest_memory_read(trial.table, MIB, ffi.new("char[]", 1), 1)
+        trial.write(Gpa(2 * MIB), b"changed")
+        assert list(find_touched(trial)) == [
+            Touched(MIB, PAGE_BYTES, False),
+            Touched(2 * MIB, PAGE_BYTES, True),
+        ]
+
+
+def test_a_watch_that_ends_leaves_the_memory_as_it_is(rams) -> None:
+    PageWatch(rams[0]).close()
+    rams[0].write(LOW.gpa, b"here")
+    assert read(rams[0], LOW).startswith(b"here")
 
 
 @pytest.mark.parametrize("text", ["", "{}1", "[[1, 2]]", '[["a", 1, true]]', "[1]", "null"])

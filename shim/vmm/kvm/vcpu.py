@@ -69,6 +69,10 @@ class Vcpu:
     def read_tsc_khz(self) -> int:
         return kvm_ioctl(self.fd, "KVM_GET_TSC_KHZ")
 
+    def set_tsc_khz(self, khz: int) -> None:
+        """OSError where the processor cannot."""
+        kvm_ioctl(self.fd, "KVM_SET_TSC_KHZ", khz)
+
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
