@@ -76,7 +76,7 @@ def run_server(started_ns: int) -> None:
     bundle.remove()
     places = Places(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
     info = GuestInfo(os.uname().release, started_ns)
-    asyncio.run(serve(places, info, power_off))
+    asyncio.run(serve(places, info, power_off, modules.load_balloon_driver))
 
 
 def power_off() -> None:

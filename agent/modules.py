@@ -2,7 +2,8 @@
 
 contract.GUEST_MODULES_FILE lists paths of plain .ko files in load order.  File
 systems wait until a mount asks for them: the kernel then runs /sbin/modprobe,
-which is main() here.  The network's driver waits for a network.
+which is main() here.  The network's driver waits for a network, the balloon's
+until the guest has had time for its first container.
 """
 
 import errno
@@ -14,7 +15,8 @@ from proto import contract
 NIC_DRIVER = "virtio_net"
 NIC_MODULES = frozenset({NIC_DRIVER, "net_failover", "failover"})
 """The driver and what it depends on."""
-ON_DEMAND = frozenset({"overlay", *NIC_MODULES})
+BALLOON_DRIVER = "virtio_balloon"
+ON_DEMAND = frozenset({"overlay", *NIC_MODULES, BALLOON_DRIVER})
 FILE_SYSTEM_ALIAS = "fs-"  # linux/fs.h: MODULE_ALIAS_FS
 
 
@@ -26,8 +28,17 @@ def load_at_start() -> None:
 
 def load_nic_driver() -> None:
     """Where there is something to drive: a guest without a network does without it."""
+    load_named(NIC_MODULES)
+
+
+def load_balloon_driver() -> None:
+    """From then on what is freed in the guest goes back to the host."""
+    load_named(frozenset({BALLOON_DRIVER}))
+
+
+def load_named(names: frozenset[str]) -> None:
     for path in read_paths():
-        if name_of(path) in NIC_MODULES:
+        if name_of(path) in names:
             load(path)
 
 

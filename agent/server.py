@@ -40,6 +40,7 @@ CODES: Final = {
 }
 CANCELLED_WITH_CALLER: Final = frozenset({"WaitProcess"})
 """These only wait.  All others finish what they began, whatever becomes of the caller."""
+LATER_S: Final = 2
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
     ("grpc.max_send_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
@@ -62,8 +63,16 @@ class Places(NamedTuple):
     """Listening; joined with grpc_path."""
 
 
-async def serve(places: Places, info: GuestInfo, power_off: Callable[[], None]) -> None:
-    """Until SIGTERM, or until Shutdown has called `power_off`."""
+async def serve(
+    places: Places,
+    info: GuestInfo,
+    power_off: Callable[[], None],
+    do_later: Callable[[], None] = lambda: None,
+) -> None:
+    """Until SIGTERM, or until Shutdown has called `power_off`.
+
+    `do_later`: what no container waits for.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(say_exception)
@@ -86,6 +95,7 @@ async def serve(places: Places, info: GuestInfo, power_off: Callable[[], None]) 
             relay.open()
             owned.callback(relay.close)
         await sandbox.around.crun.read_version()
+        loop.call_later(LATER_S, do_later)
         await stopping.wait()
         await server.stop(grace=None)
         await sandbox.end_all()

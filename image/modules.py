@@ -14,8 +14,8 @@ from typing import Final
 
 from image.errors import FormatError
 
-GUEST_MODULES: Final = ("vmw_vsock_virtio_transport", "overlay", "virtio_net")
-"""Loaded by the agent at boot; what they depend on is added."""
+GUEST_MODULES: Final = ("vmw_vsock_virtio_transport", "overlay", "virtio_net", "virtio_balloon")
+"""Loaded by the agent, at boot or later; what they depend on is added."""
 
 ELF_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 SECTION_HEADER: Final = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr

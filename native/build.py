@@ -19,6 +19,7 @@ MODULE: Final = "native._native"
 CDEFS: Final = ("kvm.h", "machine.h", "devices.h")
 HEADERS: Final = (
     "linux/kvm.h",
+    "balloon_device.h",
     "fs_device.h",
     "memory.h",
     "net_device.h",

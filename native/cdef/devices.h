@@ -96,6 +96,13 @@ struct virtio_device *net_device_virtio(struct net_device *dev);
 uint64_t net_device_features(void);
 int net_device_attach(struct net_device *dev, int tap_fd);
 
+/* --- balloon_device.h ------------------------------------------------------- */
+
+#define BALLOON_QUEUES ...
+
+int balloon_device_new(struct virtio_device **ret_device);
+uint64_t balloon_device_features(void);
+
 /* --- fs_device.h, fuse_server.h ------------------------------------------- */
 
 #define FUSE_OPCODES ...

@@ -25,6 +25,10 @@ from shim.machine.template_store import Template, make_directory, place_template
 from shim.machine.template_trial import run_trial, try_clone
 
 STDERR: Final = 2
+SETTLE_S: Final = 3.0
+"""More than the guest's kernel waits before it tells (mm/page_reporting.c: 2 s), and than
+its agent with the driver."""
+SETTLE_ROUNDS: Final = 10
 
 
 async def make_template(config: Config, machine_class: MachineClass) -> Template:
@@ -36,6 +40,7 @@ async def make_template(config: Config, machine_class: MachineClass) -> Template
             directory = make_directory(config)
             async with running(config, machine_class, sandbox) as machine:
                 await run_trial(machine)
+                await settle(machine)
                 await machine.save(directory)
         with own_sandbox(described) as sandbox:
             async with running(config, machine_class, sandbox, directory) as machine:
@@ -45,6 +50,17 @@ async def make_template(config: Config, machine_class: MachineClass) -> Template
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+async def settle(machine: Machine) -> None:
+    """Until the guest has told what is free: otherwise each clone would do it again."""
+    told = -1
+    for _ in range(SETTLE_ROUNDS):
+        await asyncio.sleep(SETTLE_S)
+        counters = await machine.read_counters()
+        before, told = told, counters["devices"]["balloon"]["chains"]
+        if told == before:
+            return
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from proto.control import BootResult, MachineConfig, SharePolicy
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import Range, place_window64, plan_ram
 from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
+from shim.vmm.devices.balloon import add_balloon
 from shim.vmm.devices.fs import FsDevice
 from shim.vmm.devices.net import Nic
 from shim.vmm.devices.pci import PciBus
@@ -186,6 +187,7 @@ class Builder:
         vsock = Vsock(pci)
         vsock.listen(listeners, self.config.ports)
         nics = tuple(Nic(pci, index) for index in range(self.config.nics))
+        add_balloon(pci)
         bus = self.own(Bus())
         console.attach(bus)
         power.attach(bus)

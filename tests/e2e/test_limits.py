@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,26 @@ def read_topics(events: "subprocess.Popen[bytes]", name: str) -> list[str]:
         if topics[-1] == "delete":
             return topics
     raise AssertionError(f"no /tasks/delete: {topics}")
+
+
+def read_private_bytes(pid: int) -> int:
+    """What the process has for itself alone (proc_pid_smaps_rollup)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_Dirty:"))
+
+
+def test_memory_that_a_container_frees_goes_back_to_the_host(ctr: Ctr) -> None:
+    big = 200 * MIB
+    mount = "type=tmpfs,src=tmpfs,dst=/big,options=rw:size=512m"
+    name = ctr.start("sleep", "100000", flags=("--mount", mount))
+    vmm = ctr.task_pid(name)
+    before = read_private_bytes(vmm)
+    filled = ctr.shell(name, f"head -c {big} /dev/zero > /big/file; wc -c < /big/file")
+    assert filled.stdout == f"{big}\n", filled
+    assert read_private_bytes(vmm) > before + big // 2  # some of it was touched before
+    assert ctr.shell(name, "rm /big/file").status == 0
+    deadline = time.monotonic() + TIMEOUT_S
+    while read_private_bytes(vmm) > before + big // 5:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert ctr.shell(name, "echo fine").stdout == "fine\n"
