@@ -119,10 +119,10 @@ soak: debian-packages ## containers driven at random against a model; SECONDS=, 
 run: debian-packages ## a container in a microVM, from nothing
 	@tests/testhost/run --timeout 900 -- python3 tests/testhost/demo.py
 
-bench: debian-packages ## sampan and runc side by side; build/bench.json, build/bench.md
+bench: debian-packages ## sampan and runc side by side; build/bench.json, bench.svg, bench.md
 	@mkdir -p build
 	@tests/testhost/run --timeout 2400 --get /tmp/bench.json:build/bench.json \
-		--get /tmp/bench.md:build/bench.md -- sh -c \
+		--get /tmp/bench.md:build/bench.md --get /tmp/bench.svg:build/bench.svg -- sh -c \
 		'python3 -m benchmarks --json /tmp/bench.json >/tmp/bench.md && cat /tmp/bench.md'
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory bench-shimtest; \
 		else echo "no go here: containerd's own benchmarks of shims are left out"; fi

@@ -1,7 +1,7 @@
 """The run: sampan from a template, sampan cold and runc in turn, in one run on one host.
 
 Every round measures each once, A B C A B C, so that what drifts on the host
-drifts for all.  Writes JSON, prints Markdown.
+drifts for all.  Writes JSON and, beside it, a picture; prints Markdown.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from benchmarks import measures
 from benchmarks.ctr import CtrError, Runtime
 from benchmarks.host import read_facts
 from benchmarks.measures import Measure, Settings
+from benchmarks.picture import draw
 from benchmarks.report import Figures, render_markdown
 from shim.config import DEFAULT_PATH
 
@@ -46,7 +47,9 @@ def main(arguments: list[str]) -> int:
             for measure in measures.MEASURES:
                 measure_all(figures, runtimes, measure, settings)
     Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-    Path(options.json).write_text(json.dumps(figures.to_json(), indent=1) + "\n")
+    document = figures.to_json()
+    Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
+    Path(options.json).with_suffix(".svg").write_text(draw(document))
     print(render_markdown(figures), end="")
     return 1 if figures.failures else 0
 

@@ -31,6 +31,7 @@ class Figures:
             "taken_at": self.taken_at,
             "host": self.host,
             "settings": self.settings,
+            "runtimes": self.runtimes,
             "metrics": {name: summarize(by) for name, by in self.samples.items()},
             "details": self.details,
             "failures": self.failures,

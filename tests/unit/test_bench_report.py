@@ -2,12 +2,14 @@
 
 import os
 import struct
+from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.measures import Found
 from benchmarks.memory import parse_pss_bytes
 from benchmarks.phases import find_first, parse_guest_clock, split_phases
+from benchmarks.picture import draw
 from benchmarks.processes import Exec, Rename, parse_events
 from benchmarks.report import Figures, render, render_markdown
 from benchmarks.shimtest import parse_results, render_table
@@ -125,3 +127,38 @@ def test_shimtests_table_has_a_ratio_where_both_have_a_figure() -> None:
     table = render_table({"sampan": {"a, ms": 3.0, "b, ms": 1.0}, "runc": {"a, ms": 2.0}})
     assert "| a, ms | 3 | 2 | 1.50 |" in table
     assert "| b, ms | 1 | – | – |" in table
+
+
+def make_timeline() -> Figures:
+    figures = Figures("now", {}, {}, ("sampan", "runc"))
+    ours = {"phase_shim_s": 0.5, "phase_vmm_s": 0.25, "phase_resumed_s": 1.0, "run_execs": 2.0}
+    boot = {"exits": {"io": 0, "mmio": 3}, "timings_us": {"vm": 100_000, "<state>": 200_000}}
+    figures.add("sampan", Found({**ours, "create_to_delete_s": 2.5}, {"boot": boot}))
+    theirs = {"phase_shim_s": 0.5, "shim_first_byte_s": 0.25, "create_to_delete_s": 1.0}
+    figures.add("runc", Found(theirs))
+    return figures
+
+
+def read_texts(picture: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(picture).iter()]
+
+
+def test_the_picture_has_a_lane_for_each_runtime_and_a_bar_for_each_step() -> None:
+    texts = read_texts(draw(make_timeline().to_json()))
+    assert "sampan: 2500 ms" in texts
+    assert "runc: 1000 ms" in texts
+    assert "the shim, to the vmm's start: 250 ms, from 500 ms" in texts
+    assert "the shim, to the first byte of output: 250 ms, from 500 ms" in texts
+    assert "to the end and the removal: 750 ms, from 1750 ms" in texts
+    assert "exits until the agent answers: mmio 3" in texts
+    assert "programs started: 2" in texts
+
+
+def test_the_vmms_own_steps_begin_with_it_in_the_picture() -> None:
+    texts = read_texts(draw(make_timeline().to_json()))
+    assert "vm: 100 ms, from 750 ms" in texts
+    assert "<state>: 200 ms, from 850 ms" in texts
+
+
+def test_a_picture_of_nothing_is_a_picture() -> None:
+    assert ElementTree.fromstring(draw(Figures("now", {}, {}, ("sampan",)).to_json())) is not None
