@@ -47,7 +47,7 @@ static void parse(int argc, char **argv, struct options *options)
 {
 	int c;
 
-	*options = (struct options){.policy = "shared", .threads = 2};
+	*options = (struct options){.policy = "shared", .threads = 2, .valid_ms = 1};
 	while ((c = getopt(argc, argv, "p:j:v:c")) != -1) {
 		if (c == 'p')
 			options->policy = optarg;

@@ -1,5 +1,6 @@
 """`python3 -m tests.suites --binaries DIR [NAME…]`: every suite, sampan beside runc.
 
+A NAME is a suite's, or what a suite's begins with before a dash: `cpython`.
 Runs where containerd has both runtimes.  Prints a Markdown report of how many
 tests ended how and of every difference; keeps each run's whole output in --log.
 Exit status 1 when there is a difference that tests/suites/known.txt does not
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tests.suites.suite import PJDFSTEST_CONFIG, SUITES, Outcomes, Suite
 KNOWN = Path(__file__).with_name("known.txt")
 WHERE = {"rootfs": "/root/work", "bind mount": "/data/work"}
 TIMEOUT_S = 3000
-MEMORY = ("--annotation", "dev.sampan.memory_mib=1536")
+MEMORY_MIB = "1536"
 
 
 def name_runtime(runtime: str) -> str:
@@ -37,7 +39,7 @@ def run_suite(suite: Suite, runtime: str, work: str, suites_dir: Path, log: Path
     with tempfile.TemporaryDirectory() as data:
         script = f"export WORK={work} HOME=/root; mkdir -p $WORK; {suite.script}"
         flags = [
-            "--rm", *MEMORY, "--privileged",
+            "--rm", "--privileged", "--annotation", f"dev.sampan.memory_mib={MEMORY_MIB}",
             "--mount", f"type=bind,src={suites_dir},dst=/suites,options=rbind:ro",
             "--mount", f"type=bind,src={data},dst=/data,options=rbind:rw",
         ]  # fmt: skip
@@ -64,6 +66,7 @@ def main() -> int:
     options = parser.parse_args()
     options.log.mkdir(parents=True, exist_ok=True)
     known = read_known(KNOWN)
+    subprocess.run(["sampan", "template", "create", "--memory-mib", MEMORY_MIB], check=True)
     unknown = 0
     with tempfile.TemporaryDirectory() as directory:
         suites_dir = Path(directory)
@@ -72,11 +75,15 @@ def main() -> int:
             shutil.copy2(options.binaries / binary, suites_dir / binary)
         (suites_dir / "pjdfstest.toml").write_text(PJDFSTEST_CONFIG)
         for suite in SUITES:
-            if options.names and suite.name not in options.names:
+            if options.names and not is_named(suite.name, options.names):
                 continue
             for where, work in WHERE.items():
                 unknown += compare(suite, where, work, suites_dir, options.log, known)
     return 1 if unknown else 0
+
+
+def is_named(suite: str, names: Sequence[str]) -> bool:
+    return any(suite == name or suite.startswith(f"{name}-") for name in names)
 
 
 def compare(

@@ -94,11 +94,14 @@ SUITES: Final = (
         f"/suites/fsx -q -S 7 -N {FSX_OPERATIONS} $WORK/fsx",
         parse_status,
     ),
-    Suite(
-        "cpython",
-        "cd $WORK && PYTHONDONTWRITEBYTECODE=1 TMPDIR=$WORK python3 -m test --tempdir=$WORK"
-        f" --verbose --timeout 1200 {' '.join(PYTHON_TESTS)}",
-        parse_python,
+    *(
+        Suite(
+            f"cpython-{module}",
+            "cd $WORK && PYTHONDONTWRITEBYTECODE=1 TMPDIR=$WORK python3 -m test --tempdir=$WORK"
+            f" --verbose --timeout 1200 {module}",
+            parse_python,
+        )
+        for module in PYTHON_TESTS
     ),
     Suite(
         "stress-ng",
