@@ -157,15 +157,20 @@ int fuse_do_fallocate(struct fuse_call *call)
 	return r;
 }
 
-/* Only SEEK_DATA and SEEK_HOLE mean anything: the position is the client's. */
+/* Only SEEK_DATA and SEEK_HOLE mean anything: the position is the client's.  A client
+ * that writes back later does not write back before it asks (Linux 6.12), and would take
+ * what only it has yet for a hole: it is told that nobody knows, and finds data alone. */
 int fuse_do_lseek(struct fuse_call *call)
 {
+	const struct fuse_server_config *config = &call->server->config;
 	const struct fuse_lseek_in *in = fuse_take(call, sizeof(*in));
 	struct fuse_lseek_out out;
 	struct fuse_file file;
 	off_t offset;
 	int r;
 
+	if (config->exclusive && !config->read_only)
+		return -ENOSYS;
 	if (!in || (in->whence != SEEK_DATA && in->whence != SEEK_HOLE))
 		return -EINVAL;
 	r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, false, &file);

@@ -45,12 +45,15 @@ def base(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["direct", "exclusive", "shared"])
-def share(
-    request: pytest.FixtureRequest, server: Path, tmp_path: Path, base: str
-) -> Iterator[Share]:
+def policy(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def share(server: Path, tmp_path: Path, policy: str, base: str) -> Iterator[Share]:
     for directory in (tmp_path, *tmp_path.parents[:3]):
         directory.chmod(0o755)  # for other users
-    with Share(server, tmp_path, request.param, base) as share:
+    with Share(server, tmp_path, policy, base) as share:
         yield share
 
 
@@ -175,20 +178,37 @@ def test_appends_of_several_writers_interleave_whole(root: Path) -> None:
     assert lines == [f"{i}:{n}" for n in range(200) for i in range(3)]
 
 
-def test_holes_are_kept_punched_and_found(root: Path) -> None:
-    with (root / "sparse").open("wb+", buffering=0) as file:
+def test_holes_are_kept_punched_and_found(share: Share, policy: str) -> None:
+    """But where the client writes back later: there all is data, which POSIX allows."""
+    finds_holes = policy != "exclusive"
+    with (share.root / "sparse").open("wb+", buffering=0) as file:
         file.truncate(8 << 20)
         os.pwrite(file.fileno(), b"d" * 65536, 4 << 20)
         os.fsync(file.fileno())
         assert os.fstat(file.fileno()).st_blocks * 512 < 1 << 20
-        assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == 4 << 20
+        found = os.lseek(file.fileno(), 0, os.SEEK_DATA)
+        assert found == (4 << 20 if finds_holes else 0)
         flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         offset, length = ctypes.c_long(4 << 20), ctypes.c_long(65536)
         assert libc.fallocate(file.fileno(), flags, offset, length) == 0
         assert os.pread(file.fileno(), 4, 4 << 20) == b"\0\0\0\0"
+        if not finds_holes:
+            assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 8 << 20
+            return
         with pytest.raises(OSError, match="No such device") as raised:
             os.lseek(file.fileno(), 0, os.SEEK_DATA)
         assert raised.value.errno == errno.ENXIO
+
+
+def test_what_was_just_written_is_no_hole(root: Path) -> None:
+    """Not yet written back either: grep, tar and cp take holes for zeros."""
+    with (root / "file").open("wb+", buffering=0) as file:
+        file.write(b"hello")
+        assert [os.lseek(file.fileno(), n, os.SEEK_DATA) for n in range(5)] == [0, 1, 2, 3, 4]
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 5
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            with pytest.raises(OSError, match="No such device"):
+                os.lseek(file.fileno(), 5, whence)
 
 
 def test_mappings_and_descriptors_see_each_other(root: Path) -> None:

@@ -716,17 +716,21 @@ static void extended_attributes_pass_through(void)
 
 static void holes_are_punched_and_found(void)
 {
-	const struct fuse_fallocate_in punch = {
+	struct fuse_fallocate_in punch = {
 		.length = 65536,
 		.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 	};
-	const struct fuse_lseek_in seek = {.whence = SEEK_DATA};
+	struct fuse_lseek_in seek = {.whence = SEEK_DATA};
 	uint64_t node;
 	int r;
 
 	client_new(&c, EXCLUSIVE);
+	CHECK_EQUAL(client_call(&c, FUSE_LSEEK, make_file("file"), BODY(seek), END), -ENOSYS);
+	client_free(&c);
+	client_new(&c, SHARED);
 	node = make_file("file");
-	CHECK_EQUAL(client_write(&c, node, 0, 65536, "data"), 0);
+	punch.fh = seek.fh = client_open(&c, node, O_RDWR);
+	CHECK_EQUAL(client_write(&c, node, seek.fh, 65536, "data"), 0);
 	r = client_call(&c, FUSE_FALLOCATE, node, BODY(punch), END);
 	CHECK(r == 0 || r == -EOPNOTSUPP);
 	if (r == 0) {
