@@ -10,6 +10,7 @@ import os
 import time
 
 from agent import linux
+from agent.clock import HostClock
 from agent.listener import listen_unix
 from agent.mounts import CGROUP_ROOT
 from agent.server import Places, serve
@@ -33,7 +34,7 @@ def main() -> None:
         relay=listen_unix(arguments.relay) if arguments.relay else None,
     )
     info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-    asyncio.run(serve(places, info, power_off=lambda: None))
+    asyncio.run(serve(places, info, power_off=lambda: None, host_clock=HostClock()))
 
 
 main()

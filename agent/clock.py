@@ -1,10 +1,19 @@
 """The guest's CLOCK_REALTIME, led to the host's by the kernel's own NTP discipline.
 
-Spec: adjtimex(2); Linux kernel/time/ntp.c; RFC 5905 appendix A.5.6 (the loop).
+Where KVM tells the host's time (ptp_kvm; not where the host's kernel counts with
+anything but the TSC) the guest keeps its clock itself; elsewhere the shim looks at
+it and corrects it.
+Spec: adjtimex(2); clock_getres(2), dynamic clocks; Linux kernel/time/ntp.c,
+drivers/ptp/ptp_kvm_common.c; RFC 5905 appendix A.5.6 (the loop).
 """
 
+import asyncio
+import os
+import time
+from glob import glob
 from typing import Final
 
+from agent.console import say
 from agent.errors import InvalidArgument
 from agent.linux import Timex, adjust_clock
 
@@ -25,6 +34,77 @@ MAX_SLEW_NS: Final = 500_000_000
 MAX_TIME_CONSTANT: Final = 10
 """MAXTC."""
 NS: Final = 10**9
+PTP_NAME: Final = "KVM virtual PTP"
+LOOKS: Final = 5
+"""The one that took the least time counts."""
+FIRST_INTERVAL_S: Final = 4
+MAX_INTERVAL_S: Final = 64
+STEP_NS: Final = 128_000_000
+"""RFC 5905's STEPT."""
+
+
+class HostClock:
+    """KVM's clock device, if there is one: open() once its driver is there."""
+
+    def __init__(self) -> None:
+        self._id = time.CLOCK_REALTIME  # until there is one: its own
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._id != time.CLOCK_REALTIME
+
+    def open(self) -> None:
+        for path in glob("/sys/class/ptp/*/clock_name"):
+            with open(path) as file:
+                name = file.read().strip()
+            if name == PTP_NAME:
+                fd = os.open(f"/dev/{path.split('/')[-2]}", os.O_RDONLY | os.O_CLOEXEC)
+                self._id = (~fd << 3) | 3  # linux/posix-timers.h: FD_TO_CLOCKID
+                self._keeper = asyncio.create_task(self._keep())
+
+    def read_offset(self) -> tuple[int, int]:
+        """Nanoseconds that the guest's time lacks, and how wrong that may be."""
+        looks = [self._look() for _ in range(LOOKS)]
+        return min(looks, key=lambda look: look[1])
+
+    def _look(self) -> tuple[int, int]:
+        before_ns = time.time_ns()
+        host_ns = time.clock_gettime_ns(self._id)
+        half_ns = (time.time_ns() - before_ns) // 2
+        return host_ns - before_ns - half_ns, half_ns
+
+    def set_time(self) -> None:
+        """At once, to the host's."""
+        if self.is_open:
+            offset_ns, error_ns = self.read_offset()
+            correct(offset_ns, error_ns, step=True, time_constant=0)
+
+    async def _keep(self) -> None:
+        try:
+            await self._correct_for_ever()
+        except OSError as error:
+            say(f"the clock is not kept at the host's any more: {error}")
+            self._id = time.CLOCK_REALTIME
+
+    async def _correct_for_ever(self) -> None:
+        self.set_time()
+        interval_s = FIRST_INTERVAL_S
+        while True:
+            await asyncio.sleep(interval_s)
+            offset_ns, error_ns = self.read_offset()
+            interval_s = min(interval_s * 2, MAX_INTERVAL_S)
+            correct(
+                offset_ns,
+                error_ns,
+                step=abs(offset_ns) > STEP_NS,
+                time_constant=choose_constant(interval_s),
+            )
+
+
+def choose_constant(interval_s: int) -> int:
+    """With which two thirds of a correction are made when it is looked again."""
+    return max((interval_s // 4).bit_length() - 1, 0)
 
 
 def correct(offset_ns: int, error_ns: int, *, step: bool, time_constant: int) -> None:

@@ -70,13 +70,20 @@ def run_server(started_ns: int) -> None:
     # Imported here, for it takes longer than everything before it.
     import asyncio  # noqa: PLC0415
 
+    from agent.clock import HostClock  # noqa: PLC0415
     from agent.server import Places, serve  # noqa: PLC0415
     from agent.service import GuestInfo  # noqa: PLC0415
 
     bundle.remove()
     places = Places(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
     info = GuestInfo(os.uname().release, started_ns)
-    asyncio.run(serve(places, info, power_off, modules.load_balloon_driver))
+    host_clock = HostClock()
+
+    def do_later() -> None:
+        modules.load_later()
+        host_clock.open()
+
+    asyncio.run(serve(places, info, power_off, host_clock, do_later))
 
 
 def power_off() -> None:

@@ -2,8 +2,8 @@
 
 contract.GUEST_MODULES_FILE lists paths of plain .ko files in load order.  File
 systems wait until a mount asks for them: the kernel then runs /sbin/modprobe,
-which is main() here.  The network's driver waits for a network, the balloon's
-until the guest has had time for its first container.
+which is main() here.  The network's driver waits for a network, others until the
+guest has had time for its first container.
 """
 
 import errno
@@ -15,8 +15,11 @@ from proto import contract
 NIC_DRIVER = "virtio_net"
 NIC_MODULES = frozenset({NIC_DRIVER, "net_failover", "failover"})
 """The driver and what it depends on."""
-BALLOON_DRIVER = "virtio_balloon"
-ON_DEMAND = frozenset({"overlay", *NIC_MODULES, BALLOON_DRIVER})
+LATER = frozenset({"virtio_balloon", "ptp_kvm", "ptp", "pps_core"})
+"""What is freed in the guest goes back to the host; the host's time by KVM."""
+ON_DEMAND = frozenset({"overlay", *NIC_MODULES, *LATER})
+NOT_HERE = frozenset({errno.ENODEV, errno.EOPNOTSUPP})
+"""What a driver says that finds nothing to drive."""
 FILE_SYSTEM_ALIAS = "fs-"  # linux/fs.h: MODULE_ALIAS_FS
 
 
@@ -31,9 +34,8 @@ def load_nic_driver() -> None:
     load_named(NIC_MODULES)
 
 
-def load_balloon_driver() -> None:
-    """From then on what is freed in the guest goes back to the host."""
-    load_named(frozenset({BALLOON_DRIVER}))
+def load_later() -> None:
+    load_named(LATER)
 
 
 def load_named(names: frozenset[str]) -> None:
@@ -68,5 +70,6 @@ def load(path: str) -> None:
     try:
         linux.load_module(path)
     except OSError as error:
-        if error.errno != errno.EEXIST:  # built in, or loaded already
+        # EEXIST: built in, or loaded already.
+        if error.errno != errno.EEXIST and error.errno not in NOT_HERE:
             raise

@@ -18,6 +18,7 @@ import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
 from agent import errors
+from agent.clock import HostClock
 from agent.console import say
 from agent.container import Surroundings
 from agent.crun import Crun
@@ -67,6 +68,7 @@ async def serve(
     places: Places,
     info: GuestInfo,
     power_off: Callable[[], None],
+    host_clock: HostClock,
     do_later: Callable[[], None] = lambda: None,
 ) -> None:
     """Until SIGTERM, or until Shutdown has called `power_off`.
@@ -85,7 +87,7 @@ async def serve(
     with ExitStack() as owned:
         sandbox = open_sandbox(places, owned)
         server = grpc.aio.server(options=OPTIONS)
-        service = AgentService(sandbox, info, stop)
+        service = AgentService(sandbox, info, stop, host_clock)
         server.add_generic_rpc_handlers((make_handlers(service),))
         server.add_insecure_port(f"unix:{places.grpc_path}")
         await server.start()

@@ -25,9 +25,14 @@ class GuestInfo(NamedTuple):
 
 class AgentService:
     def __init__(
-        self, sandbox: Sandbox, info: GuestInfo, power_off: Callable[[], Awaitable[None]]
+        self,
+        sandbox: Sandbox,
+        info: GuestInfo,
+        power_off: Callable[[], Awaitable[None]],
+        host_clock: clock.HostClock,
     ) -> None:
         self._sandbox = sandbox
+        self._host_clock = host_clock
         self._info = info
         self._power_off = power_off
         self._listening_ns = 0
@@ -46,10 +51,11 @@ class AgentService:
 
     async def Awaken(self, request: pb.AwakenRequest) -> pb.AwakenResponse:
         identity.awaken(request.entropy, request.realtime_ns, request.hostname)
+        self._host_clock.set_time()  # without the way that the one above has taken
         return pb.AwakenResponse()
 
     async def ReadClock(self, _: pb.ReadClockRequest) -> pb.ReadClockResponse:
-        return pb.ReadClockResponse(realtime_ns=time.time_ns())
+        return pb.ReadClockResponse(realtime_ns=time.time_ns(), kept=self._host_clock.is_open)
 
     async def CorrectClock(self, request: pb.CorrectClockRequest) -> pb.CorrectClockResponse:
         clock.correct(

@@ -14,7 +14,13 @@ from typing import Final
 
 from image.errors import FormatError
 
-GUEST_MODULES: Final = ("vmw_vsock_virtio_transport", "overlay", "virtio_net", "virtio_balloon")
+GUEST_MODULES: Final = (
+    "vmw_vsock_virtio_transport",
+    "overlay",
+    "virtio_net",
+    "virtio_balloon",
+    "ptp_kvm",
+)
 """Loaded by the agent, at boot or later; what they depend on is added."""
 
 ELF_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr

@@ -111,10 +111,11 @@ class AgentClient:
         )
         await _translate(self._stub.Awaken(request))
 
-    async def read_clock(self) -> int:
-        """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call."""
+    async def read_clock(self) -> int | None:
+        """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call; None
+        where the guest keeps it right itself."""
         response = await _translate(self._stub.ReadClock(agent_pb2.ReadClockRequest()))
-        return int(response.realtime_ns)
+        return None if response.kept else int(response.realtime_ns)
 
     async def correct_clock(self, correction: Correction) -> None:
         """Adds to the guest's time, at once or little by little."""

@@ -1,4 +1,5 @@
-"""Keeps a guest's time of day at the host's: looks at it now and then, corrects it.
+"""Keeps a guest's time of day at the host's, where the guest cannot do it by itself
+(agent/clock.py): looks at it now and then, corrects it.
 
 A guest counts on with the processor's rate alone, while NTP leads the host's clock;
 files have the host's times and programs the guest's.  How often it looks follows
@@ -74,14 +75,16 @@ class Discipline:
 
 
 async def keep_clock(agent: "AgentClient") -> None:
-    """Until it is cancelled or the guest is gone."""
+    """Until it is cancelled, the guest is gone or says that it needs no help."""
     discipline = Discipline()
     wait_s = FIRST_LOOK_S
     try:
         while True:
             await asyncio.sleep(wait_s)
-            correction = discipline.judge(await look_at_clock(agent))
-            if correction is not None:
+            look = await look_at_clock(agent)
+            if look is None:
+                return
+            if (correction := discipline.judge(look)) is not None:
                 log.debug("the guest's clock: %s", correction)
                 await agent.correct_clock(correction)
             wait_s = discipline.interval_s
@@ -89,9 +92,11 @@ async def keep_clock(agent: "AgentClient") -> None:
         log.info("the guest's clock is looked at no more: %s", error)
 
 
-async def look_at_clock(agent: "AgentClient") -> Look:
+async def look_at_clock(agent: "AgentClient") -> Look | None:
     before_ns = time.time_ns()
     started_ns = time.monotonic_ns()
     guest_ns = await agent.read_clock()
     error_ns = (time.monotonic_ns() - started_ns) // 2
+    if guest_ns is None:
+        return None
     return Look(before_ns + error_ns - guest_ns, error_ns)

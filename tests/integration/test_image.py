@@ -66,6 +66,7 @@ def test_the_kernel_is_an_elf_file_with_its_modules(image: Path) -> None:
         "net_failover",
         "virtio_net",
         "virtio_balloon",
+        "ptp_kvm",
     ]
     for name in names:
         assert (image / "root" / name.lstrip("/")).read_bytes()[:4] == b"\x7fELF"

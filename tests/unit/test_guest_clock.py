@@ -11,6 +11,8 @@ from agent.clock import (
     MAX_SLEW_NS,
     MAX_TIME_CONSTANT,
     STA_PLL,
+    HostClock,
+    choose_constant,
     describe_slew,
     describe_step,
 )
@@ -120,12 +122,15 @@ def test_a_host_that_has_become_slow_is_believed_again_in_the_end() -> None:
 
 
 class GuestWithAClock:
-    def __init__(self, offset_ns: int, looks: int) -> None:
+    def __init__(self, offset_ns: int, looks: int, kept: bool = False) -> None:
         self.offset_ns = offset_ns
         self.looks = looks
+        self.kept = kept
         self.corrections: list[Correction] = []
 
-    async def read_clock(self) -> int:
+    async def read_clock(self) -> int | None:
+        if self.kept:
+            return None
         if self.looks == 0:
             raise Unavailable("gone")
         self.looks -= 1
@@ -138,6 +143,7 @@ class GuestWithAClock:
 
 async def test_a_look_finds_how_far_off_it_is() -> None:
     look = await look_at_clock(GuestWithAClock(5 * 10**9, 1))  # type: ignore[arg-type]
+    assert look is not None
     assert abs(look.offset_ns - 5 * 10**9) <= look.error_ns + MS
 
 
@@ -156,6 +162,34 @@ async def test_a_guest_is_corrected_until_it_is_gone(monkeypatch: pytest.MonkeyP
     assert guest.corrections[0].step
     assert waited[0] == clock.FIRST_LOOK_S
     assert len(waited) == 5
+
+
+async def test_a_guest_that_keeps_its_clock_itself_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clock, "FIRST_LOOK_S", 0)
+    guest = GuestWithAClock(3 * 10**9, 1, kept=True)
+    await keep_clock(guest)  # type: ignore[arg-type]
+    assert guest.corrections == []
+
+
+def test_a_host_clock_is_read_to_within_the_time_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host_clock = HostClock()
+    assert not host_clock.is_open
+    monkeypatch.setattr(host_clock, "_id", time.CLOCK_MONOTONIC)
+    expected_ns = time.monotonic_ns() - time.time_ns()
+    offset_ns, error_ns = host_clock.read_offset()
+    assert host_clock.is_open
+    assert abs(offset_ns - expected_ns) <= error_ns + MS
+
+
+@pytest.mark.parametrize(("interval_s", "constant"), [(4, 0), (8, 1), (16, 2), (64, 4)])
+def test_the_guests_own_corrections_are_made_before_its_next_look(
+    interval_s: int, constant: int
+) -> None:
+    assert choose_constant(interval_s) == constant
 
 
 def test_the_kernel_reads_the_structure_as_it_is_meant() -> None:

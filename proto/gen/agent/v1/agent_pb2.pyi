@@ -46,10 +46,12 @@ class ReadClockRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ReadClockResponse(_message.Message):
-    __slots__ = ("realtime_ns",)
+    __slots__ = ("realtime_ns", "kept")
     REALTIME_NS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     realtime_ns: int
-    def __init__(self, realtime_ns: _Optional[int] = ...) -> None: ...
+    kept: bool
+    def __init__(self, realtime_ns: _Optional[int] = ..., kept: _Optional[bool] = ...) -> None: ...
 
 class CorrectClockRequest(_message.Message):
     __slots__ = ("offset_ns", "error_ns", "step", "time_constant")
