@@ -57,11 +57,13 @@ def test_a_tag_that_does_not_fit_is_refused(tag: str) -> None:
 
 
 @pytest.mark.parametrize("policy", SharePolicy)
-def test_only_what_the_guest_has_alone_is_cached(policy: SharePolicy) -> None:
+def test_only_what_the_guest_has_alone_is_kept_for_long(policy: SharePolicy) -> None:
     config = fs.configure(policy, 0)
     alone = policy is not SharePolicy.SHARED
     assert config.exclusive == alone
-    assert (config.entry_valid_ns > 0) == (config.attr_valid_ns > 0) == alone
+    assert config.entry_valid_ns == config.attr_valid_ns
+    assert (config.attr_valid_ns == fs.LONG_VALIDITY_NS) == alone
+    assert alone or config.attr_valid_ns <= 1_000_000  # a tick: it is rounded up
     assert config.read_only == (policy is SharePolicy.IMAGE)
 
 
