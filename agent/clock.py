@@ -76,30 +76,29 @@ class HostClock:
 
     def set_time(self) -> None:
         """At once, to the host's."""
-        if self.is_open:
-            offset_ns, error_ns = self.read_offset()
-            correct(offset_ns, error_ns, step=True, time_constant=0)
+        self._correct(0)
 
     async def _keep(self) -> None:
-        try:
-            await self._correct_for_ever()
-        except OSError as error:
-            say(f"the clock is not kept at the host's any more: {error}")
-            self._id = time.CLOCK_REALTIME
-
-    async def _correct_for_ever(self) -> None:
         self.set_time()
         interval_s = FIRST_INTERVAL_S
-        while True:
+        while self.is_open:
             await asyncio.sleep(interval_s)
-            offset_ns, error_ns = self.read_offset()
             interval_s = min(interval_s * 2, MAX_INTERVAL_S)
-            correct(
-                offset_ns,
-                error_ns,
-                step=abs(offset_ns) > STEP_NS,
-                time_constant=choose_constant(interval_s),
-            )
+            self._correct(interval_s)
+
+    def _correct(self, interval_s: int) -> None:
+        """Until it is looked again; 0: at once.  A host that counts with another clock
+        than it did does not tell the time any more."""
+        if not self.is_open:
+            return
+        try:
+            offset_ns, error_ns = self.read_offset()
+            step = interval_s == 0 or abs(offset_ns) > STEP_NS
+            constant = choose_constant(interval_s)
+            correct(offset_ns, error_ns, step=step, time_constant=constant)
+        except OSError as error:
+            say(f"KVM does not tell the time any more: {error}")
+            self._id = time.CLOCK_REALTIME
 
 
 def choose_constant(interval_s: int) -> int:

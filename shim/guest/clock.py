@@ -75,7 +75,7 @@ class Discipline:
 
 
 async def keep_clock(agent: "AgentClient") -> None:
-    """Until it is cancelled, the guest is gone or says that it needs no help."""
+    """Until it is cancelled or the guest is gone."""
     discipline = Discipline()
     wait_s = FIRST_LOOK_S
     try:
@@ -83,7 +83,8 @@ async def keep_clock(agent: "AgentClient") -> None:
             await asyncio.sleep(wait_s)
             look = await look_at_clock(agent)
             if look is None:
-                return
+                wait_s = MAX_INTERVAL_S  # it does without us, as long as its host tells the time
+                continue
             if (correction := discipline.judge(look)) is not None:
                 log.debug("the guest's clock: %s", correction)
                 await agent.correct_clock(correction)

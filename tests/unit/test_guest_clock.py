@@ -164,13 +164,31 @@ async def test_a_guest_is_corrected_until_it_is_gone(monkeypatch: pytest.MonkeyP
     assert len(waited) == 5
 
 
-async def test_a_guest_that_keeps_its_clock_itself_is_left_alone(
+async def test_a_guest_that_keeps_its_clock_itself_is_left_alone_until_it_cannot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clock, "FIRST_LOOK_S", 0)
     guest = GuestWithAClock(3 * 10**9, 1, kept=True)
-    await keep_clock(guest)  # type: ignore[arg-type]
-    assert guest.corrections == []
+    waited: list[float] = []
+
+    async def no_sleep(seconds: float) -> None:
+        waited.append(seconds)
+        assert guest.corrections == []
+        guest.kept = len(waited) < 3
+
+    monkeypatch.setattr(clock.asyncio, "sleep", no_sleep)
+    with pytest.raises(AssertionError):
+        await keep_clock(guest)  # type: ignore[arg-type]
+    assert waited[:3] == [clock.FIRST_LOOK_S, MAX_INTERVAL_S, MAX_INTERVAL_S]
+    assert len(guest.corrections) == 1
+
+
+def test_a_host_that_tells_no_time_any_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container is waiting for that call."""
+    host_clock = HostClock()
+    host_clock.set_time()  # there is none
+    monkeypatch.setattr(host_clock, "_id", (~999_999 << 3) | 3)  # no such descriptor
+    host_clock.set_time()
+    assert not host_clock.is_open
 
 
 def test_a_host_clock_is_read_to_within_the_time_that_it_takes(
