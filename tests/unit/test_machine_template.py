@@ -5,13 +5,15 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from shim.cli import main
 from shim.config import Config
 from shim.errors import AlreadyExists, HostResource, NotFound
-from shim.machine import template_offer
+from shim.machine import template_maker, template_offer
+from shim.machine.machine import Machine
 from shim.machine.template import (
     DESCRIPTION,
     MachineClass,
@@ -20,7 +22,7 @@ from shim.machine.template import (
     name_class,
     use_template,
 )
-from shim.machine.template_maker import own_sandbox
+from shim.machine.template_maker import own_sandbox, settle
 from shim.machine.template_offer import offer_template, read_number
 from shim.machine.template_store import (
     FILES,
@@ -275,3 +277,26 @@ def test_one_that_is_being_made_is_nobodys_failure(
     monkeypatch.setattr(template_offer, "make_template", busy)
     offer_template(config, CLASS)
     assert not os.path.exists(config.templates_dir)
+
+
+class ReportingMachine:
+    """Its guest has told so often of free memory, at each look."""
+
+    def __init__(self, told: list[int]) -> None:
+        self.told = told
+
+    async def read_counters(self) -> dict[str, Any]:
+        return {"devices": {"balloon": {"chains": self.told.pop(0)}}}
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [([0, 0, 9], [9]), ([0, 4, 6, 6, 9], [9]), (list(range(20)), list(range(10, 20)))],
+    ids=["never", "until it stays the same", "for a bounded time"],
+)
+async def test_a_machine_is_saved_when_its_guest_has_told_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, told: list[int], left: list[int]
+) -> None:
+    monkeypatch.setattr(template_maker, "SETTLE_S", 0)
+    await settle(cast(Machine, ReportingMachine(told)))
+    assert told == left
