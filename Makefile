@@ -9,7 +9,7 @@ IMAGE ?= /var/lib/sampan/image
 JOBS ?= $(shell nproc)
 
 PY_DIRS := shim agent native proto image tests benchmarks
-TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,contract control network generate)
+TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
 C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
 CHECKS := check-format check-lint check-types check-layers check-proto check-c-format \

@@ -10,12 +10,12 @@ drivers/ptp/ptp_kvm_common.c; RFC 5905 appendix A.5.6 (the loop).
 import asyncio
 import os
 import time
-from glob import glob
 from typing import Final
 
 from agent.console import say
 from agent.errors import InvalidArgument
 from agent.linux import Timex, adjust_clock
+from proto.clock import STEP_NS, choose_time_constant
 
 ADJ_OFFSET: Final = 0x0001  # linux/timex.h
 ADJ_MAXERROR: Final = 0x0004
@@ -34,13 +34,12 @@ MAX_SLEW_NS: Final = 500_000_000
 MAX_TIME_CONSTANT: Final = 10
 """MAXTC."""
 NS: Final = 10**9
+PTP_CLASS: Final = "/sys/class/ptp"
 PTP_NAME: Final = "KVM virtual PTP"
 LOOKS: Final = 5
 """The one that took the least time counts."""
 FIRST_INTERVAL_S: Final = 4
 MAX_INTERVAL_S: Final = 64
-STEP_NS: Final = 128_000_000
-"""RFC 5905's STEPT."""
 
 
 class HostClock:
@@ -55,11 +54,12 @@ class HostClock:
         return self._id != time.CLOCK_REALTIME
 
     def open(self) -> None:
-        for path in glob("/sys/class/ptp/*/clock_name"):
-            with open(path) as file:
+        devices = os.listdir(PTP_CLASS) if os.path.isdir(PTP_CLASS) else []
+        for device in devices:
+            with open(f"{PTP_CLASS}/{device}/clock_name") as file:
                 name = file.read().strip()
             if name == PTP_NAME:
-                fd = os.open(f"/dev/{path.split('/')[-2]}", os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(f"/dev/{device}", os.O_RDONLY | os.O_CLOEXEC)
                 self._id = (~fd << 3) | 3  # linux/posix-timers.h: FD_TO_CLOCKID
                 self._keeper = asyncio.create_task(self._keep())
 
@@ -94,16 +94,11 @@ class HostClock:
         try:
             offset_ns, error_ns = self.read_offset()
             step = interval_s == 0 or abs(offset_ns) > STEP_NS
-            constant = choose_constant(interval_s)
+            constant = choose_time_constant(interval_s)
             correct(offset_ns, error_ns, step=step, time_constant=constant)
         except OSError as error:
             say(f"KVM does not tell the time any more: {error}")
             self._id = time.CLOCK_REALTIME
-
-
-def choose_constant(interval_s: int) -> int:
-    """With which two thirds of a correction are made when it is looked again."""
-    return max((interval_s // 4).bit_length() - 1, 0)
 
 
 def correct(offset_ns: int, error_ns: int, *, step: bool, time_constant: int) -> None:

@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from proto.clock import STEP_NS, choose_time_constant
 from shim.errors import SampanError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ FIRST_LOOK_S: Final = 1
 """A clone's time was right when it was sent: it is behind by the way there."""
 MIN_INTERVAL_S: Final = 4
 MAX_INTERVAL_S: Final = 256
-STEP_NS: Final = 128_000_000
-"""RFC 5905's STEPT: what is off by more is not led there slowly."""
 POOR: Final = 4
 """A look that is so many times less certain than the best one says nothing."""
 log = logging.getLogger(__name__)
@@ -40,7 +39,6 @@ class Correction(NamedTuple):
     error_ns: int
     step: bool
     time_constant: int
-    """The kernel's: in 2 ** (2 + it) seconds two thirds are made good."""
 
 
 class Discipline:
@@ -65,7 +63,7 @@ class Discipline:
         # Forwards and at the beginning a step takes nothing from anybody.
         step = off_ns > STEP_NS or (not self._corrected and look.offset_ns > 0)
         self._corrected = True
-        return Correction(*look, step, (self.interval_s // 4).bit_length() - 1)
+        return Correction(*look, step, choose_time_constant(self.interval_s))
 
     def _is_poor(self, look: Look) -> bool:
         """The best one is forgotten little by little: a host may become slower."""

@@ -12,18 +12,17 @@ from agent.clock import (
     MAX_TIME_CONSTANT,
     STA_PLL,
     HostClock,
-    choose_constant,
     describe_slew,
     describe_step,
 )
 from agent.errors import InvalidArgument
 from agent.linux import Timex, adjust_clock
+from proto.clock import STEP_NS, choose_time_constant
 from shim.errors import Unavailable
 from shim.guest import clock
 from shim.guest.clock import (
     MAX_INTERVAL_S,
     MIN_INTERVAL_S,
-    STEP_NS,
     Correction,
     Discipline,
     Look,
@@ -207,7 +206,7 @@ def test_a_host_clock_is_read_to_within_the_time_that_it_takes(
 def test_the_guests_own_corrections_are_made_before_its_next_look(
     interval_s: int, constant: int
 ) -> None:
-    assert choose_constant(interval_s) == constant
+    assert choose_time_constant(interval_s) == constant
 
 
 def test_the_kernel_reads_the_structure_as_it_is_meant() -> None:

@@ -1,0 +1,15 @@
+"""How a guest's clock is corrected, whoever looks at it: its agent or the shim.  Pure.
+
+Spec: RFC 5905 §11 and appendix A.5.5; adjtimex(2).
+"""
+
+from typing import Final
+
+STEP_NS: Final = 128_000_000
+"""RFC 5905's STEPT: what is off by more is not led there slowly."""
+
+
+def choose_time_constant(interval_s: int) -> int:
+    """The kernel's, with which two thirds of a correction are made after `interval_s`:
+    that is 2 ** (2 + it) seconds."""
+    return max((interval_s // 4).bit_length() - 1, 0)
