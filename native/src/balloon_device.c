@@ -11,8 +11,6 @@
 
 #include "worker.h"
 
-struct balloon_device;
-
 struct balloon_source {
 	struct balloon_device *dev;
 	struct virtqueue *queue;
@@ -96,6 +94,7 @@ static int add_source(struct balloon_device *dev, unsigned index, struct virtque
 {
 	struct balloon_source *source = &dev->sources[index];
 
+	eventfd_write(queue->kick_fd, 1); /* something may be there already */
 	*source = (struct balloon_source){dev, queue, {queue->kick_fd, on_kick, source}};
 	return worker_add(dev->worker, &source->worker, EPOLLIN);
 }
@@ -115,14 +114,9 @@ static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsi
 			r = add_source(dev, i, &queues[i]);
 	if (r == 0)
 		r = worker_start(dev->worker);
-	if (r < 0) {
+	if (r < 0)
 		reset(virtio);
-		return r;
-	}
-	for (unsigned i = 0; i < count; i++)
-		if (queues[i].enabled) /* something may be there already */
-			eventfd_write(queues[i].kick_fd, 1);
-	return 0;
+	return r;
 }
 
 static void destroy(struct virtio_device *virtio)

@@ -137,4 +137,27 @@ static inline bool ring_take_used(struct ring *ring, struct vring_used_elem *ret
 	}
 }
 
+#define CASE(name) {#name, name}
+
+/* The main of tests that each get a driver of their own, or of the one that is named;
+ * none may leave a descriptor.  The file has `struct driver`, driver_new, driver_free. */
+#define RUN_CASES_IN_MAIN(cases)                                                                   \
+	int main(int argc, char **argv)                                                            \
+	{                                                                                          \
+		for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {                  \
+			struct driver d;                                                           \
+			const int before = dup(0);                                                 \
+                                                                                                   \
+			close(before);                                                             \
+			if (argc > 1 && strcmp(argv[1], cases[i].name) != 0)                       \
+				continue;                                                          \
+			driver_new(&d);                                                            \
+			cases[i].run(&d);                                                          \
+			driver_free(&d);                                                           \
+			CHECK_EQUAL(dup(0), before);                                               \
+			close(before);                                                             \
+		}                                                                                  \
+		return 0;                                                                          \
+	}
+
 #endif

@@ -208,8 +208,6 @@ static void what_was_there_before_the_device_ran_is_served(struct driver *d)
 	CHECK(!is_kept(d, 0));
 }
 
-#define CASE(name) {#name, name}
-
 static const struct {
 	const char *name;
 	void (*run)(struct driver *d);
@@ -225,20 +223,4 @@ static const struct {
 	CASE(what_was_there_before_the_device_ran_is_served),
 };
 
-int main(int argc, char **argv)
-{
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct driver d;
-		const int before = dup(0);
-
-		close(before);
-		if (argc > 1 && strcmp(argv[1], cases[i].name) != 0)
-			continue;
-		driver_new(&d);
-		cases[i].run(&d);
-		driver_free(&d);
-		CHECK_EQUAL(dup(0), before);
-		close(before);
-	}
-	return 0;
-}
+RUN_CASES_IN_MAIN(cases)

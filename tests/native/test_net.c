@@ -410,8 +410,6 @@ static void test_random_chains_crash_nothing(struct driver *d)
 	expect_tx_done(d, 0);
 }
 
-#define CASE(name) {#name, name}
-
 static const struct {
 	const char *name;
 	void (*run)(struct driver *d);
@@ -434,20 +432,4 @@ static const struct {
 	CASE(test_random_chains_crash_nothing),
 };
 
-int main(int argc, char **argv)
-{
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct driver d;
-		const int before = dup(0);
-
-		close(before);
-		if (argc > 1 && strcmp(argv[1], cases[i].name) != 0)
-			continue;
-		driver_new(&d);
-		cases[i].run(&d);
-		driver_free(&d);
-		CHECK_EQUAL(dup(0), before);
-		close(before);
-	}
-	return 0;
-}
+RUN_CASES_IN_MAIN(cases)
