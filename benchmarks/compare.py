@@ -68,15 +68,20 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 def prepare_runtimes(directory: Path) -> tuple[Runtime, ...]:
     """The template is made here; what is cold has a configuration of its own."""
     subprocess.run(["sampan", "template", "create"], check=True, stdout=subprocess.DEVNULL)
+    return (
+        Runtime("sampan", SAMPAN),
+        make_cold("sampan-cold", directory),
+        Runtime("runc", "io.containerd.runc.v2"),
+    )
+
+
+def make_cold(name: str, directory: Path) -> Runtime:
+    """Configured as this host is, but that every machine boots."""
     lines = CONFIGURATION.read_text().splitlines() if CONFIGURATION.exists() else []
     configured = [line for line in lines if not line.startswith("templates:")]
     cold = directory / "cold.yaml"
     cold.write_text("\n".join([*configured, "templates: never", ""]))
-    return (
-        Runtime("sampan", SAMPAN),
-        Runtime("sampan-cold", SAMPAN, ("--runtime-config-path", str(cold))),
-        Runtime("runc", "io.containerd.runc.v2"),
-    )
+    return Runtime(name, SAMPAN, ("--runtime-config-path", str(cold)))
 
 
 def measure_all(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.compare import make_cold
 from benchmarks.ctr import Runtime
 from benchmarks.measures import Measure, Settings, measure_idle, measure_run
 from tests.e2e.ctr import BUSYBOX, SAMPAN
@@ -20,11 +21,7 @@ SETTINGS = Settings(BUSYBOX, stdout_mib=1, execs=1, idle=1)
 def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
     if request.param == "template":
         return Runtime("template", SAMPAN)
-    configured = Path("/etc/sampan/config.yaml").read_text().splitlines()
-    lines = [line for line in configured if not line.startswith("templates:")]
-    config = tmp_path / "cold.yaml"
-    config.write_text("\n".join([*lines, "templates: never", ""]))
-    return Runtime("cold", SAMPAN, ("--runtime-config-path", str(config)))
+    return make_cold("cold", tmp_path)
 
 
 def measure(what: Measure, runtime: Runtime) -> tuple[dict[str, float], dict[str, Any]]:
