@@ -19,6 +19,9 @@ from typing import Any, Final, NamedTuple
 
 CONTROL_FD: Final = 3
 MAX_PACKET_BYTES: Final = 64 << 10
+MAX_PACKET_FDS: Final = 16
+MAX_NIC_PAIRS: Final = 8
+"""A tap's queues and vhost-net's fit into one packet."""
 
 
 class Operation(StrEnum):
@@ -26,7 +29,9 @@ class Operation(StrEnum):
 
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
-    ATTACH_NIC = "attach_nic"  # NicArgs → {}; fds: [a tap's]
+    ATTACH_NIC = (
+        "attach_nic"  # NicArgs → {}; fds: a tap's queues, then as many of vhost-net or none
+    )
     SAVE = "save"  # SaveArgs → {}; the machine has ended: only `stop` may follow
     NOTE_TOUCHED = "note_touched"  # SaveArgs → {}; which pages this clone has touched so far
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
@@ -114,11 +119,17 @@ class StreamArgs(NamedTuple):
 
 
 class NicArgs(NamedTuple):
-    """Gives spare interface number `nic` its address and the tap sent along."""
+    """Gives spare interface number `nic` its address and the tap sent along, which has
+    count_pairs(vcpus) queues."""
 
     nic: int
     mac: str
     """As `02:00:00:12:34:56`."""
+
+
+def count_pairs(vcpus: int) -> int:
+    """Pairs of queues that each network interface of a machine has."""
+    return min(vcpus, MAX_NIC_PAIRS)
 
 
 class StopReason(StrEnum):

@@ -18,6 +18,7 @@ PATH_VARIABLE: Final = "SAMPAN_CONFIG"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 HOST_NAMESPACES: Final = ("refuse", "guest")
 TEMPLATES: Final = ("auto", "use", "never")
+VHOST_NET: Final = ("auto", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class Config:
     nics: int = 1
     """Network interfaces that a machine has at least: those that its namespace has
     when it starts are counted, later ones take what is left."""
+    vhost_net: str = "auto"
+    """Packets are moved by the host's kernel where it has /dev/vhost-net (`auto`), or
+    always by the vmm (`never`)."""
     host_namespaces: str = "refuse"
     """A container that would share the host's network or processes: refused, or
     given those of its guest."""
@@ -180,6 +184,7 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "max_memory_mib": _whole(64, 1 << 24),
     "agent_timeout_s": _seconds,
     "nics": _whole(0, 8),
+    "vhost_net": _one_of(VHOST_NET),
     "host_namespaces": _one_of(HOST_NAMESPACES),
     "log_level": _one_of(LOG_LEVELS),
     "console_limit_bytes": _whole(4096, 1 << 30),

@@ -91,10 +91,12 @@ int vsock_device_next_event(struct vsock_device *dev, struct vsock_event *ret_ev
 
 struct net_device;
 
-int net_device_new(struct net_device **ret_device);
+int net_device_new(unsigned pairs, struct net_device **ret_device);
 struct virtio_device *net_device_virtio(struct net_device *dev);
-uint64_t net_device_features(void);
-int net_device_attach(struct net_device *dev, int tap_fd);
+uint64_t net_device_features(unsigned pairs);
+unsigned net_device_queues(unsigned pairs);
+int net_device_attach(struct net_device *dev, const int *tap_fds, const int *vhost_fds,
+		      unsigned count);
 
 /* --- balloon_device.h ------------------------------------------------------- */
 

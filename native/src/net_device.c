@@ -1,216 +1,106 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The device as the transport and Python see it: life cycle, events, the tap's
- * hand-over between threads.  Packets are net_path's. */
+/* The device as the transport and Python see it: which queues there are, and how
+ * many pairs of them are used.  What happens on them is net_pair's and net_control's. */
 #include "net_device.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
-#include "net_path.h"
-#include "worker.h"
+#include "net_control.h"
+#include "net_pair.h"
 
-#define QUEUE_COUNT 2
-#define RX_QUEUE 0
-#define TX_QUEUE 1
+#define PAIR_QUEUES 2
 
 struct net_device {
 	struct virtio_device virtio; /* first */
-	struct worker *worker;	     /* between reset and activate NULL */
-	struct worker_source rx_source, tx_source, again_source, tap_source;
-	uint64_t features; /* as negotiated */
-	bool polling_tap;  /* the worker listens to the tap */
-	struct net_path path;
+	struct net_control control;
+	unsigned started; /* pairs that have a thread */
 
-	int again_fd;	      /* eventfd: a round is to follow, or a tap has come */
-	pthread_mutex_t lock; /* for the tap's descriptor */
-	int tap_fd;	      /* -1: none yet */
+	pthread_mutex_t lock; /* for: */
+	unsigned used;	      /* pairs that the driver uses */
+
+	unsigned pair_count;
+	struct net_pair pairs[];
 };
 
-uint64_t net_device_features(void)
+uint64_t net_device_features(unsigned pairs)
 {
+	const uint64_t several = 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_MQ;
+
 	return 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM |
 	       1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
 	       1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 |
 	       1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << VIRTIO_NET_F_GUEST_TSO4 |
 	       1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN |
-	       1ULL << VIRTIO_NET_F_MRG_RXBUF;
+	       1ULL << VIRTIO_NET_F_MRG_RXBUF | (pairs > 1 ? several : 0);
 }
 
-/* --- on the worker's thread ------------------------------------------------- */
-
-static void report_violation(struct net_device *dev)
+unsigned net_device_queues(unsigned pairs)
 {
-	if (dev->virtio.needs_reset)
-		dev->virtio.needs_reset(dev->virtio.transport);
+	return pairs > 1 ? pairs * PAIR_QUEUES + 1 : PAIR_QUEUES;
 }
 
-static void run_again(struct net_device *dev)
-{
-	eventfd_write(dev->again_fd, 1);
-}
+/* --- pairs -------------------------------------------------------------------- */
 
-/* What the guest can take is what the tap may leave undone.  A tap that refuses
- * does it itself, and so does no harm. */
-static void set_offloads(const struct net_device *dev)
+/* A tap spreads its packets over all of its queues: those of pairs that the driver
+ * does not use are taken out.  Under the lock. */
+static void enable_used(struct net_device *dev)
 {
-	unsigned flags = 0;
-
-	if (dev->features & 1ULL << VIRTIO_NET_F_GUEST_CSUM)
-		flags |= TUN_F_CSUM;
-	if (dev->features & 1ULL << VIRTIO_NET_F_GUEST_TSO4)
-		flags |= TUN_F_TSO4;
-	if (dev->features & 1ULL << VIRTIO_NET_F_GUEST_TSO6)
-		flags |= TUN_F_TSO6;
-	if (dev->features & 1ULL << VIRTIO_NET_F_GUEST_ECN)
-		flags |= TUN_F_TSO_ECN;
-	(void)ioctl(dev->tap_fd, TUNSETOFFLOAD, flags);
-}
-
-static void poll_tap(struct net_device *dev, bool wanted)
-{
-	if (dev->path.tap_fd < 0 || dev->polling_tap == wanted)
+	if (dev->pair_count == 1)
 		return;
-	dev->polling_tap = wanted;
-	(void)worker_modify(dev->worker, &dev->tap_source, wanted ? EPOLLIN : 0);
+	for (unsigned i = 0; i < dev->pair_count; i++)
+		net_pair_enable(&dev->pairs[i], i < dev->used);
 }
 
-/* Its link was deleted, or the namespace that it was in. */
-static void lose_tap(struct net_device *dev)
+static void use_pairs(struct virtio_device *virtio, unsigned pairs)
 {
-	worker_remove(dev->worker, &dev->tap_source);
-	dev->path.tap_fd = -1;
+	struct net_device *dev = (struct net_device *)virtio;
+
 	pthread_mutex_lock(&dev->lock);
-	close(dev->tap_fd);
-	dev->tap_fd = -1;
+	dev->used = pairs;
+	enable_used(dev);
 	pthread_mutex_unlock(&dev->lock);
 }
 
-static void on_receive(void *context, uint32_t events)
+static int start_pairs(struct net_device *dev, struct virtqueue *queues, unsigned count,
+		       uint64_t features)
 {
-	struct net_device *dev = context;
+	for (dev->started = 0; dev->started < count; dev->started++) {
+		struct virtqueue *pair = queues + dev->started * PAIR_QUEUES;
+		int r = -EINVAL;
 
-	(void)events;
-	virtqueue_disable_kicks(dev->path.rx);
-	switch (net_path_receive(&dev->path)) {
-	case NET_MORE:
-		run_again(dev);
-		break;
-	case NET_NO_ROOM:
-		if (virtqueue_enable_kicks(dev->path.rx))
-			run_again(dev);
-		else
-			poll_tap(dev, false); /* until the guest gives buffers */
-		return;
-	case NET_GONE:
-		lose_tap(dev);
-		break;
-	case NET_VIOLATION:
-		poll_tap(dev, false);
-		report_violation(dev);
-		return;
-	case NET_IDLE:
-		break;
+		if (pair[0].enabled && pair[1].enabled)
+			r = net_pair_start(&dev->pairs[dev->started], pair, features);
+		if (r < 0)
+			return r;
 	}
-	poll_tap(dev, true);
+	return 0;
 }
 
-static void on_tap(void *context, uint32_t events)
-{
-	if (events & (EPOLLERR | EPOLLHUP))
-		lose_tap(context);
-	else
-		on_receive(context, events);
-}
-
-static void on_transmit(void *context, uint32_t events)
-{
-	struct net_device *dev = context;
-	enum net_result r;
-
-	(void)events;
-	virtqueue_disable_kicks(dev->path.tx);
-	r = net_path_transmit(&dev->path);
-	if (r == NET_VIOLATION)
-		report_violation(dev);
-	else if (r == NET_MORE || virtqueue_enable_kicks(dev->path.tx))
-		run_again(dev);
-}
-
-static void adopt_tap(struct net_device *dev)
-{
-	pthread_mutex_lock(&dev->lock);
-	if (dev->tap_fd >= 0 && dev->path.tap_fd != dev->tap_fd) {
-		dev->tap_source = (struct worker_source){dev->tap_fd, on_tap, dev};
-		if (worker_add(dev->worker, &dev->tap_source, EPOLLIN) == 0) {
-			dev->path.tap_fd = dev->tap_fd;
-			dev->polling_tap = true;
-			set_offloads(dev);
-		}
-	}
-	pthread_mutex_unlock(&dev->lock);
-}
-
-static void on_kick_rx(void *context, uint32_t events)
-{
-	struct net_device *dev = context;
-	eventfd_t count;
-
-	eventfd_read(dev->path.rx->kick_fd, &count);
-	on_receive(dev, events);
-}
-
-static void on_kick_tx(void *context, uint32_t events)
-{
-	struct net_device *dev = context;
-	eventfd_t count;
-
-	eventfd_read(dev->path.tx->kick_fd, &count);
-	on_transmit(dev, events);
-}
-
-static void on_again(void *context, uint32_t events)
-{
-	struct net_device *dev = context;
-	eventfd_t count;
-
-	eventfd_read(dev->again_fd, &count);
-	adopt_tap(dev);
-	on_transmit(dev, events);
-	on_receive(dev, events);
-}
-
-/* --- life cycle -------------------------------------------------------------- */
-
-static int register_sources(struct net_device *dev)
-{
-	int r;
-
-	dev->rx_source = (struct worker_source){dev->path.rx->kick_fd, on_kick_rx, dev};
-	dev->tx_source = (struct worker_source){dev->path.tx->kick_fd, on_kick_tx, dev};
-	dev->again_source = (struct worker_source){dev->again_fd, on_again, dev};
-	r = worker_add(dev->worker, &dev->rx_source, EPOLLIN);
-	if (r == 0)
-		r = worker_add(dev->worker, &dev->tx_source, EPOLLIN);
-	if (r == 0)
-		r = worker_add(dev->worker, &dev->again_source, EPOLLIN);
-	return r;
-}
+/* --- life cycle --------------------------------------------------------------- */
 
 static void reset(struct virtio_device *virtio)
 {
 	struct net_device *dev = (struct net_device *)virtio;
 
-	worker_free(dev->worker);
-	dev->worker = NULL;
+	net_control_stop(&dev->control);
+	while (dev->started > 0)
+		net_pair_stop(&dev->pairs[--dev->started]);
+}
+
+/* §5.1.2: without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it. */
+static int start_queues(struct net_device *dev, struct virtqueue *queues, uint64_t features)
+{
+	const unsigned pairs = features & 1ULL << VIRTIO_NET_F_MQ ? dev->pair_count : 1;
+	struct virtqueue *control = queues + pairs * PAIR_QUEUES;
+	int r = start_pairs(dev, queues, pairs, features);
+
+	if (r == 0 && features & 1ULL << VIRTIO_NET_F_CTRL_VQ && control->enabled)
+		r = net_control_start(&dev->control, control);
+	return r;
 }
 
 static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsigned count,
@@ -219,21 +109,14 @@ static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsi
 	struct net_device *dev = (struct net_device *)virtio;
 	int r;
 
-	if (count != QUEUE_COUNT || !queues[RX_QUEUE].enabled || !queues[TX_QUEUE].enabled)
+	/* Bounds: what was not offered cannot have been negotiated. */
+	if (count != net_device_queues(dev->pair_count))
 		return -EINVAL;
-	dev->features = features;
-	net_path_start(&dev->path, &queues[RX_QUEUE], &queues[TX_QUEUE], features);
-	r = worker_new("net", &dev->worker);
-	if (r == 0)
-		r = register_sources(dev);
-	if (r == 0)
-		r = worker_start(dev->worker);
-	if (r < 0) {
+	use_pairs(virtio, 1); /* §5.1.6.5.5: until the driver says otherwise */
+	r = start_queues(dev, queues, features);
+	if (r < 0)
 		reset(virtio);
-		return r;
-	}
-	run_again(dev); /* a tap or packets may be there already */
-	return 0;
+	return r;
 }
 
 static void destroy(struct virtio_device *virtio)
@@ -241,9 +124,8 @@ static void destroy(struct virtio_device *virtio)
 	struct net_device *dev = (struct net_device *)virtio;
 
 	reset(virtio);
-	if (dev->tap_fd >= 0)
-		close(dev->tap_fd);
-	close(dev->again_fd);
+	while (dev->pair_count > 0)
+		net_pair_destroy(&dev->pairs[--dev->pair_count]);
 	pthread_mutex_destroy(&dev->lock);
 	free(dev);
 }
@@ -254,20 +136,27 @@ static const struct virtio_device_ops ops = {
 	.destroy = destroy,
 };
 
-int net_device_new(struct net_device **ret_device)
+int net_device_new(unsigned pairs, struct net_device **ret_device)
 {
-	struct net_device *dev = calloc(1, sizeof(*dev));
+	struct net_device *dev;
 
+	if (pairs < 1 || pairs > NET_MAX_PAIRS)
+		return -EINVAL;
+	dev = calloc(1, sizeof(*dev) + pairs * sizeof(dev->pairs[0]));
 	if (!dev)
 		return -ENOMEM;
 	dev->virtio.ops = &ops;
-	dev->tap_fd = -1;
-	dev->again_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (dev->again_fd < 0) {
-		free(dev);
-		return -errno;
-	}
+	dev->control = (struct net_control){
+		.virtio = &dev->virtio, .max_pairs = pairs, .use_pairs = use_pairs};
 	pthread_mutex_init(&dev->lock, NULL);
+	for (; dev->pair_count < pairs; dev->pair_count++) {
+		int r = net_pair_init(&dev->pairs[dev->pair_count], &dev->virtio);
+
+		if (r < 0) {
+			destroy(&dev->virtio);
+			return r;
+		}
+	}
 	*ret_device = dev;
 	return 0;
 }
@@ -277,20 +166,18 @@ struct virtio_device *net_device_virtio(struct net_device *dev)
 	return &dev->virtio;
 }
 
-int net_device_attach(struct net_device *dev, int tap_fd)
+int net_device_attach(struct net_device *dev, const int *tap_fds, const int *vhost_fds,
+		      unsigned count)
 {
-	const int flags = fcntl(tap_fd, F_GETFL);
-	int r = 0;
-
-	if (flags < 0 || fcntl(tap_fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return -errno;
+	if (count != dev->pair_count)
+		return -EINVAL;
+	for (unsigned i = 0; i < count; i++)
+		if (net_pair_has_tap(&dev->pairs[i]))
+			return -EBUSY;
 	pthread_mutex_lock(&dev->lock);
-	if (dev->tap_fd >= 0)
-		r = -EBUSY;
-	else
-		dev->tap_fd = tap_fd;
+	for (unsigned i = 0; i < count; i++)
+		net_pair_attach(&dev->pairs[i], tap_fds[i], vhost_fds ? vhost_fds[i] : -1);
+	enable_used(dev);
 	pthread_mutex_unlock(&dev->lock);
-	if (r == 0)
-		run_again(dev);
-	return r;
+	return 0;
 }

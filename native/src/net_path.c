@@ -13,6 +13,13 @@
 _Static_assert(sizeof(struct virtio_net_hdr_v1) == NET_HEADER_BYTES, "header");
 _Static_assert(VIRTQUEUE_MAX_SEGMENTS <= MAX_IOV, "a chain fits one call");
 
+static void empty(struct net_room *room)
+{
+	room->first_chain = room->chain_count = 0;
+	room->first_iov = room->iov_count = 0;
+	room->bytes = 0;
+}
+
 void net_path_start(struct net_path *path, struct virtqueue *rx, struct virtqueue *tx,
 		    uint64_t features)
 {
@@ -26,9 +33,14 @@ void net_path_start(struct net_path *path, struct virtqueue *rx, struct virtqueu
 	/* Mergeable buffers are small and many: there is room for jumbo frames too. */
 	path->packet_max = path->mergeable || features & segmented ? NET_LARGE_PACKET
 								   : NET_SMALL_PACKET;
-	path->room.first_chain = path->room.chain_count = 0;
-	path->room.first_iov = path->room.iov_count = 0;
-	path->room.bytes = 0;
+	empty(&path->room);
+}
+
+void net_path_give_back(struct net_path *path)
+{
+	/* They were taken in order, and none that was taken later has been used. */
+	path->rx->next_avail -= (uint16_t)path->room.chain_count;
+	empty(&path->room);
 }
 
 /* --- room ------------------------------------------------------------------ */

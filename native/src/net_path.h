@@ -49,6 +49,9 @@ enum net_result {
 void net_path_start(struct net_path *path, struct virtqueue *rx, struct virtqueue *tx,
 		    uint64_t features);
 
+/* Buffers that wait for a packet are the queue's again: another may serve it. */
+void net_path_give_back(struct net_path *path);
+
 /* From the tap to the guest, as many packets as one round may move. */
 enum net_result net_path_receive(struct net_path *path);
 

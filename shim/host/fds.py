@@ -1,6 +1,7 @@
 """File descriptors with exactly one owner."""
 
 import os
+from collections.abc import Iterable
 
 
 class OwnedFd:
@@ -24,3 +25,8 @@ class OwnedFd:
         if self._number >= 0:
             number, self._number = self._number, -1
             os.close(number)
+
+
+def close_all(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        os.close(number)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from proto.control import MAX_PACKET_BYTES, Event, Operation
 from shim.errors import BY_CATEGORY, GuestFault
+from shim.host.fds import close_all
 
 Packet = tuple[bytes, list[int]]
 log = logging.getLogger(__name__)
@@ -128,8 +129,3 @@ class ControlSocket:
 def fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
     answer.set_exception(error)
     answer.exception()  # marks it as seen: nobody need be waiting
-
-
-def close_all(descriptors: list[int]) -> None:
-    for number in descriptors:
-        os.close(number)

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from proto.contract import AGENT_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
-from proto.control import CONTROL_FD, MachineConfig, Operation, Share, SharePolicy
+from proto.control import (
+    CONTROL_FD,
+    MachineConfig,
+    Operation,
+    Share,
+    SharePolicy,
+    count_pairs,
+)
 from shim.config import Config
 from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
@@ -44,6 +51,10 @@ class PreparedNetwork:
     path: str
     """Of somebody else's; "" for one made here."""
     nics: int
+    queues: int = 1
+    """Pairs of them for each."""
+    vhost: bool = False
+    """The host's kernel moves the packets, if it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +69,14 @@ class LaunchedMachine:
     """That it was to go on from; "" to boot."""
 
 
-def prepare_network(path: str | None, config: Config) -> PreparedNetwork | None:
+def prepare_network(path: str | None, config: Config, vcpus: int) -> PreparedNetwork | None:
     """None for a container that is to have none of its own; `path` is "" for a new one."""
     if path is None:
         return None
     namespace = open_namespace(path) if path else make_namespace()
     nics = min(max(config.nics, len(list_links(namespace))), MAX_NICS)
-    return PreparedNetwork(namespace, path, nics)
+    vhost = config.vhost_net == "auto"
+    return PreparedNetwork(namespace, path, nics, count_pairs(vcpus), vhost)
 
 
 def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:

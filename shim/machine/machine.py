@@ -123,10 +123,11 @@ class Machine:
         opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
         return stream
 
-    async def attach_nic(self, nic: int, mac: str, tap_fd: int) -> None:
-        """`tap_fd` stays the caller's; the vmm gets one of its own."""
+    async def attach_nic(self, nic: int, mac: str, fds: list[int]) -> None:
+        """A tap's queues, and as many of vhost-net or none.  They stay the caller's; the
+        vmm gets descriptors of its own."""
         arguments = NicArgs(nic, mac)._asdict()
-        await self._control.send(Operation.ATTACH_NIC, arguments, [tap_fd])
+        await self._control.send(Operation.ATTACH_NIC, arguments, fds)
 
     async def read_counters(self) -> dict[str, Any]:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})

@@ -12,7 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 from proto.network import GuestNic
+from shim.host.fds import close_all
 from shim.host.netns import entered, list_links
+from shim.host.vhost import open_vhost_net
 from shim.machine.launch import PreparedNetwork
 from shim.machine.network_note import release_links, write_note
 from shim.machine.sandbox import Sandbox
@@ -63,24 +65,29 @@ class SandboxNetwork:
             os.close(prepared.namespace)
 
     async def _wire(self, prepared: PreparedNetwork) -> list[GuestNic]:
-        plan, taps = await asyncio.to_thread(wire, prepared.namespace, prepared.nics)
+        plan, backends = await asyncio.to_thread(wire, prepared)
         try:
             self._joined += [join.nic.name for join in plan.joins]
             if prepared.path:
                 write_note(self._sandbox, prepared.path, self._joined)
             for join in plan.joins:
-                await self._machine.attach_nic(join.nic.nic, join.nic.mac, taps[join.tap])
+                await self._machine.attach_nic(join.nic.nic, join.nic.mac, backends[join.tap])
         finally:
-            for tap in taps.values():
-                os.close(tap)  # the vmm has its own
+            for fds in backends.values():
+                close_all(fds)  # the vmm has its own
         return [join.nic for join in plan.joins]
 
 
-def wire(namespace: int, nics: int) -> tuple[NetworkPlan, dict[str, int]]:
-    """On a thread of its own."""
+def wire(prepared: PreparedNetwork) -> tuple[NetworkPlan, dict[str, list[int]]]:
+    """On a thread of its own.  By its tap what is behind each interface: the tap's queues,
+    and as many of vhost-net or none, descriptors which the caller owns."""
     # pyroute2: as long as a guest boots, and only where there is something to join.
     from shim.net import netlink  # noqa: PLC0415
 
-    with entered(namespace):
-        plan = plan_network(netlink.read_links(), nics)
-        return plan, netlink.apply(plan.operations)
+    with entered(prepared.namespace):
+        plan = plan_network(netlink.read_links(), prepared.nics, prepared.queues)
+        backends = netlink.apply(plan.operations)
+    if prepared.vhost:
+        for fds in backends.values():
+            fds.extend(open_vhost_net(prepared.queues))
+    return plan, backends

@@ -18,6 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from proto.network import Address, Neighbour, Route
 from shim.errors import HostResource
+from shim.host.fds import close_all
 from shim.net.ingress import HANDLE, drop_ingress
 from shim.net.plan import MakeTap, Operation, Redirect
 from shim.net.state import Interface
@@ -28,6 +29,7 @@ TUNSETIFF: Final = 0x400454CA  # linux/if_tun.h
 TUNSETVNETHDRSZ: Final = 0x400454D8
 IFF_TAP: Final = 0x0002
 IFF_NO_PI: Final = 0x1000
+IFF_MULTI_QUEUE: Final = 0x0100
 IFF_VNET_HDR: Final = 0x4000
 VNET_HEADER_BYTES: Final = 12
 """struct virtio_net_hdr_v1."""
@@ -106,16 +108,16 @@ def read_route(route: Any) -> Route:
     )
 
 
-def apply(operations: Iterable[Operation]) -> dict[str, int]:
-    """The taps' descriptors by name, which the caller owns.  All of it or nothing."""
-    taps: dict[str, int] = {}
+def apply(operations: Iterable[Operation]) -> dict[str, list[int]]:
+    """The taps' queues by name, descriptors which the caller owns.  All of it or nothing."""
+    taps: dict[str, list[int]] = {}
     with IPRoute() as netlink, ExitStack() as undo:
         for operation in operations:
             try:
                 match operation:
-                    case MakeTap(name, mtu):
-                        taps[name] = make_tap(name)
-                        undo.callback(os.close, taps[name])
+                    case MakeTap(name, mtu, queues):
+                        taps[name] = make_tap(name, queues)
+                        undo.callback(close_all, taps[name])
                         quiet_tap(name)
                         netlink.link("set", index=find(netlink, name), mtu=mtu, state="up")
                     case Redirect(source, target):
@@ -127,16 +129,19 @@ def apply(operations: Iterable[Operation]) -> dict[str, int]:
     return taps
 
 
-def make_tap(name: str) -> int:
-    fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+def make_tap(name: str, queues: int) -> list[int]:
+    flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if queues > 1 else 0)
+    opened: list[int] = []
     try:
-        flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
-        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), flags))
-        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_BYTES))
+        for _ in range(queues):
+            fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            opened.append(fd)
+            fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), flags))
+            fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_BYTES))
     except OSError:
-        os.close(fd)
+        close_all(opened)
         raise
-    return fd
+    return opened
 
 
 def quiet_tap(name: str) -> None:
@@ -157,7 +162,10 @@ def find(netlink: IPRoute, name: str) -> int:
 def redirect(netlink: IPRoute, source: str, target: str) -> None:
     """u32 and not matchall: older kernels and small configurations have it."""
     index = find(netlink, source)
+    (link,) = netlink.get_links(index)
     netlink.tc("add", "ingress", index)
+    # CNI's links have no transmit queue, and a first qdisc gives them one.
+    netlink.link("set", index=index, txqlen=link.get("txqlen"))
     netlink.tc(
         "add-filter",
         "u32",

@@ -25,6 +25,7 @@ FOLLOWERS: Final = ("bridge", "bond")
 class MakeTap:
     name: str
     mtu: int
+    queues: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,9 @@ class NetworkPlan:
     joins: tuple[Join, ...]
 
 
-def plan_network(links: Sequence[Interface], nics: int) -> NetworkPlan:
-    """For a machine with `nics`; what has a tap already is left alone.
+def plan_network(links: Sequence[Interface], nics: int, queues: int = 1) -> NetworkPlan:
+    """For a machine with `nics` of so many pairs of queues; what has a tap already is
+    left alone.
 
     InvalidArgument when there are more interfaces than nics.
     """
@@ -68,7 +70,8 @@ def plan_network(links: Sequence[Interface], nics: int) -> NetworkPlan:
     operations: list[Operation] = []
     for link in wanted:
         tap = tap_name(link)
-        operations += [MakeTap(tap, link.mtu), Redirect(link.name, tap), Redirect(tap, link.name)]
+        operations += [MakeTap(tap, link.mtu, queues)]
+        operations += [Redirect(link.name, tap), Redirect(tap, link.name)]
     joins = [
         Join(tap_name(link), describe(link, number))
         for number, link in enumerate(wanted, len(taken))

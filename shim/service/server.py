@@ -82,7 +82,7 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
         max_memory_mib=config.max_memory_mib,
     )
     size = size_machine(spec, rules)
-    network = prepare_network(find_network(spec), config)
+    network = prepare_network(find_network(spec), config, size.vcpus)
     machine_class = MachineClass(size, network.nics if network else 0)
     template = "" if config.templates == "never" else use_template(config, machine_class)
     return launch_machine(

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from typing import Final, Protocol, TypeVar
 
 from proto.contract import GUEST_INIT
-from proto.control import BootResult, MachineConfig, SharePolicy
+from proto.control import BootResult, MachineConfig, SharePolicy, count_pairs
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import Range, place_window64, plan_ram
 from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
@@ -186,7 +186,8 @@ class Builder:
         shares = tuple(FsDevice(pci, share) for share in self.config.shares)
         vsock = Vsock(pci)
         vsock.listen(listeners, self.config.ports)
-        nics = tuple(Nic(pci, index) for index in range(self.config.nics))
+        pairs = count_pairs(self.config.vcpus)
+        nics = tuple(Nic(pci, index, pairs) for index in range(self.config.nics))
         add_balloon(pci)
         bus = self.own(Bus())
         console.attach(bus)

@@ -6,7 +6,6 @@ Contract: proto/control.py.
 """
 
 import json
-import os
 import socket
 from array import array
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from proto.control import MAX_PACKET_BYTES, Event
+from proto.control import MAX_PACKET_BYTES, MAX_PACKET_FDS, Event
 from shim.errors import InvalidArgument, SampanError
+from shim.host.fds import close_all
 
-MAX_PACKET_FDS: Final = 16
 FD_BYTES: Final = 4
 
 
@@ -43,13 +42,13 @@ class Request:
         return taken
 
     @contextmanager
-    def taken_fd(self) -> Iterator[int]:
-        """The only descriptor; closed if the block fails, otherwise handed on by it."""
-        (fd,) = self.take_fds(1)
+    def taken_fds(self, count: int) -> Iterator[list[int]]:
+        """Closed if the block fails, otherwise handed on by it."""
+        taken = self.take_fds(count)
         try:
-            yield fd
+            yield taken
         except BaseException:
-            os.close(fd)
+            close_all(taken)
             raise
 
     def __enter__(self) -> Self:
@@ -142,8 +141,3 @@ def parse_request(data: bytes, fds: list[int]) -> Request:
     if not isinstance(operation, str) or not isinstance(arguments, dict):
         raise MalformedPacket("op is no string or args no object", request_id)
     return Request(request_id, operation, arguments, fds)
-
-
-def close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)

@@ -3,7 +3,7 @@
 Made by `builder`; owns every part of itself through one ExitStack.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
@@ -76,12 +76,12 @@ class Machine:
         """Takes the descriptor over on success."""
         self.parts.vsock.open_stream(arguments, fd)
 
-    def attach_nic(self, arguments: NicArgs, tap_fd: int) -> None:
-        """Takes the descriptor over on success."""
+    def attach_nic(self, arguments: NicArgs, fds: Sequence[int]) -> None:
+        """Takes the descriptors over on success."""
         nics = self.parts.nics
         if not 0 <= arguments.nic < len(nics):
             raise InvalidArgument(f"nic {arguments.nic}: the machine has {len(nics)}")
-        nics[arguments.nic].attach(arguments, tap_fd)
+        nics[arguments.nic].attach(arguments, fds)
 
     def pause(self) -> None:
         self.parts.vcpus.pause()

@@ -135,15 +135,15 @@ class Vmm:
     def open_stream(self, request: Request) -> dict[str, Any]:
         machine = self.booted()
         arguments = StreamArgs(**request.arguments)
-        with request.taken_fd() as fd:
+        with request.taken_fds(1) as (fd,):
             machine.open_stream(arguments, fd)
         return {}
 
     def attach_nic(self, request: Request) -> dict[str, Any]:
         machine = self.booted()
         arguments = NicArgs(**request.arguments)
-        with request.taken_fd() as fd:
-            machine.attach_nic(arguments, fd)
+        with request.taken_fds(len(request.fds)) as fds:
+            machine.attach_nic(arguments, fds)
         return {}
 
     def save(self, request: Request) -> dict[str, Any]:

@@ -13,12 +13,14 @@ import pytest
 
 from proto.network import Address, Neighbour, Route
 from shim.errors import HostResource, InvalidArgument
+from shim.host.fds import close_all
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
+from shim.machine.launch import PreparedNetwork
 from shim.machine.network import wire
 from shim.machine.network_note import release_links, undo_note, write_note
 from shim.machine.sandbox import Sandbox
 from shim.net import netlink
-from shim.net.plan import MakeTap, Redirect
+from shim.net.plan import MakeTap, NetworkPlan, Redirect
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -91,11 +93,19 @@ def receive(tap: int, kind: int) -> bytes:
             return frame
 
 
+def wire_up(namespace: int, nics: int, queues: int = 1) -> tuple[NetworkPlan, dict[str, list[int]]]:
+    return wire(PreparedNetwork(namespace, "", nics, queues))
+
+
+def close_taps(taps: dict[str, list[int]]) -> None:
+    for fds in taps.values():
+        close_all(fds)
+
+
 @pytest.mark.usefixtures("outside")
 def test_what_the_namespace_has_is_what_the_guest_gets(container: int) -> None:
-    plan, taps = wire(container, 1)
-    for tap in taps.values():
-        os.close(tap)
+    plan, taps = wire_up(container, 1)
+    close_taps(taps)
     (join,) = plan.joins
     assert (join.nic.nic, join.nic.name, join.nic.mac) == (0, "eth0", "02:00:00:00:00:02")
     assert join.nic.mtu == 1450
@@ -109,8 +119,8 @@ def test_what_the_namespace_has_is_what_the_guest_gets(container: int) -> None:
 
 
 def test_frames_pass_both_ways_with_the_guests_own_address(container: int, outside: int) -> None:
-    _, taps = wire(container, 1)
-    (tap,) = taps.values()
+    _, taps = wire_up(container, 1)
+    ((tap,),) = taps.values()
     mac = bytes.fromhex("020000000002")
     os.write(tap, HEADER + ask_arp(mac, "10.77.0.2", "10.77.0.1"))
     answer = receive(tap, ARP)
@@ -122,6 +132,19 @@ def test_frames_pass_both_ways_with_the_guests_own_address(container: int, outsi
     os.close(tap)
 
 
+@pytest.mark.usefixtures("outside")
+def test_a_tap_has_a_queue_for_each_pair_of_the_machine_s(container: int) -> None:
+    _, taps = wire_up(container, 1, queues=4)
+    (fds,) = taps.values()
+    assert len(fds) == len(set(fds)) == 4
+    with entered(container):
+        shown = subprocess.run(
+            ["ip", "-d", "link", "show", *taps], capture_output=True, text=True, check=True
+        )
+    assert "multi_queue numqueues 4" in shown.stdout
+    close_taps(taps)
+
+
 def add_link(container: int, outside: int, name: str) -> None:
     ip(container, f"link add {name} type veth peer name far-{name}")
     ip(container, f"link set far-{name} netns /proc/{os.getpid()}/fd/{outside}")
@@ -130,36 +153,40 @@ def add_link(container: int, outside: int, name: str) -> None:
 def test_a_second_look_finds_nothing_to_do_and_a_new_interface_is_joined(
     container: int, outside: int
 ) -> None:
-    _, taps = wire(container, 2)
-    plan, none = wire(container, 2)
+    _, taps = wire_up(container, 2)
+    plan, none = wire_up(container, 2)
     assert (plan.joins, none) == ((), {})
     add_link(container, outside, "net1")
-    plan, more = wire(container, 2)
+    plan, more = wire_up(container, 2)
     assert [(join.nic.nic, join.nic.name) for join in plan.joins] == [(1, "net1")]
     add_link(container, outside, "net2")
     with pytest.raises(InvalidArgument, match="no room for net2: the machine has 2"):
-        wire(container, 2)
-    for tap in (*taps.values(), *more.values()):
-        os.close(tap)
+        wire_up(container, 2)
+    close_taps({**taps, **more})
+
+
+def describe_links(namespace: int) -> str:
+    with entered(namespace):
+        shown = subprocess.run(["ip", "link"], capture_output=True, text=True, check=True)
+    return shown.stdout
 
 
 @pytest.mark.usefixtures("outside")
 def test_a_tap_goes_with_its_descriptor_and_redirections_are_given_back(container: int) -> None:
-    before = list_links(container)
-    _, taps = wire(container, 1)
+    ip(container, "link set eth0 txqueuelen 0")  # as CNI's bridge makes it
+    before = describe_links(container)
+    _, taps = wire_up(container, 1)
     assert "mirred" in list_filters(container, "eth0")
-    for tap in taps.values():
-        os.close(tap)
+    close_taps(taps)
     assert release_links(container, ["eth0", "gone"]) == []
-    assert list_links(container) == before
+    assert describe_links(container) == before
     assert list_filters(container, "eth0") == ""
 
 
 @pytest.mark.usefixtures("outside")
 def test_what_a_dead_shim_has_left_is_undone_by_its_note(container: int, tmp_path: Path) -> None:
-    _, taps = wire(container, 1)
-    for tap in taps.values():
-        os.close(tap)
+    _, taps = wire_up(container, 1)
+    close_taps(taps)
     sandbox = Sandbox(str(tmp_path))
     write_note(sandbox, f"/proc/{os.getpid()}/fd/{container}", ["eth0"])
     assert undo_note(sandbox) == []
@@ -175,7 +202,11 @@ def test_a_note_that_makes_no_sense_harms_nothing(tmp_path: Path, note: str) -> 
 @pytest.mark.usefixtures("outside")
 def test_what_fails_half_way_leaves_nothing(container: int) -> None:
     before = list_links(container)
-    operations = [MakeTap("sampan9", 1500), Redirect("eth0", "sampan9"), Redirect("nowhere", "x")]
+    operations = [
+        MakeTap("sampan9", 1500, 1),
+        Redirect("eth0", "sampan9"),
+        Redirect("nowhere", "x"),
+    ]
     with entered(container), pytest.raises(HostResource, match="nowhere"):
         netlink.apply(operations)
     assert list_links(container) == before

@@ -2,194 +2,20 @@
 /* The net device against virtio 1.2 §5.1, seen from the driver.  A packet
  * socket stands in for the tap: it keeps packets apart and has the same calls. */
 #include <fcntl.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "live_ring.h"
-#include "net_device.h"
-
-#define RX 0
-#define TX 1
-#define QUEUE_SIZE 256
-#define SLOT_BYTES 4096
-#define SLOTS 256
-#define RX_AREA (2 * RING_BYTES)
-#define TX_AREA (RX_AREA + SLOTS * SLOT_BYTES)
-#define RAM_BYTES (TX_AREA + SLOTS * SLOT_BYTES)
-#define QUIET_MS 50
-#define MERGEABLE (1ULL << VIRTIO_NET_F_MRG_RXBUF)
-#define LARGE 60000
-
-struct driver {
-	struct guest_memory mem;
-	uint8_t *ram;
-	struct virtqueue queues[2];
-	struct ring rings[2];
-	struct net_device *device;
-	struct virtio_device *virtio;
-	int needs_reset_fd;
-	int wire; /* our end of the tap's socket */
-};
-
-static void on_needs_reset(void *transport)
-{
-	struct driver *d = transport;
-
-	eventfd_write(d->needs_reset_fd, 1);
-}
-
-static void driver_new(struct driver *d)
-{
-	memset(d, 0, sizeof(*d));
-	d->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(d->ram != MAP_FAILED);
-	CHECK_EQUAL(guest_memory_add(&d->mem, 0, RAM_BYTES, d->ram), 0);
-	for (unsigned i = 0; i < 2; i++)
-		ring_open(&d->queues[i]);
-	d->needs_reset_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	d->wire = -1;
-	CHECK_EQUAL(net_device_new(&d->device), 0);
-	d->virtio = net_device_virtio(d->device);
-	d->virtio->needs_reset = on_needs_reset;
-	d->virtio->transport = d;
-}
-
-static void driver_free(struct driver *d)
-{
-	d->virtio->ops->reset(d->virtio);
-	d->virtio->ops->destroy(d->virtio);
-	for (unsigned i = 0; i < 2; i++)
-		ring_close(&d->queues[i]);
-	close(d->needs_reset_fd);
-	if (d->wire >= 0)
-		close(d->wire);
-	munmap(d->ram, RAM_BYTES);
-}
+#include "net_driver.h"
 
 static void attach_wire(struct driver *d)
 {
 	const int room = 4 << 20;
 	int fds[2];
 
-	CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds), 0);
+	CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
 	for (unsigned i = 0; i < 2; i++)
 		setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	d->wire = fds[0];
-	CHECK_EQUAL(net_device_attach(d->device, fds[1]), 0);
-}
-
-static void activate(struct driver *d, uint64_t features, bool event_idx)
-{
-	d->virtio->ops->reset(d->virtio);
-	for (unsigned i = 0; i < 2; i++)
-		ring_lay(&d->rings[i], &d->queues[i], &d->mem, (uint64_t)i * RING_BYTES, QUEUE_SIZE,
-			 event_idx);
-	CHECK_EQUAL(d->virtio->ops->activate(d->virtio, d->queues, 2,
-					     features | 1ULL << VIRTIO_F_VERSION_1),
-		    0);
-}
-
-static void describe(struct driver *d, unsigned queue, uint16_t index, uint64_t gpa, uint32_t len,
-		     uint16_t flags, uint16_t next)
-{
-	GUEST_BEGIN();
-	d->rings[queue].desc[index] = (struct vring_desc){gpa, len, flags, next};
-	GUEST_END();
-}
-
-static void post_rx(struct driver *d, uint16_t slot, uint32_t len)
-{
-	describe(d, RX, slot, RX_AREA + (uint64_t)slot * SLOT_BYTES, len, VRING_DESC_F_WRITE, 0);
-	ring_publish(&d->rings[RX], slot);
-}
-
-static void post_all_rx(struct driver *d)
-{
-	for (uint16_t slot = 0; slot < SLOTS; slot++)
-		post_rx(d, slot, SLOT_BYTES);
-}
-
-/* A packet of `len` bytes, header included, that tells its own place. */
-static void fill(uint8_t *packet, size_t len, uint8_t tag)
-{
-	memset(packet, 0, NET_HEADER_BYTES);
-	for (size_t i = NET_HEADER_BYTES; i < len; i++)
-		packet[i] = (uint8_t)(tag + i);
-}
-
-static void send_on_wire(struct driver *d, size_t len, uint8_t tag)
-{
-	static uint8_t packet[1 << 16];
-
-	fill(packet, len, tag);
-	CHECK_EQUAL(send(d->wire, packet, len, 0), len);
-}
-
-/* Takes a packet out of the rx queue; checks length, contents and num_buffers. */
-static void expect_rx(struct driver *d, size_t len, uint8_t tag, unsigned buffers)
-{
-	static uint8_t expected[1 << 16];
-	struct virtio_net_hdr_v1 header;
-	size_t done = 0;
-
-	fill(expected, len, tag);
-	for (unsigned i = 0; i < buffers; i++) {
-		struct vring_used_elem used;
-		const uint8_t *data;
-
-		CHECK(ring_take_used(&d->rings[RX], &used, DEADLINE_MS));
-		data = d->ram + RX_AREA + (uint64_t)used.id * SLOT_BYTES;
-		GUEST_BEGIN();
-		if (i == 0) {
-			memcpy(&header, data, sizeof(header));
-			CHECK_EQUAL(header.num_buffers, buffers);
-			memcpy(expected, data, sizeof(header));
-		}
-		CHECK(memcmp(data, expected + done, used.len) == 0);
-		GUEST_END();
-		done += used.len;
-	}
-	CHECK_EQUAL(done, len);
-}
-
-static void transmit(struct driver *d, uint16_t slot, uint32_t len, uint8_t tag)
-{
-	const uint64_t gpa = TX_AREA + (uint64_t)slot * SLOT_BYTES;
-
-	GUEST_BEGIN();
-	fill(d->ram + gpa, len, tag);
-	GUEST_END();
-	describe(d, TX, slot, gpa, len, 0, 0);
-	ring_publish(&d->rings[TX], slot);
-}
-
-static void expect_tx_done(struct driver *d, uint16_t slot)
-{
-	struct vring_used_elem used;
-
-	CHECK(ring_take_used(&d->rings[TX], &used, DEADLINE_MS));
-	CHECK_EQUAL(used.id, slot);
-	CHECK_EQUAL(used.len, 0);
-}
-
-static void expect_on_wire(struct driver *d, size_t len, uint8_t tag)
-{
-	static uint8_t packet[1 << 16], expected[1 << 16];
-
-	CHECK(wait_readable(d->wire, DEADLINE_MS));
-	CHECK_EQUAL(recv(d->wire, packet, sizeof(packet), 0), len);
-	fill(expected, len, tag);
-	CHECK(memcmp(packet, expected, len) == 0);
-}
-
-static void expect_reset_wanted(struct driver *d)
-{
-	eventfd_t count;
-
-	CHECK(wait_readable(d->needs_reset_fd, DEADLINE_MS));
-	CHECK_EQUAL(eventfd_read(d->needs_reset_fd, &count), 0);
+	CHECK_EQUAL(net_device_attach(d->device, &fds[1], NULL, 1), 0);
 }
 
 /* --- what a driver may count on ------------------------------------------------ */
@@ -278,7 +104,7 @@ static void test_a_second_tap_is_refused(struct driver *d)
 	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	attach_wire(d);
-	CHECK_EQUAL(net_device_attach(d->device, fd), -EBUSY);
+	CHECK_EQUAL(net_device_attach(d->device, &fd, NULL, 1), -EBUSY);
 	close(fd);
 }
 
@@ -387,23 +213,10 @@ static void test_tiny_buffers_by_the_hundred_are_a_violation_and_no_overrun(stru
 
 static void test_random_chains_crash_nothing(struct driver *d)
 {
-	uint64_t seed = 11;
-
 	attach_wire(d);
 	for (unsigned life = 0; life < 60; life++) {
 		activate(d, life % 2 ? MERGEABLE : 0, life % 3 == 0);
-		for (unsigned i = 0; i < 200; i++) {
-			const unsigned queue = (unsigned)(seed >> 20) % 2;
-			const uint16_t index = (uint16_t)((seed >> 24) % QUEUE_SIZE);
-
-			seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
-			describe(d, queue, index, (seed >> 30) % (RAM_BYTES + 4096),
-				 (uint32_t)(seed >> 40) % 3000, (uint16_t)(seed >> 12) % 8,
-				 (uint16_t)((seed >> 50) % (QUEUE_SIZE + 2)));
-			ring_publish(&d->rings[queue], index);
-			if (i % 16 == 0)
-				(void)!send(d->wire, &seed, sizeof(seed), MSG_DONTWAIT);
-		}
+		publish_noise(d, 200, life);
 	}
 	activate(d, MERGEABLE, true);
 	transmit(d, 0, 100, 1);

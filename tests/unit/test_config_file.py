@@ -48,6 +48,7 @@ def test_an_empty_file_is_fine(text: str) -> None:
         ("max_memory_mib: 512", "f: memory_mib: 1024 is above max_memory_mib, 512"),
         ("image_dir: images", "f: image_dir: expected an absolute path, is 'images'"),
         ("kernel: 7", "f: kernel: expected an absolute path, is 7"),
+        ("vhost_net: true", "f: vhost_net: expected one of auto, never, is True"),
         ("host_namespaces: host", "f: host_namespaces: expected one of refuse, guest"),
         ("log_level: loud", "f: log_level: expected one of debug, info"),
         ("agent_timeout_s: 0", "f: agent_timeout_s: expected a number of seconds"),

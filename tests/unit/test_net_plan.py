@@ -18,7 +18,7 @@ def make_link(name: str = "eth0", index: int = 5, kind: str = "veth", mtu: int =
 def test_an_interface_and_its_tap_are_joined_both_ways() -> None:
     plan = plan_network([LOOPBACK, make_link(mtu=9000)], 1)
     assert plan.operations == (
-        MakeTap("sampan5", 9000),
+        MakeTap("sampan5", 9000, 1),
         Redirect("eth0", "sampan5"),
         Redirect("sampan5", "eth0"),
     )

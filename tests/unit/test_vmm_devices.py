@@ -1,14 +1,22 @@
 """What devices tell the guest, and the command line it is started with."""
 
+import errno
 import os
 import struct
 from pathlib import Path
 
 import pytest
 
-from native.ffi import lib
+from native.ffi import ffi, lib
 from proto.contract import GUEST_INIT, STREAM_TOKEN_BYTES
-from proto.control import MachineConfig, Share, SharePolicy
+from proto.control import (
+    MAX_NIC_PAIRS,
+    MAX_PACKET_FDS,
+    MachineConfig,
+    Share,
+    SharePolicy,
+    count_pairs,
+)
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import PCI_WINDOW_GPA
 from shim.vmm.boot.linux import MAX_COMMAND_LINE_BYTES
@@ -118,8 +126,23 @@ def test_what_is_no_address_of_an_interface_is_named(text: str) -> None:
         net.parse_mac(text)
 
 
-def test_a_nic_offers_what_the_device_can_and_nothing_of_the_transports() -> None:
-    features = lib.net_device_features()
+@pytest.mark.parametrize(("pairs", "queues"), [(1, 2), (2, 5), (MAX_NIC_PAIRS, 17)])
+def test_a_nic_offers_what_the_device_can_and_nothing_of_the_transports(
+    pairs: int, queues: int
+) -> None:
+    assert lib.net_device_queues(pairs) == queues
+    features = lib.net_device_features(pairs)
+    several = 1 << 17 | 1 << 22  # VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ
+    assert features & several == (several if pairs > 1 else 0)
     assert features & 1 << 5  # VIRTIO_NET_F_MAC
     assert features & 1 << 16  # VIRTIO_NET_F_STATUS
     assert features >> 24 == 0
+
+
+def test_a_nic_has_a_pair_of_queues_for_each_vcpu_up_to_what_a_packet_carries() -> None:
+    assert [count_pairs(vcpus) for vcpus in (1, 2, 8, 9, 254)] == [1, 2, 8, 8, 8]
+    assert 2 * MAX_NIC_PAIRS <= MAX_PACKET_FDS  # of the tap, and of vhost-net
+    device = ffi.new("struct net_device **")
+    assert lib.net_device_new(MAX_NIC_PAIRS + 1, device) == -errno.EINVAL
+    assert lib.net_device_new(MAX_NIC_PAIRS, device) == 0
+    lib.virtio_device_destroy(lib.net_device_virtio(device[0]))

@@ -8,6 +8,7 @@ Spec: virtio 1.2 §5.1.
 
 import os
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from native.ffi import NetDevice, check, ffi, lib
@@ -17,9 +18,9 @@ from shim.vmm.devices.pci import DeviceDescription, PciBus
 
 VIRTIO_TYPE: Final = 1
 CLASS_CODE: Final = 0x020000  # network, Ethernet
-QUEUE_SIZES: Final = (256, 256)
-"""receive, transmit: what Linux' own tap backend has."""
-CONFIG: Final = struct.Struct("<6sH")  # mac, status
+QUEUE_SIZE: Final = 256
+"""What Linux' own tap backend has."""
+CONFIG: Final = struct.Struct("<6sHH")  # mac, status, max_virtqueue_pairs
 LINK_UP: Final = 1
 MAC_BYTES: Final = 6
 LOCAL: Final = 0x02
@@ -30,28 +31,34 @@ GROUP: Final = 0x01
 class Nic:
     """Lives as long as the PciBus that it was added to, which owns the device."""
 
-    def __init__(self, pci: PciBus, index: int) -> None:
+    def __init__(self, pci: PciBus, index: int, pairs: int) -> None:
         device = ffi.new("struct net_device **")
-        check(lib.net_device_new(device), "net_device_new")
+        check(lib.net_device_new(pairs, device), "net_device_new")
         self._device: NetDevice = device[0]
         self._pci = pci
+        self._pairs = pairs
         description = DeviceDescription(
             name=f"nic{index}",
             virtio_type=VIRTIO_TYPE,
             class_code=CLASS_CODE,
-            features=lib.net_device_features(),
-            queue_sizes=QUEUE_SIZES,
-            config=CONFIG.pack(make_spare_mac(index), 0),
+            features=lib.net_device_features(pairs),
+            queue_sizes=(QUEUE_SIZE,) * lib.net_device_queues(pairs),
+            config=CONFIG.pack(make_spare_mac(index), 0, pairs),
         )
         self._slot = pci.add(description, lib.net_device_virtio(self._device))
 
-    def attach(self, arguments: NicArgs, tap_fd: int) -> None:
-        """Takes the descriptor over on success."""
+    def attach(self, arguments: NicArgs, fds: Sequence[int]) -> None:
+        """A tap's queues, and as many of vhost-net or none.  Takes them over on success."""
         mac = parse_mac(arguments.mac)
-        result = lib.net_device_attach(self._device, tap_fd)
+        taps, vhosts = fds[: self._pairs], fds[self._pairs :]
+        if len(taps) != self._pairs or len(vhosts) not in (0, self._pairs):
+            raise InvalidArgument(
+                f"nic {arguments.nic}: {len(fds)} descriptors for {self._pairs} pairs of queues"
+            )
+        result = lib.net_device_attach(self._device, taps, vhosts or ffi.NULL, self._pairs)
         if result < 0:
             raise HostResource(f"nic {arguments.nic}: {os.strerror(-result)}")
-        self._pci.set_config(self._slot, CONFIG.pack(mac, LINK_UP))
+        self._pci.set_config(self._slot, CONFIG.pack(mac, LINK_UP, self._pairs))
 
 
 def make_spare_mac(index: int) -> bytes:

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The net device with a tap of the kernel, in a network namespace of its own (root):
+ *   tap_net vmm|vhost [CASE]
+ * Compiled with DRIVER_PAIRS=2 the device has two pairs of queues, and the tap too.
+ * The packets go by the device's own thread, or by vhost-net.  On the tap's other end
+ * is a packet socket, which sees every frame that the guest sends. */
+#include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "net_driver.h"
+
+#define MTU 65521 /* a tap's greatest */
+
+static const char *const mode_names[] = {"vmm", "vhost"};
+static bool by_vhost;
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0);
+	CHECK_EQUAL(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static int open_tap(struct ifreq *link)
+{
+	const int header = NET_HEADER_BYTES;
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	CHECK(fd >= 0);
+	link->ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+	if (DRIVER_PAIRS > 1)
+		link->ifr_flags |= IFF_MULTI_QUEUE;
+	CHECK_EQUAL(ioctl(fd, TUNSETIFF, link), 0);
+	CHECK_EQUAL(ioctl(fd, TUNSETVNETHDRSZ, &header), 0);
+	return fd;
+}
+
+/* Up, and able to carry a frame of any size. */
+static void raise_link(struct ifreq *link, int socket_fd)
+{
+	link->ifr_mtu = MTU;
+	CHECK_EQUAL(ioctl(socket_fd, SIOCSIFMTU, link), 0);
+	link->ifr_flags = IFF_UP;
+	CHECK_EQUAL(ioctl(socket_fd, SIOCSIFFLAGS, link), 0);
+}
+
+static int open_wire(struct ifreq *link)
+{
+	const int yes = 1, room = 64 << 20;
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
+
+	CHECK(fd >= 0);
+	raise_link(link, fd);
+	CHECK_EQUAL(ioctl(fd, SIOCGIFINDEX, link), 0);
+	address.sll_ifindex = link->ifr_ifindex;
+	CHECK_EQUAL(setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes)), 0);
+	CHECK_EQUAL(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)), 0);
+	CHECK_EQUAL(setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)), 0);
+	CHECK_EQUAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void attach_wire_by(struct driver *d, bool vhost)
+{
+	struct ifreq link = {.ifr_name = "tap0"};
+	int taps[DRIVER_PAIRS], vhosts[DRIVER_PAIRS];
+
+	for (unsigned i = 0; i < DRIVER_PAIRS; i++) {
+		taps[i] = open_tap(&link);
+		vhosts[i] = vhost ? open("/dev/vhost-net", O_RDWR | O_CLOEXEC) : -1;
+		CHECK(vhosts[i] >= 0 || !vhost);
+	}
+	d->wire = open_wire(&link);
+	d->wire_cut = NET_HEADER_BYTES;
+	CHECK_EQUAL(net_device_attach(d->device, taps, vhosts, DRIVER_PAIRS), 0);
+}
+
+static void attach_wire(struct driver *d)
+{
+	attach_wire_by(d, by_vhost);
+}
+
+/* The kernel names its thread after the process that it works for. */
+static unsigned count_vhost_threads(void)
+{
+	char command[128];
+	unsigned count = 0;
+	FILE *found;
+
+	snprintf(command, sizeof(command), "cat /proc/%d/task/*/comm; ps -e -o comm=", getpid());
+	found = popen(command, "r");
+	CHECK(found != NULL);
+	while (fgets(command, sizeof(command), found))
+		count += strncmp(command, "vhost-", 6) == 0;
+	pclose(found);
+	return count;
+}
+
+/* --- what a driver may count on ------------------------------------------------ */
+
+static void test_packets_go_out_whole_and_in_order(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, true);
+	for (uint16_t i = 0; i < 200; i++)
+		transmit(d, i, 64u + i, (uint8_t)i);
+	for (uint16_t i = 0; i < 200; i++) {
+		expect_on_wire(d, 64u + i, (uint8_t)i);
+		expect_tx_done(d, i);
+	}
+}
+
+static void test_packets_come_in_whole_and_in_order(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	for (unsigned i = 0; i < 100; i++)
+		send_on_wire(d, 100 + i, (uint8_t)i);
+	for (unsigned i = 0; i < 100; i++)
+		expect_rx(d, 100 + i, (uint8_t)i, 1);
+}
+
+static void test_a_large_packet_takes_as_many_buffers_as_it_needs(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	send_on_wire(d, LARGE, 7);
+	send_on_wire(d, 4096, 8);
+	send_on_wire(d, 4097, 9);
+	expect_rx(d, LARGE, 7, (LARGE + SLOT_BYTES - 1) / SLOT_BYTES);
+	expect_rx(d, 4096, 8, 1);
+	expect_rx(d, 4097, 9, 2);
+}
+
+static void test_without_mergeable_buffers_each_packet_has_one(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, false);
+	d->uncounted = by_vhost; /* it leaves the field alone, which Linux does not read then */
+	for (uint16_t slot = 0; slot < 4; slot++)
+		post_rx(d, slot, 1526);
+	for (unsigned i = 0; i < 4; i++)
+		send_on_wire(d, 1000 + i, (uint8_t)i);
+	for (unsigned i = 0; i < 4; i++)
+		expect_rx(d, 1000 + i, (uint8_t)i, 1);
+}
+
+static void test_nothing_is_lost_while_the_guest_gives_no_buffers(struct driver *d)
+{
+	struct vring_used_elem used;
+
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	send_on_wire(d, 500, 1);
+	CHECK(!ring_take_used(&d->rings[RX], &used, QUIET_MS));
+	post_all_rx(d);
+	expect_rx(d, 500, 1, 1);
+}
+
+static void test_the_tap_may_come_after_the_driver(struct driver *d)
+{
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	transmit(d, 0, 100, 1); /* no tap yet: lost, and given back */
+	expect_tx_done(d, 0);
+	attach_wire(d);
+	send_on_wire(d, 200, 2);
+	expect_rx(d, 200, 2, 1);
+	transmit(d, 1, 300, 3);
+	expect_on_wire(d, 300, 3);
+	expect_tx_done(d, 1);
+}
+
+static void test_it_is_vhost_that_moves_the_packets_where_it_is_wanted(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	send_on_wire(d, 200, 2);
+	expect_rx(d, 200, 2, 1);
+	CHECK_EQUAL(count_vhost_threads() > 0, by_vhost);
+	CHECK_EQUAL(d->queues[RX].pops + d->queues[RX].signals > 0, !by_vhost);
+}
+
+/* The positions of the queues come back, and their eventfds. */
+static void test_reset_takes_the_queues_back_and_the_device_lives_again(struct driver *d)
+{
+	attach_wire(d);
+	for (unsigned i = 0; i < 3; i++) {
+		activate(d, MERGEABLE, i % 2);
+		post_all_rx(d);
+		for (uint16_t slot = 0; slot < 3; slot++) {
+			send_on_wire(d, 100, (uint8_t)slot);
+			expect_rx(d, 100, (uint8_t)slot, 1);
+		}
+		transmit(d, 0, 100, 1);
+		expect_on_wire(d, 100, 1);
+		expect_tx_done(d, 0);
+		d->virtio->ops->reset(d->virtio);
+		CHECK_EQUAL(d->queues[TX].next_avail, 1);
+		CHECK_EQUAL(d->queues[TX].next_used, 1);
+		CHECK_EQUAL(d->queues[RX].next_used, 3);
+		d->virtio->ops->reset(d->virtio);
+	}
+}
+
+#if DRIVER_PAIRS == 1
+
+static void delete_link(const struct ifreq *link)
+{
+	char command[64];
+
+	snprintf(command, sizeof(command), "ip link delete %.15s", link->ifr_name);
+	CHECK_EQUAL(system(command), 0);
+}
+
+/* The buffers that the device's thread had taken for packets of the first are not lost. */
+static void test_a_tap_that_goes_makes_room_for_another(struct driver *d)
+{
+	const struct ifreq link = {.ifr_name = "tap0"};
+
+	attach_wire_by(d, false);
+	activate(d, MERGEABLE, true);
+	post_all_rx(d);
+	send_on_wire(d, 100, 1);
+	expect_rx(d, 100, 1, 1);
+	close(d->wire);
+	delete_link(&link);
+	usleep(1000 * QUIET_MS); /* until the device has seen it */
+	attach_wire(d);
+	/* The device's own thread wants room for the largest packet before it reads one. */
+	for (unsigned i = 0; i < (by_vhost ? SLOTS - 1 : SLOTS / 2); i++) {
+		send_on_wire(d, 100 + i, (uint8_t)i);
+		expect_rx(d, 100 + i, (uint8_t)i, 1);
+	}
+}
+
+#else
+
+/* What comes in is spread over the pairs that are used, and over no others. */
+static void test_each_pair_of_queues_has_one_of_the_tap_s(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, SEVERAL, true);
+	CHECK_EQUAL(use_pairs(d, 2), VIRTIO_NET_OK);
+	for (uint16_t i = 0; i < 8; i++) {
+		const unsigned queue = i % 2 ? SECOND_TX : TX;
+
+		transmit_on(d, queue, i, 100, (uint8_t)i);
+		expect_done_on(d, queue, i);
+		expect_on_wire(d, 100, (uint8_t)i);
+	}
+	CHECK_EQUAL(use_pairs(d, 1), VIRTIO_NET_OK);
+	post_all_rx(d);
+	for (unsigned i = 0; i < 50; i++) {
+		send_on_wire(d, 100 + i, (uint8_t)i);
+		expect_rx(d, 100 + i, (uint8_t)i, 1);
+	}
+}
+
+#endif
+
+/* --- what a hostile driver may not do -------------------------------------------- */
+
+static void test_a_buffer_to_transmit_that_is_writable_is_a_violation(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, true);
+	describe(d, TX, 0, TX_AREA, 100, VRING_DESC_F_WRITE, 0);
+	ring_publish(&d->rings[TX], 0);
+	expect_reset_wanted(d);
+}
+
+static void test_a_buffer_outside_guest_memory_is_a_violation(struct driver *d)
+{
+	attach_wire(d);
+	activate(d, 0, true);
+	describe(d, TX, 0, RAM_BYTES - 8, 100, 0, 0);
+	ring_publish(&d->rings[TX], 0);
+	expect_reset_wanted(d);
+}
+
+static void test_random_chains_crash_nothing(struct driver *d)
+{
+	attach_wire(d);
+	for (unsigned life = 0; life < 20; life++) {
+		activate(d, life % 2 ? MERGEABLE : 0, life % 3 == 0);
+		publish_noise(d, 200, life);
+	}
+	activate(d, MERGEABLE, true);
+	transmit(d, 0, 100, 1);
+	expect_tx_done(d, 0);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(struct driver *d);
+} cases[] = {
+	CASE(test_packets_go_out_whole_and_in_order),
+	CASE(test_packets_come_in_whole_and_in_order),
+	CASE(test_a_large_packet_takes_as_many_buffers_as_it_needs),
+	CASE(test_without_mergeable_buffers_each_packet_has_one),
+	CASE(test_nothing_is_lost_while_the_guest_gives_no_buffers),
+	CASE(test_the_tap_may_come_after_the_driver),
+	CASE(test_it_is_vhost_that_moves_the_packets_where_it_is_wanted),
+	CASE(test_reset_takes_the_queues_back_and_the_device_lives_again),
+#if DRIVER_PAIRS == 1
+	CASE(test_a_tap_that_goes_makes_room_for_another),
+#else
+	CASE(test_each_pair_of_queues_has_one_of_the_tap_s),
+#endif
+	CASE(test_a_buffer_to_transmit_that_is_writable_is_a_violation),
+	CASE(test_a_buffer_outside_guest_memory_is_a_violation),
+	CASE(test_random_chains_crash_nothing),
+};
+
+static void run_case(unsigned index)
+{
+	const int before = dup(0);
+	struct driver d;
+
+	close(before);
+	driver_new(&d);
+	cases[index].run(&d);
+	driver_free(&d);
+	CHECK_EQUAL(dup(0), before);
+	close(before);
+	printf("%s %s\n", mode_names[by_vhost], cases[index].name);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		fprintf(stderr, "usage: tap_net vmm|vhost [CASE]\n");
+		return 2;
+	}
+	by_vhost = strcmp(argv[1], mode_names[true]) == 0;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	CHECK_EQUAL(unshare(CLONE_NEWNET), 0);
+	/* The kernel says nothing by itself on these links. */
+	write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (argc < 3 || strcmp(argv[2], cases[i].name) == 0)
+			run_case(i);
+	return 0;
+}
