@@ -52,6 +52,24 @@ static int stat_at(int fd, const char *name, struct statx *ret_st)
 	return statx(fd, name, flags, FUSE_STATX_MASK, ret_st) < 0 ? -errno : 0;
 }
 
+/* The descriptor that a file is known by. */
+static int open_node(struct fuse_server *server, int dir_fd, const char *name, int flags)
+{
+	int fd;
+
+	do {
+		fd = openat(dir_fd, name, O_PATH | O_CLOEXEC | flags);
+		if (fd >= server->node_fds) {
+			close(fd);
+			fd = -1;
+			errno = EMFILE;
+		}
+	} while (fd < 0 && fuse_make_room(server));
+	if (fd < 0)
+		return errno == EMFILE ? -ENFILE : -errno;
+	return fd;
+}
+
 int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, const char *name,
 		     struct fuse_entry_out *ret_entry)
 {
@@ -66,11 +84,9 @@ int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, cons
 	identity = fuse_identity_of(&st);
 	id = fuse_inodes_find(&server->inodes, &identity);
 	if (id == 0) {
-		do
-			fd = openat(parent->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-		while (fd < 0 && fuse_make_room(server));
+		fd = open_node(server, parent->fd, name, O_NOFOLLOW);
 		if (fd < 0)
-			return errno == EMFILE ? -ENFILE : -errno;
+			return fd;
 		/* The name may lead elsewhere by now: what counts is what was opened. */
 		r = stat_at(fd, "", &st);
 		if (r < 0)
@@ -96,11 +112,9 @@ int fuse_node_adopt(struct fuse_server *server, struct fuse_inode *parent, int f
 	if (r < 0)
 		return r;
 	snprintf(name, sizeof(name), "%d", fd);
-	do
-		path_fd = openat(server->proc_fd, name, O_PATH | O_CLOEXEC);
-	while (path_fd < 0 && fuse_make_room(server));
+	path_fd = open_node(server, server->proc_fd, name, 0);
 	if (path_fd < 0)
-		return errno == EMFILE ? -ENFILE : -errno;
+		return path_fd;
 	r = fuse_inodes_learn(&server->inodes, path_fd, &st, &id);
 	if (r == 0)
 		fill_entry(server, parent, id, &st, ret_entry);

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@
 /* The descriptor table of a process with threads grows slowly: every doubling
  * waits for all CPUs.  So it grows once, before there are threads. */
 #define EXPECTED_FDS 4096
+#define CONTENT_DESCRIPTORS 64
 
 struct operation {
 	int (*handle)(struct fuse_call *call);
@@ -97,6 +100,20 @@ static void reserve_descriptors(int fd)
 		close(high);
 }
 
+/* Else the last descriptor could go for a file that is then known, or made, and can
+ * be neither read nor written. */
+static int first_content_descriptor(void)
+{
+	struct rlimit limit;
+	rlim_t first;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
+		return INT_MAX;
+	first = limit.rlim_cur - (limit.rlim_cur < 4 * CONTENT_DESCRIPTORS ? limit.rlim_cur / 4
+									   : CONTENT_DESCRIPTORS);
+	return (int)first;
+}
+
 int fuse_server_new(const struct fuse_server_config *config, struct fuse_server **ret_server)
 {
 	struct fuse_server *server = calloc(1, sizeof(*server));
@@ -114,6 +131,7 @@ int fuse_server_new(const struct fuse_server_config *config, struct fuse_server 
 		return r;
 	}
 	reserve_descriptors(server->proc_fd);
+	server->node_fds = first_content_descriptor();
 	r = fuse_inodes_init(&server->inodes, config->root_fd);
 	if (r < 0) {
 		close(server->proc_fd);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The FUSE server at its limit of descriptors, seen from the client. */
+#include <sys/resource.h>
+
+#include "fuse_client.h"
+
+#define ROOT FUSE_ROOT_ID
+#define LIMIT 400
+
+static struct client c;
+static uint64_t nodes[LIMIT];
+
+/* Makes files, which stay known, until one is refused; answers how many there are. */
+static unsigned make_all(void)
+{
+	const struct fuse_mknod_in in = {.mode = S_IFREG | 0600};
+	char name[16];
+	unsigned count = 0;
+	int r;
+
+	for (;;) {
+		snprintf(name, sizeof(name), "%u", count);
+		r = client_call(&c, FUSE_MKNOD, ROOT, BODY(in), STRING(name), END);
+		if (r < 0)
+			break;
+		CHECK(count < LIMIT);
+		nodes[count++] = REPLY(&c, struct fuse_entry_out)->nodeid;
+	}
+	CHECK_EQUAL(r, -ENFILE);
+	return count;
+}
+
+static void what_could_be_made_can_be_written_and_read(void)
+{
+	unsigned count;
+
+	client_new(&c, EXCLUSIVE);
+	count = make_all();
+	CHECK(count > LIMIT / 2);
+	for (unsigned i = 0; i < count; i++)
+		CHECK_EQUAL(client_write(&c, nodes[i], 0, 0, "text"), 0);
+	for (unsigned i = 0; i < count; i++) {
+		CHECK_EQUAL(client_read(&c, nodes[i], 0, 0, 100), 0);
+		CHECK(client_replied(&c, "text"));
+	}
+	client_free(&c);
+}
+
+/* Files in use long ago give way to one that is to be known. */
+static void what_is_forgotten_makes_room(void)
+{
+	const struct fuse_mknod_in in = {.mode = S_IFREG | 0600};
+	unsigned count;
+
+	client_new(&c, EXCLUSIVE);
+	count = make_all();
+	for (unsigned i = 0; i < count; i++)
+		CHECK_EQUAL(client_write(&c, nodes[i], 0, 0, "text"), 0);
+	client_forget(&c, nodes[0], 1);
+	CHECK_EQUAL(client_call(&c, FUSE_MKNOD, ROOT, BODY(in), STRING("new"), END), 0);
+	CHECK_EQUAL(client_write(&c, REPLY(&c, struct fuse_entry_out)->nodeid, 0, 0, "text"), 0);
+	client_free(&c);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test tests[] = {
+		TEST(what_could_be_made_can_be_written_and_read),
+		TEST(what_is_forgotten_makes_room),
+	};
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = LIMIT;
+	CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	return RUN_TESTS(tests, argc, argv);
+}
