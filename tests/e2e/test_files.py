@@ -135,5 +135,5 @@ def test_a_hundred_thousand_small_files(module_ctr: Ctr, debian: str, where: str
         "import shutil; shutil.rmtree(top)\n"
         "assert not os.path.exists(top); print('done')\n"
     )
-    done = module_ctr.exec(debian, "python3", "-c", script, where, timeout_s=1700)
+    done = module_ctr.exec(debian, "python3", "-c", script, where, timeout_s=3400)
     assert (done.status, done.stdout) == (0, "done\n"), done

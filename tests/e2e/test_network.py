@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.containerd import wait_for
 from tests.e2e.ctr import TIMEOUT_S, Ctr
 from tests.e2e.host import find_pid
+from tests.e2e.network import fetch, run
 
 INSIDE, OUTSIDE = "sampan-inside", "sampan-outside"
 BRIDGE = "sampan-br0"
@@ -36,20 +37,6 @@ CNI_CONFIG = {
 DEFAULT_CNI_PLUGINS = Path("/opt/cni/bin")
 DEBIAN_CNI_PLUGINS = Path("/usr/lib/cni")
 BIG = 4 << 20
-
-
-def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def fetch(url: str, namespace: str = "") -> str:
-    """The SHA-256 of what is there."""
-    script = (
-        "import hashlib, urllib.request as r;"
-        f"print(hashlib.sha256(r.urlopen({url!r}, timeout=120).read()).hexdigest())"
-    )
-    enter = ("ip", "netns", "exec", namespace) if namespace else ()
-    return run(*enter, "python3", "-c", script).strip()
 
 
 @pytest.fixture

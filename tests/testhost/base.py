@@ -28,7 +28,8 @@ linux-image-cloud-amd64 kmod busybox-static
 containerd runc crun containernetworking-plugins
 python3 python3-venv python3-pip python3-dev gcc libc6-dev
 iproute2 procps util-linux e2fsprogs attr acl strace
-fio stress-ng iperf3 libpython3.13-testsuite mmdebstrap ca-certificates git make zstd xz-utils
+fio stress-ng iperf3 redis-tools libpython3.13-testsuite mmdebstrap
+ca-certificates git make zstd xz-utils
 """.split()
 MOUNT_POINTS = ("opt/sampan", "var/lib/sampan/image", "var/cache/sampan")
 MAKE_VENV = """

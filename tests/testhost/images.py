@@ -17,7 +17,8 @@ from tests.testhost.oci import pack_image
 BUSYBOX_IMAGE = "localhost/sampan/busybox:1"
 DEBIAN_IMAGE = "localhost/sampan/debian:1"
 DEBIAN_PACKAGES = """
-python3 libpython3.13-testsuite gcc libc6-dev make procps attr acl fio stress-ng
+python3 libpython3.13-testsuite gcc libc6-dev make procps attr acl fio stress-ng iperf3 redis-server
+git python3-pip python3-pip-whl
 """.split()
 DIRECTORIES = """
 bin dev etc home home/app proc root run sbin sys tmp usr usr/bin usr/sbin var

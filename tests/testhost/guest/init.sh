@@ -14,6 +14,7 @@ mnt tmpfs -o mode=1777 shm /dev/shm
 mnt tmpfs -o mode=1777 tmp /tmp
 mnt cgroup2 cgroup2 /sys/fs/cgroup
 mnt tracefs tracefs /sys/kernel/tracing
+mnt debugfs debugfs /sys/kernel/debug
 mnt ext4 /dev/vdb /opt/sampan
 [ ! -b /dev/vdd ] || mnt ext4 /dev/vdd /var/lib/sampan/image
 $box mount -o remount,rw /
