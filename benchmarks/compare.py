@@ -1,30 +1,31 @@
-"""The run: sampan from a template, sampan cold and runc in turn, in one run on one host.
+"""The run: sampan from a template, sampan cold, crun (in runc's shim) and runc in turn, in
+one run on one host.
 
-Every round measures each once, A B C A B C, so that what drifts on the host
+Every round measures each once, A B C D A B C D, so that what drifts on the host
 drifts for all.  Writes JSON and, beside it, a picture; prints Markdown.
 """
 
 import argparse
 import json
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeVar
 
 from benchmarks import measures
 from benchmarks.ctr import CtrError, Runtime
 from benchmarks.host import read_facts
-from benchmarks.measures import Measure, Settings
+from benchmarks.measures import Found, Settings
 from benchmarks.picture import draw
 from benchmarks.report import Figures, render_markdown
-from shim.config import DEFAULT_PATH
+from benchmarks.runtimes import RUNC, SAMPAN, make_sampan, make_template
 
-SAMPAN: Final = "io.containerd.sampan.v2"
-CONFIGURATION: Final = Path(DEFAULT_PATH)
 DEFAULT_IMAGE: Final = "localhost/sampan/busybox:1"
+Chosen = TypeVar("Chosen")
+"""What a measure may be told."""
 
 
 def main(arguments: list[str]) -> int:
@@ -67,25 +68,20 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 def prepare_runtimes(directory: Path) -> tuple[Runtime, ...]:
     """The template is made here; what is cold has a configuration of its own."""
-    subprocess.run(["sampan", "template", "create"], check=True, stdout=subprocess.DEVNULL)
+    make_template()
     return (
         Runtime("sampan", SAMPAN),
-        make_cold("sampan-cold", directory),
-        Runtime("runc", "io.containerd.runc.v2"),
+        make_sampan("sampan-cold", directory, templates="never"),
+        Runtime("crun", RUNC, ("--runc-binary", "crun")),
+        Runtime("runc", RUNC),
     )
 
 
-def make_cold(name: str, directory: Path) -> Runtime:
-    """Configured as this host is, but that every machine boots."""
-    lines = CONFIGURATION.read_text().splitlines() if CONFIGURATION.exists() else []
-    configured = [line for line in lines if not line.startswith("templates:")]
-    cold = directory / "cold.yaml"
-    cold.write_text("\n".join([*configured, "templates: never", ""]))
-    return Runtime(name, SAMPAN, ("--runtime-config-path", str(cold)))
-
-
 def measure_all(
-    figures: Figures, runtimes: tuple[Runtime, ...], measure: Measure, settings: Settings
+    figures: Figures,
+    runtimes: tuple[Runtime, ...],
+    measure: Callable[[Runtime, Chosen], Iterator[Found]],
+    settings: Chosen,
 ) -> None:
     """What fails is reported at the end; the rest is still measured."""
     for runtime in runtimes:

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 TIMEOUT_S: Final = 300
@@ -26,6 +26,9 @@ class Runtime:
     type: str
     flags: tuple[str, ...] = ()
     """Of `ctr run`."""
+
+    def with_flags(self, *flags: str) -> "Runtime":
+        return replace(self, flags=(*self.flags, *flags))
 
     def run(self, option: str) -> tuple[str, ...]:
         """The words of `ctr run` before the image."""
@@ -93,6 +96,10 @@ def time_run(runtime: Runtime, image: str, *command: str) -> Output:
     """`ctr run --rm`, from nothing to nothing."""
     name = new_name(runtime)
     return time_output(*runtime.run("--rm"), image, name, *command)
+
+
+def run_exec(name: str, *command: str) -> str:
+    return run_ctr("task", "exec", "--exec-id", f"x{next(_numbers)}", name, *command)
 
 
 def time_exec(name: str, *command: str) -> Output:

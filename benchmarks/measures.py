@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.ctr import Runtime, run_ctr, running, time_exec, time_output, time_run
+from benchmarks.file_events import FileWatch
 from benchmarks.memory import list_pids, read_settled_pss
 from benchmarks.phases import SHIM_MARK, TITLES, find_first, measure_marks, split_phases
 from benchmarks.processes import ProcessWatch
@@ -32,6 +33,8 @@ METRICS: Final[dict[str, Metric]] = {
     "run_first_byte_s": Metric("`ctr run` to first output byte", "s"),
     "create_to_delete_s": Metric("create to delete (`ctr run --rm`)", "s"),
     "run_execs": Metric("programs started for it", "programs"),
+    "run_opens": Metric("files opened on the host for it", "files"),
+    "run_read_kib": Metric("read from them", "KiB"),
     "exec_first_byte_s": Metric("`ctr task exec` to first output byte", "s"),
     "ctr_alone_s": Metric("of these, ctr alone", "s"),
     "idle_pss_mib": Metric("PSS of an idle container", "MiB"),
@@ -59,14 +62,19 @@ Measure = Callable[[Runtime, Settings], Iterator[Found]]
 
 
 def measure_run(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    with ProcessWatch() as watch:
+    with ProcessWatch() as watch, FileWatch() as files:
         output = time_run(runtime, settings.image, "echo", "x")
-        execs = watch.since(output.start_ns)
+        execs, counts = watch.since(output.start_ns), files.read()
     samples = {
         "run_first_byte_s": seconds(output.start_ns, output.first_byte_ns),
         "create_to_delete_s": seconds(output.start_ns, output.end_ns),
         "run_execs": float(len(execs) - 1),  # ctr's own
     }
+    if counts is not None:
+        samples |= {
+            "run_opens": float(counts.opened),
+            "run_read_kib": counts.read_bytes / 1024,
+        }
     if (shim := find_first(execs, SHIM_MARK)) is not None:
         samples["shim_first_byte_s"] = seconds(shim.time_ns, output.first_byte_ns)
     yield Found(samples)

@@ -1,5 +1,6 @@
 """Figures to JSON and Markdown.  Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -19,10 +20,14 @@ class Figures:
     """By metric, then by runtime."""
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By runtime; of the last round."""
+    steps_us: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """The vmm's own, by runtime and in their order; of every round."""
     failures: list[str] = field(default_factory=list)
 
     def add(self, runtime: str, found: Found) -> None:
         self.details.setdefault(runtime, {}).update(found.details)
+        for name, us in found.details.get("boot", {}).get("timings_us", {}).items():
+            self.steps_us.setdefault(runtime, {}).setdefault(name, []).append(us)
         for metric, value in found.samples.items():
             self.samples.setdefault(metric, {}).setdefault(runtime, []).append(value)
 
@@ -34,6 +39,7 @@ class Figures:
             "runtimes": self.runtimes,
             "metrics": {name: summarize(by) for name, by in self.samples.items()},
             "details": self.details,
+            "steps_us": self.steps_us,
             "failures": self.failures,
         }
 
@@ -50,7 +56,7 @@ def summarize(by_runtime: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def render_markdown(figures: Figures) -> str:
+def render_markdown(figures: Figures, metrics: Mapping[str, Metric] = METRICS) -> str:
     """The last runtime is what the others are compared with."""
     *ours, base = figures.runtimes
     heads = [f"{name}: median (min–max) | ratio" for name in ours]
@@ -58,7 +64,7 @@ def render_markdown(figures: Figures) -> str:
         f"| beside {base} | {' | '.join(heads)} | {base} |",
         "|---" * (2 + 2 * len(ours)) + "|",
     ]
-    for name, metric in METRICS.items():
+    for name, metric in metrics.items():
         by_runtime = figures.samples.get(name, {})
         if by_runtime:
             cells = [render_title(metric)]
@@ -69,7 +75,10 @@ def render_markdown(figures: Figures) -> str:
             lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     for runtime in ours:
-        lines += render_boot(runtime, figures.details.get(runtime, {}))
+        lines += render_exits(runtime, figures.details.get(runtime, {}))
+        steps = figures.steps_us.get(runtime, {})
+        rows = [(name, f"{median(values) / 1000:.1f}") for name, values in steps.items()]
+        lines += render_list(f"{runtime}: the vmm's steps, ms, medians", rows)
     lines += [f"- {name}: {value}" for name, value in figures.host.items()]
     lines += [f"- {name}: {value}" for name, value in figures.settings.items()]
     lines += [f"- **failed**: {failure}" for failure in figures.failures]
@@ -98,16 +107,12 @@ def render(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def render_boot(runtime: str, details: dict[str, Any]) -> list[str]:
-    """Exits from the first instruction of this machine to the agent's answer, the most
-    first; and the vmm's own steps, in their order."""
-    boot = details.get("boot", {})
-    exits, steps = boot.get("exits", {}), boot.get("timings_us", {})
+def render_exits(runtime: str, details: dict[str, Any]) -> list[str]:
+    """From the first instruction of this machine to the agent's answer, the most first."""
+    exits = details.get("boot", {}).get("exits", {})
     title = f"{runtime}: exits until the agent is ready: {sum(exits.values())}"
     ranked = sorted(exits.items(), key=lambda item: -item[1])
-    lines = render_list(title, [(reason, str(count)) for reason, count in ranked])
-    title = f"{runtime}: the vmm's steps, ms"
-    return lines + render_list(title, [(name, f"{us / 1000:.1f}") for name, us in steps.items()])
+    return render_list(title, [(reason, str(count)) for reason, count in ranked])
 
 
 def render_list(title: str, rows: list[tuple[str, str]]) -> list[str]:

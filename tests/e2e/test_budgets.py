@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.compare import make_cold
 from benchmarks.ctr import Runtime
 from benchmarks.measures import Measure, Settings, measure_idle, measure_run
+from benchmarks.runtimes import make_sampan
 from tests.e2e.ctr import BUSYBOX, SAMPAN
 
 BUDGETS = tomllib.loads(
@@ -21,7 +21,7 @@ SETTINGS = Settings(BUSYBOX, stdout_mib=1, execs=1, idle=1)
 def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
     if request.param == "template":
         return Runtime("template", SAMPAN)
-    return make_cold("cold", tmp_path)
+    return make_sampan("cold", tmp_path, templates="never")
 
 
 def measure(what: Measure, runtime: Runtime) -> tuple[dict[str, float], dict[str, Any]]:

@@ -1,0 +1,66 @@
+"""What the host has spent: its processors' time, packets of a namespace, exits of guests."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+KVM_STATISTICS: Final = Path("/sys/kernel/debug/kvm")
+TO_USER: Final = ("io_exits", "mmio_exits")
+"""Those that may go on to the vmm; what an ioeventfd takes is not among the second."""
+IDLE: Final = (3, 4)
+"""Columns of /proc/stat (proc_stat(5)): idle, iowait."""
+RX_PACKETS, TX_PACKETS = 1, 9
+"""Columns of /proc/net/dev."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    cpu_s: float
+    packets: int
+    exits: int | None
+    """None where KVM's statistics cannot be read."""
+
+    def __sub__(self, earlier: Self) -> "Usage":
+        known = self.exits is not None and earlier.exits is not None
+        return Usage(
+            self.cpu_s - earlier.cpu_s,
+            self.packets - earlier.packets,
+            self.exits - earlier.exits if known else None,
+        )
+
+
+def read_usage(namespace: str, interface: str = "eth0") -> Usage:
+    return Usage(read_cpu_s(), read_packets(namespace, interface), read_exits())
+
+
+def read_cpu_s() -> float:
+    """Of all processors, guests included."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    busy = sum(int(word) for column, word in enumerate(words) if column not in IDLE)
+    return busy / os.sysconf("SC_CLK_TCK")
+
+
+def read_packets(namespace: str, interface: str) -> int:
+    """Both ways, as the interface counts them: a segmented one once."""
+    command = ["ip", "netns", "exec", namespace, "cat", "/proc/net/dev"]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for line in table.splitlines():
+        name, _, counts = line.strip().partition(":")
+        if name == interface:
+            columns = counts.split()
+            return int(columns[RX_PACKETS]) + int(columns[TX_PACKETS])
+    raise ValueError(f"{namespace}: no interface {interface}")
+
+
+def read_exits() -> int | None:
+    """Of all machines that run."""
+    if not KVM_STATISTICS.is_dir():
+        return None
+    return sum(
+        int(path.read_text())
+        for machine in KVM_STATISTICS.glob("*-*")
+        for path in (machine / name for name in TO_USER)
+        if path.exists()
+    )
