@@ -220,9 +220,10 @@ class Container:
         self.init.watch(self._agent, self._finish_init)
 
     async def _retire(self, last: bool) -> None:
-        await self._forget(self.init)
         if last:
-            await self._machine.stop()
+            await self._machine.stop()  # and with it all that the guest has of the container
+        else:
+            await self._forget(self.init)
         try:
             await asyncio.to_thread(self._files.unmount)
         except OSError as error:

@@ -85,6 +85,8 @@ async def test_a_life_from_create_to_delete(harness: Harness) -> None:
     assert harness.publisher.events[2][1].exited_at == waited.exited_at
     assert FakeFiles.mounted == []
     assert harness.machine.stopped
+    # The guest ends with its last container: it is not asked to clear anything away.
+    assert ("delete", INIT) not in harness.machine.agent.calls
 
 
 async def test_after_delete_everything_but_connect_and_shutdown_is_not_found(
