@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import Configure
 from tests.e2e.containerd import wait_for
 from tests.e2e.ctr import TIMEOUT_S, Ctr
 from tests.e2e.host import find_pid
@@ -88,11 +89,23 @@ def describe_namespace() -> str:
     )
 
 
+def list_threads(pid: int) -> list[str]:
+    return [path.read_text().strip() for path in Path(f"/proc/{pid}/task").glob("*/comm")]
+
+
 @pytest.mark.usefixtures("namespaces")
-def test_the_guest_is_the_inhabitant_of_the_namespace(ctr: Ctr, tmp_path: Path) -> None:
+@pytest.mark.parametrize("vhost_net", ["auto", "never"])
+def test_the_guest_is_the_inhabitant_of_the_namespace(
+    ctr: Ctr, tmp_path: Path, configure: Configure, vhost_net: str
+) -> None:
+    """Packets are moved by the host's kernel, whose thread is one of the vmm's, or by the vmm."""
+    configure(vhost_net=vhost_net)
     before = describe_namespace()
     inside = f"network:/run/netns/{INSIDE}"
     name = ctr.start("httpd", "-f", "-p", "80", "-h", "/tmp", flags=("--with-ns", inside))
+    threads = list_threads(find_pid("sampan-vmm"))
+    moved_by_host = any(thread.startswith("vhost-") for thread in threads)
+    assert moved_by_host == (vhost_net == "auto"), threads
     shown = ctr.shell(name, "ip -o addr show dev eth0; ip route; cat /sys/class/net/eth0/mtu")
     for text in ("10.77.0.2/24", "fd77::2/64", "default via 10.77.0.1 dev eth0", "1450"):
         assert text in shown.stdout, shown
