@@ -2,7 +2,8 @@
 
 Owns the cache directory (under its lock) and the output directory.  Two layers:
 the base (kernel, Debian packages, wheels; needs the network) is cached by what
-it is made of; the agent's code goes on top in a second or two.  An image is
+it is made of; the agent's code goes on top in a second or two.  The tuned kernel
+is a part of its own (image/tuned.py), made when it is asked for.  An image is
 assembled beside the output and exchanged with it in one rename, so whoever is
 interrupted leaves the old image or the new one.  The image before is kept as
 OUTPUT.previous: machines that run from it keep their files.
@@ -11,34 +12,47 @@ OUTPUT.previous: machines that run from it keep their files.
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from image import kernel, manifest, modules, packages, root, wheels
+from image import kernel, manifest, modules, packages, root, tuned, wheels
 from image.errors import FormatError, ImageError
-from image.exchange import exchange_directories
-from image.manifest import BaseManifest, Component, Manifest
+from image.exchange import exchange_directories, scratch_directory
+from image.manifest import BaseManifest, Component, Manifest, TunedManifest
 from image.tools import require_tools
 from proto import contract
 
 TREE: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ("apt-get", "apt-cache", "dpkg-deb", "ldconfig", "chroot", "zstd")
-KERNEL_MODULES_DIR: Final = "modules"
+KERNEL_PACKAGES: Final = "linux-image-"
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a person may choose.  `modules_dir` is a /lib/modules/RELEASE for `kernel_path`."""
+    """What a person may choose.
+
+    `modules_dir` is a /lib/modules/RELEASE for `kernel_path`.  `tuned` has neither.
+    """
 
     output: Path
     cache: Path
     kernel_path: Path | None = None
     modules_dir: Path | None = None
+    tuned: bool = False
     refresh: bool = False
+
+
+@dataclass(frozen=True)
+class ChosenKernel:
+    """The kernel that goes into an image: a vmlinux or bzImage, and modules in load order."""
+
+    path: Path
+    release: str
+    origin: str
+    modules: list[modules.Module]
 
 
 @dataclass(frozen=True)
@@ -54,10 +68,11 @@ def build_image(options: BuildOptions, say: Callable[[str], None]) -> BuildResul
     require_tools(TOOLS)
     with lock_cache(options.cache):
         base = ensure_base(options, say)
-        inputs = hash_inputs(base, options)
+        own = tuned.ensure_kernel(options.cache, options.refresh, say) if options.tuned else None
+        inputs = hash_inputs(base, options, own)
         if manifest.read_inputs_hash(options.output) == inputs:
             return BuildResult(None)
-        return BuildResult(assemble(base, inputs, options))
+        return BuildResult(assemble(base, own, inputs, options))
 
 
 @contextmanager
@@ -97,20 +112,6 @@ def ensure_base(options: BuildOptions, say: Callable[[str], None]) -> BaseManife
     return made
 
 
-@contextmanager
-def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
-    """Gone at the end, and so are those that an interrupted build has left."""
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(f".{prefix}*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(prefix=f".{prefix}", suffix=".tmp", dir=parent))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def make_base(scratch: Path, key: str, options: BuildOptions) -> BaseManifest:
     archive = packages.open_archive(options.cache / "apt")
     fetched = archive.fetch([archive.kernel_package(), *root.BASE_PACKAGES])
@@ -147,14 +148,16 @@ def unpack_kernel_package(package: packages.Package, scratch: Path) -> tuple[str
     tree = next(
         path for path in (unpacked / "usr/lib/modules", unpacked / "lib/modules") if path.is_dir()
     )
-    (scratch / KERNEL_MODULES_DIR).mkdir()
-    (tree / release).rename(scratch / KERNEL_MODULES_DIR / release)
+    (scratch / modules.CACHED_DIR).mkdir()
+    (tree / release).rename(scratch / modules.CACHED_DIR / release)
     shutil.rmtree(unpacked)
     return release, manifest.hash_file(vmlinux)
 
 
-def hash_inputs(base: BaseManifest, options: BuildOptions) -> str:
+def hash_inputs(base: BaseManifest, options: BuildOptions, own: TunedManifest | None = None) -> str:
     parts = [base.to_json(), manifest.hash_sources(TREE, root.COPIED_PACKAGES)]
+    if own is not None:
+        parts.append(own.to_json())
     if options.kernel_path is not None:
         parts.append(manifest.hash_file(options.kernel_path))
     if options.modules_dir is not None:
@@ -162,49 +165,63 @@ def hash_inputs(base: BaseManifest, options: BuildOptions) -> str:
     return manifest.hash_text(parts)
 
 
-def assemble(base: BaseManifest, inputs: str, options: BuildOptions) -> Manifest:
+def assemble(
+    base: BaseManifest, own: TunedManifest | None, inputs: str, options: BuildOptions
+) -> Manifest:
     """The base, the agent and the kernel together, put in place of the old image."""
     output = options.output.absolute()
-    cached = base_directory(options)
     with scratch_directory(output.parent, f"{output.name}-") as scratch:
         guest_root = scratch / "root"
-        shutil.copytree(cached / "root", guest_root, symlinks=True)
+        shutil.copytree(base_directory(options) / "root", guest_root, symlinks=True)
         root.install_agent(guest_root, TREE)
-        release, origin = install_kernel(base, scratch, options)
-        chosen = choose_modules(cached, release, options)
-        root.install_modules(guest_root, release, chosen)
+        chosen = choose_kernel(base, own, options)
+        vmlinux = kernel.unpack_kernel(chosen.path.read_bytes(), str(chosen.path))
+        (scratch / "vmlinux").write_bytes(vmlinux)
+        root.install_modules(guest_root, chosen.release, chosen.modules)
         made = Manifest(
             inputs_sha256=inputs,
             protocol_version=contract.PROTOCOL_VERSION,
-            kernel_release=release,
-            kernel_origin=origin,
+            kernel_release=chosen.release,
+            kernel_origin=chosen.origin,
             vmlinux_sha256=manifest.hash_file(scratch / "vmlinux"),
             agent_sha256=manifest.hash_sources(TREE, root.COPIED_PACKAGES),
-            modules=tuple(module.name for module in chosen),
+            modules=tuple(module.name for module in chosen.modules),
             components=base.components,
         )
+        if own is not None:
+            made = name_tuned_kernel(made, own)
         (scratch / manifest.MANIFEST_NAME).write_text(made.to_json())
         publish(scratch, output)
     return made
 
 
-def install_kernel(base: BaseManifest, scratch: Path, options: BuildOptions) -> tuple[str, str]:
-    target = scratch / "vmlinux"
-    if options.kernel_path is None:
-        shutil.copyfile(base_directory(options) / "vmlinux", target)
-        return base.kernel_release, "debian"
-    path = options.kernel_path
-    target.write_bytes(kernel.unpack_kernel(path.read_bytes(), str(path)))
-    release = options.modules_dir.name if options.modules_dir is not None else "custom"
-    return release, str(path)
+def choose_kernel(
+    base: BaseManifest, own: TunedManifest | None, options: BuildOptions
+) -> ChosenKernel:
+    if own is not None:
+        return take_cached(options.cache / tuned.DIRECTORY, own.kernel_release, "tuned")
+    path, directory = options.kernel_path, options.modules_dir
+    if path is None:
+        return take_cached(base_directory(options), base.kernel_release, "debian")
+    if directory is None:  # all that is needed is built in
+        return ChosenKernel(path, "custom", str(path), [])
+    return ChosenKernel(path, directory.name, str(path), modules.select_modules(directory))
 
 
-def choose_modules(cached: Path, release: str, options: BuildOptions) -> list[modules.Module]:
-    if options.modules_dir is not None:
-        return modules.select_modules(options.modules_dir)
-    if options.kernel_path is not None:
-        return []  # a kernel of one's own without modules: all that is needed is built in
-    return modules.select_modules(cached / KERNEL_MODULES_DIR / release)
+def take_cached(directory: Path, release: str, origin: str) -> ChosenKernel:
+    chosen = modules.select_modules(directory / modules.CACHED_DIR / release)
+    return ChosenKernel(directory / "vmlinux", release, origin, chosen)
+
+
+def name_tuned_kernel(image: Manifest, own: TunedManifest) -> Manifest:
+    """Its source in place of Debian's kernel, and what else its bytes depend on."""
+    kept = [part for part in image.components if not part.name.startswith(KERNEL_PACKAGES)]
+    return replace(
+        image,
+        components=(*kept, own.source),
+        kernel_config_sha256=own.config_sha256,
+        kernel_compiler=own.compiler,
+    )
 
 
 def publish(scratch: Path, output: Path) -> None:

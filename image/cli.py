@@ -16,6 +16,7 @@ from image.errors import ImageError
 
 DEFAULT_OUTPUT: Final = Path("/var/lib/sampan/image")
 DEFAULT_CACHE: Final = Path("/var/cache/sampan/image")
+TUNED: Final = "tuned"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -30,10 +31,13 @@ def make_parser() -> argparse.ArgumentParser:
     build.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR")
     build.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR")
     build.add_argument(
-        "--kernel", type=Path, metavar="FILE", help="a vmlinux or bzImage instead of Debian's"
+        "--kernel",
+        metavar="FILE|tuned",
+        help="a vmlinux or bzImage instead of Debian's, or `tuned`: one compiled here from"
+        " Debian's source, with what containers need and no other hardware",
     )
     build.add_argument(
-        "--modules", type=Path, metavar="DIR", help="the /lib/modules/RELEASE of --kernel"
+        "--modules", type=Path, metavar="DIR", help="the /lib/modules/RELEASE of --kernel FILE"
     )
     build.add_argument(
         "--refresh", action="store_true", help="take the newest Debian packages, not the cached"
@@ -44,15 +48,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(argv)
-    if options.modules is not None and options.kernel is None:
-        parser.error("--modules belongs to --kernel")
+    tuned = options.kernel == TUNED
+    if options.modules is not None and (options.kernel is None or tuned):
+        parser.error("--modules belongs to --kernel FILE")
     os.umask(0o022)  # the guest's files are what the recipe says, whoever builds
     started = time.monotonic()
     wanted = BuildOptions(
         output=options.output,
         cache=options.cache,
-        kernel_path=options.kernel,
+        kernel_path=None if tuned or options.kernel is None else Path(options.kernel),
         modules_dir=options.modules,
+        tuned=tuned,
         refresh=options.refresh,
     )
     try:

@@ -1,18 +1,37 @@
-"""Puts one directory in the place of another in one step.
+"""Makes a directory beside another, and puts it in the other's place in one step.
 
-Owns nothing.  Python has rename(2) only, which cannot replace a directory that
-has something in it: renameat2(RENAME_EXCHANGE) can, and is called in libc.
+Owns the scratch directory while it is open.  Python has rename(2) only, which
+cannot replace a directory that has something in it: renameat2(RENAME_EXCHANGE)
+can, and is called in libc.
 """
 
 import ctypes
 import errno
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 AT_FDCWD: Final = -100  # linux/fcntl.h
 RENAME_EXCHANGE: Final = 1 << 1  # linux/fs.h
 UNSUPPORTED: Final = (errno.EINVAL, errno.ENOSYS, errno.EXDEV)
+
+
+@contextmanager
+def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
+    """Gone at the end, and so are those that an interrupted build has left."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f".{prefix}*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f".{prefix}", suffix=".tmp", dir=parent))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def exchange_directories(fresh: Path, target: Path) -> None:

@@ -45,17 +45,40 @@ class BaseManifest:
 
 
 @dataclass(frozen=True)
+class TunedManifest:
+    """The cached kernel that was compiled here."""
+
+    recipe: str
+    kernel_release: str
+    vmlinux_sha256: str
+    config_sha256: str
+    compiler: str
+    source: Component
+
+    @classmethod
+    def from_json(cls, text: str) -> "TunedManifest":
+        fields = json.loads(text)
+        return cls(source=Component(**fields.pop("source")), **fields)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole image."""
 
     inputs_sha256: str
     protocol_version: int
     kernel_release: str
-    kernel_origin: str  # "debian", or the path that the user named
+    kernel_origin: str  # "debian", "tuned", or the path that the user named
     vmlinux_sha256: str
     agent_sha256: str
     modules: tuple[str, ...]
     components: tuple[Component, ...]
+    kernel_config_sha256: str = ""
+    kernel_compiler: str = ""
+    """Of a kernel that was compiled here."""
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"

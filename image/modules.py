@@ -23,6 +23,9 @@ GUEST_MODULES: Final = (
 )
 """Loaded by the agent, at boot or later; what they depend on is added."""
 
+CACHED_DIR: Final = "modules"
+"""Beside a cached vmlinux: its /lib/modules."""
+
 ELF_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 SECTION_HEADER: Final = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
 ELF64_LITTLE: Final = b"\x7fELF\x02\x01"

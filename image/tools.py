@@ -20,19 +20,31 @@ DEBIAN_PACKAGE: Final = {
     "ldconfig": "libc-bin",
     "chroot": "coreutils",
     "zstd": "zstd",
+    "ld": "binutils",
+    "objcopy": "binutils",
+    "xz": "xz-utils",
+    "gelf.h": "libelf-dev",
+    "stdio.h": "libc6-dev",
 }
+HEADERS: Final = Path("/usr/include")
 SEARCH_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_SHOWN_LINES: Final = 8
 
 
 def require_tools(names: Sequence[str]) -> None:
-    """Raises ToolError that names every missing program at once."""
-    missing = [name for name in names if shutil.which(name, path=SEARCH_PATH) is None]
+    """Raises ToolError that names every missing program, or header of C, at once."""
+    missing = [name for name in names if not has_tool(name)]
     if missing:
         packages = sorted({DEBIAN_PACKAGE.get(name, name) for name in missing})
         raise ToolError(
             f"missing: {', '.join(missing)}; on Debian: apt-get install {' '.join(packages)}"
         )
+
+
+def has_tool(name: str) -> bool:
+    if name.endswith(".h"):
+        return (HEADERS / name).exists()
+    return shutil.which(name, path=SEARCH_PATH) is not None
 
 
 def run_tool(

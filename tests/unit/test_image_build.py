@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from image import build, exchange, manifest, wheels
-from image.build import BuildOptions, publish, scratch_directory
+from image.build import BuildOptions, publish
 from image.errors import FormatError, ImageError
-from image.exchange import exchange_directories
+from image.exchange import exchange_directories, scratch_directory
 from image.manifest import BaseManifest, Component, Manifest, read_inputs_hash
 from image.wheels import Wheel, describe_wheel, unpack_wheels
 
