@@ -1,14 +1,18 @@
 """Where the figures come from: facts that a reader needs to judge them."""
 
+import json
 import os
 import platform
 import subprocess
 from pathlib import Path
 
+from shim.config import load_config
+
 
 def read_facts() -> dict[str, str]:
     facts = {
         "kernel": platform.release(),
+        "guest kernel": read_guest_kernel(),
         "processor": read_processor(),
         "cpus": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 20} MiB",
@@ -18,6 +22,14 @@ def read_facts() -> dict[str, str]:
     for program in ("containerd", "runc"):
         facts[program] = first_line([program, "--version"])
     return facts
+
+
+def read_guest_kernel() -> str:
+    try:
+        manifest = json.loads((Path(load_config().image_dir) / "manifest.json").read_text())
+        return str(manifest["kernel_release"])
+    except (OSError, ValueError, KeyError):
+        return "unknown"
 
 
 def read_processor() -> str:

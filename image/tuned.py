@@ -64,7 +64,7 @@ def ensure_kernel(cache: Path, refresh: bool, say: Callable[[str], None]) -> Tun
     offered = archive.look_up(SOURCE_PACKAGE)
     if cached is not None and (cached.source.version, cached.source.sha256) == offered:
         return cached
-    say(f"fetching {SOURCE_PACKAGE} {offered[0]}, 150 MB, for the tuned kernel")
+    say(f"taking {SOURCE_PACKAGE} {offered[0]} (150 MB) for the tuned kernel")
     source = archive.fetch_unless_had(SOURCE_PACKAGE)
     with scratch_directory(cache, f"{DIRECTORY}-") as scratch:
         made = make_kernel(source, recipe, compiler, scratch, say)
@@ -91,18 +91,18 @@ def make_kernel(
     """Leaves in `scratch` what is to be cached, and nothing of the source."""
     tree, timestamp = unpack_source(source, scratch / "source")
     config = configure(tree)
-    say(f"compiling the tuned kernel {source.version}: many minutes, once")
+    say("compiling the tuned kernel; this takes some minutes, once")
     started = time.monotonic()
     run_make(tree, [f"KBUILD_BUILD_TIMESTAMP={timestamp}", "vmlinux", "modules"])
     release = collect(tree, scratch)
     (scratch / "config").write_text(config)
     shutil.rmtree(scratch / "source")
-    say(f"compiled kernel {release} in {time.monotonic() - started:.0f} s")
+    say(f"kernel {release} compiled in {time.monotonic() - started:.0f} s")
     made = TunedManifest(
         recipe=recipe,
         kernel_release=release,
         vmlinux_sha256=manifest.hash_file(scratch / "vmlinux"),
-        config_sha256=manifest.hash_text([config]),
+        config_sha256=manifest.hash_file(scratch / "config"),
         compiler=compiler,
         source=Component(source.name, source.version, source.sha256, "debian"),
     )

@@ -30,6 +30,7 @@ python3 python3-venv python3-pip python3-dev gcc libc6-dev
 iproute2 procps util-linux e2fsprogs attr acl strace
 fio stress-ng iperf3 redis-tools libpython3.13-testsuite mmdebstrap
 ca-certificates git make zstd xz-utils
+bc bison flex libelf-dev
 """.split()
 MOUNT_POINTS = ("opt/sampan", "var/lib/sampan/image", "var/cache/sampan")
 MAKE_VENV = """

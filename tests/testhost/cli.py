@@ -17,7 +17,7 @@ from tests.testhost.base import provide_base
 from tests.testhost.cache import cache_directory
 from tests.testhost.containerd import PLACE, SUITES, provide_containerd
 from tests.testhost.emulated import EmulatedHost
-from tests.testhost.guest_image import provide_guest_image
+from tests.testhost.guest_image import DEBIAN, KERNELS, provide_guest_image
 from tests.testhost.host import Built, Host
 from tests.testhost.lock import machine_lock
 from tests.testhost.log import say
@@ -58,6 +58,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--containerd", choices=SUITES, metavar="VERSION", help="instead of the base's"
+    )
+    parser.add_argument(
+        "--kernel", choices=KERNELS, default=DEBIAN, help="the guest image's (default: debian)"
     )
     parser.add_argument("--stdin", action="store_true", help="pass stdin on")
     parser.add_argument("--tty", action="store_true", help="give COMMAND this terminal")
@@ -103,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     here = use_this_machine(options.where)
     if not here:
         install_qemu()
-    build = partial(provide_build, bare=options.bare)
+    build = partial(provide_build, bare=options.bare, kernel=options.kernel)
     with machine_lock("build"):
         build()
     # Others may build while one runs.  What was built is looked up again under the
@@ -122,9 +125,10 @@ def use_this_machine(where: str) -> bool:
     return not unusable
 
 
-def provide_build(*, bare: bool) -> Built:
+def provide_build(*, bare: bool, kernel: str) -> Built:
     base = provide_base(REPOSITORY)
-    return Built(base, provide_tree(base, bare=bare).image, provide_guest_image(base, bare=bare))
+    guest = provide_guest_image(base, bare=bare, kernel=kernel)
+    return Built(base, provide_tree(base, bare=bare).image, guest)
 
 
 def run_job(options: argparse.Namespace, scratch: Path, built: Built, *, here: bool) -> int:

@@ -33,6 +33,11 @@ def test_a_malformed_pair_is_refused_with_its_text(
     assert wrong[1] in capsys.readouterr().err
 
 
+def test_the_guest_kernel_is_debians_unless_it_is_said() -> None:
+    assert parse_arguments(["--", "true"]).kernel == "debian"
+    assert parse_arguments(["--kernel", "tuned", "--", "true"]).kernel == "tuned"
+
+
 def test_only_named_variables_reach_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMPAN_LOG", "debug")
     monkeypatch.setenv("REQUIRE_VM", "1")
