@@ -58,6 +58,7 @@ class FakeArchive:
         source.rmdir()
         os.utime(packed, (BUILT_AT, BUILT_AT))
         (package / "DEBIAN").mkdir()
+        (package / "DEBIAN").chmod(0o755)  # dpkg-deb insists, whatever the umask is
         (package / "DEBIAN/control").write_text(
             f"Package: linux-source-6.12\nVersion: {version}\nArchitecture: all\n"
             "Maintainer: nobody <nobody@example.test>\nDescription: a stand-in\n"
