@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 IMAGE ?= /var/lib/sampan/image
 JOBS ?= $(shell nproc)
+# KERNEL=tuned: tests and benchmarks with that kernel in the guests.
+TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 
 PY_DIRS := shim agent native proto image tests benchmarks
 TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
@@ -74,17 +76,17 @@ test-integration: $(LOCKED) native ## tests that need root, no KVM
 
 # The test host brings its own Python packages: these need no .venv here.
 test-vm: debian-packages ## tests in microVMs and under containerd, in the test host
-	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 3300 -- \
+	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 3300 -- \
 		python3 -m pytest -o timeout=300 -m "not long" tests/vm tests/e2e
 
 test-long: debian-packages ## the tests that take minutes each
-	@REQUIRE_VM=1 REQUIRE_E2E=1 tests/testhost/run --timeout 14400 -- \
+	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 14400 -- \
 		python3 -m pytest -o timeout=3600 -m long tests/vm tests/e2e
 
 # pjdfstest and fsx are crates: they need a cargo.
 suites: debian-packages ## public file-system suites in containers, sampan beside runc
 	@cargo install --quiet --root build/suites pjdfstest@0.2.2 fsx@0.3.2
-	@tests/testhost/run --timeout 7200 --put build/suites/bin:/root/suites -- \
+	@$(TESTHOST) --timeout 7200 --put build/suites/bin:/root/suites -- \
 		python3 -m tests.suites --binaries /root/suites
 
 # Go modules: they need a go.  Their versions and sums are in go.mod and go.sum.  The
@@ -96,13 +98,13 @@ build-conformance:
 		go build -ldflags='-s -w' -o $$out/testbin github.com/containerd/shimtest/cmd/testbin
 
 conformance: debian-packages build-conformance ## containerd's own shim suite, sampan beside runc
-	@tests/testhost/run --containerd 2.1 --timeout 7200 --put build/conformance:/root/conformance \
+	@$(TESTHOST) --containerd 2.1 --timeout 7200 --put build/conformance:/root/conformance \
 		--get /tmp/conformance:build/conformance/logs -- \
 		python3 -m tests.conformance --binaries /root/conformance
 
 versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
 	@for version in 1.6 2.1; do \
-		REQUIRE_E2E=1 tests/testhost/run --containerd $$version --timeout 3300 -- \
+		REQUIRE_E2E=1 $(TESTHOST) --containerd $$version --timeout 3300 -- \
 			python3 -m pytest -o timeout=300 -m "not long" tests/e2e || exit 1; \
 	done
 
@@ -113,15 +115,15 @@ fuzz: $(LOCKED) native ## hostile callers and guests for longer; ROUNDS=, SEED=
 
 SECONDS ?= 1800
 soak: debian-packages ## containers driven at random against a model; SECONDS=, SEED=
-	@tests/testhost/run --timeout $$(($(SECONDS) + 900)) -- \
+	@$(TESTHOST) --timeout $$(($(SECONDS) + 900)) -- \
 		python3 -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 run: debian-packages ## a container in a microVM, from nothing
-	@tests/testhost/run --timeout 900 -- python3 tests/testhost/demo.py
+	@$(TESTHOST) --timeout 900 -- python3 tests/testhost/demo.py
 
 bench: debian-packages ## sampan and runc side by side; build/bench.json, bench.svg, bench.md
 	@mkdir -p build
-	@tests/testhost/run --timeout 3300 --get /tmp/bench.json:build/bench.json \
+	@$(TESTHOST) --timeout 3300 --get /tmp/bench.json:build/bench.json \
 		--get /tmp/bench.md:build/bench.md --get /tmp/bench.svg:build/bench.svg \
 		--get /tmp/network.json:build/network.json --get /tmp/files.json:build/files.json -- sh -c \
 		'python3 -m benchmarks --json /tmp/bench.json >/tmp/bench.md && \
@@ -132,7 +134,7 @@ bench: debian-packages ## sampan and runc side by side; build/bench.json, bench.
 		else echo "no go here: containerd's own benchmarks of shims are left out"; fi
 
 bench-shimtest: debian-packages build-conformance
-	@tests/testhost/run --containerd 2.1 --timeout 3600 --put build/conformance:/root/conformance \
+	@$(TESTHOST) --containerd 2.1 --timeout 3600 --put build/conformance:/root/conformance \
 		-- python3 -m benchmarks.shimtest --binaries /root/conformance
 
 debian-packages:

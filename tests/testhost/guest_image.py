@@ -42,7 +42,7 @@ def provide_guest_image(base: Base, *, bare: bool, kernel: str = DEBIAN) -> Path
 
 
 def build_guest_image(directory: Path, base: Base, words: Sequence[str]) -> None:
-    say("building the guest image")
+    say("building the guest image" + (" and, if it is a new one, its kernel" if words else ""))
     work = cache_directory() / "work-guest"
     binds = {"/var/lib/sampan": work / "lib", "/var/cache/sampan": work / "cache"}
     for path in binds.values():
