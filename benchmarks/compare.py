@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         print(f"benchmarks: containerd has no image {settings.image}", file=sys.stderr)
         return 1
     with TemporaryDirectory() as directory:
-        runtimes = prepare_runtimes(Path(directory))
+        runtimes = prepare_runtimes(Path(directory), options.tuned)
         figures = Figures(
             measures.now_text(),
             read_facts(),
@@ -62,16 +62,23 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--stdout-mib", type=int, default=256)
     parser.add_argument("--execs", type=int, default=3, help="execs a round")
     parser.add_argument("--idle", type=int, default=1, help="containers that idle at a time")
+    parser.add_argument("--tuned", metavar="DIR", help="a guest image, measured as well")
     parser.add_argument("--json", default="build/bench.json", metavar="FILE")
     return parser.parse_args(arguments)
 
 
-def prepare_runtimes(directory: Path) -> tuple[Runtime, ...]:
-    """The template is made here; what is cold has a configuration of its own."""
+def prepare_runtimes(directory: Path, tuned: str | None) -> tuple[Runtime, ...]:
+    """Templates are made here; `tuned`: a guest image with the tuned kernel."""
     make_template()
+    others: tuple[Runtime, ...] = ()
+    if tuned:
+        warm = make_sampan("tuned", directory, image_dir=tuned)
+        make_template(warm)
+        others = (warm, make_sampan("tuned-cold", directory, image_dir=tuned, templates="never"))
     return (
         Runtime("sampan", SAMPAN),
         make_sampan("sampan-cold", directory, templates="never"),
+        *others,
         Runtime("crun", RUNC, ("--runc-binary", "crun")),
         Runtime("runc", RUNC),
     )

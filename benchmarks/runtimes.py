@@ -1,21 +1,25 @@
 """What is measured beside each other: runtimes, and sampan with one setting changed."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Final
 
 from benchmarks.ctr import Runtime
-from shim.config import DEFAULT_PATH
+from shim.config import DEFAULT_PATH, PATH_VARIABLE
 
 SAMPAN: Final = "io.containerd.sampan.v2"
 RUNC: Final = "io.containerd.runc.v2"
 CONFIGURATION: Final = Path(DEFAULT_PATH)
 
 
-def make_template(*sizes: str) -> None:
-    """For sampan as the host has it; `sizes` are options of the command."""
-    command = ["sampan", "template", "create", *sizes]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def make_template(runtime: Runtime | None = None) -> None:
+    """For sampan as the host has it, or as a runtime of ours has."""
+    environment = dict(os.environ)
+    if runtime is not None and runtime.flags:
+        environment[PATH_VARIABLE] = runtime.flags[1]
+    command = ["sampan", "template", "create"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def make_sampan(name: str, directory: Path, **changed: object) -> Runtime:

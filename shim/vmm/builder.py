@@ -42,8 +42,9 @@ TSC_TOLERANCE_PPM: Final = 250
 """KVM's own: within it a guest does not notice.  Calibration differs from boot to boot."""
 COMMAND_LINE: Final = (
     "console=ttyS0 quiet panic=-1 reboot=a "
-    "tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1"
+    "tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 swiotlb=noforce"
 )
+"""No bounce buffers: our devices reach all memory, and above 3 GiB they would be 64 MiB."""
 
 
 class Closable(Protocol):
