@@ -7,13 +7,12 @@ the mean of --times.
 
 import argparse
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 from benchmarks.report import render
-from tests.conformance.shimtest import SHIMS, run_shimtest
+from tests.conformance.shimtest import SHIMS, make_template, run_shimtest
 
 RESULT: Final = re.compile(r"^BenchmarkShim/shim/(\S+?)(?:-\d+)?\s+\d+\s+(.*)$", re.MULTILINE)
 FIGURE: Final = re.compile(r"([\d.]+) (\S+)")
@@ -55,7 +54,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="REGEXP", help="of `Run/Start` and the like")
     options = parser.parse_args()
     options.log.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["sampan", "template", "create"], check=True, stdout=subprocess.DEVNULL)
+    make_template()
     chosen = f"-test.bench=BenchmarkShim/shim/{options.only}"
     flags = ("-test.run=^$", chosen, f"-test.benchtime={options.times}x", TIMEOUT)
     status = 0

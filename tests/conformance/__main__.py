@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.capabilities import is_emulated
-from tests.conformance.shimtest import SHIMS, SKIPPED, run_shimtest
+from tests.conformance.shimtest import SHIMS, SKIPPED, make_template, run_shimtest
 from tests.e2e.host import read_host, wait_unchanged
 from tests.suites.report import print_section, read_known
 from tests.suites.suite import Outcomes, parse_go
@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path, default=Path("/tmp/conformance"))
     options = parser.parse_args()
     options.log.mkdir(parents=True, exist_ok=True)
+    make_template()
     runs = {}
     for runtime, shim in SHIMS.items():
         before = read_host()

@@ -41,6 +41,12 @@ def run_shimtest(shim: str, binaries: Path, output: Path, flags: Sequence[str]) 
     return done.returncode
 
 
+def make_template() -> None:
+    """For the suite's containers, which have no network of their own."""
+    command = ["sampan", "template", "create", "--nics", "0"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def write_config(directory: Path) -> Path:
     """The suite's specs have a mount namespace and no other."""
     path = directory / "config.yaml"
