@@ -164,8 +164,8 @@ def redirect(netlink: IPRoute, source: str, target: str) -> None:
     index = find(netlink, source)
     (link,) = netlink.get_links(index)
     netlink.tc("add", "ingress", index)
-    # CNI's links have no transmit queue, and a first qdisc gives them one.
-    netlink.link("set", index=index, txqlen=link.get("txqlen"))
+    if link.get("txqlen") == 0:  # as CNI makes it; a first qdisc gives it a queue
+        netlink.link("set", index=index, txqlen=0)
     netlink.tc(
         "add-filter",
         "u32",

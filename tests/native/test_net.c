@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#include "net_driver.h"
+#include "net_cases.h"
 
 static void attach_wire(struct driver *d)
 {
@@ -19,54 +19,6 @@ static void attach_wire(struct driver *d)
 }
 
 /* --- what a driver may count on ------------------------------------------------ */
-
-static void test_packets_go_out_whole_and_in_order(struct driver *d)
-{
-	attach_wire(d);
-	activate(d, 0, true);
-	for (uint16_t i = 0; i < 200; i++)
-		transmit(d, i, 64u + i, (uint8_t)i);
-	for (uint16_t i = 0; i < 200; i++) {
-		expect_on_wire(d, 64u + i, (uint8_t)i);
-		expect_tx_done(d, i);
-	}
-}
-
-static void test_packets_come_in_whole_and_in_order(struct driver *d)
-{
-	attach_wire(d);
-	activate(d, MERGEABLE, true);
-	post_all_rx(d);
-	for (unsigned i = 0; i < 100; i++)
-		send_on_wire(d, 100 + i, (uint8_t)i);
-	for (unsigned i = 0; i < 100; i++)
-		expect_rx(d, 100 + i, (uint8_t)i, 1);
-}
-
-static void test_a_large_packet_takes_as_many_buffers_as_it_needs(struct driver *d)
-{
-	attach_wire(d);
-	activate(d, MERGEABLE, true);
-	post_all_rx(d);
-	send_on_wire(d, LARGE, 7);
-	send_on_wire(d, 4096, 8);
-	send_on_wire(d, 4097, 9);
-	expect_rx(d, LARGE, 7, (LARGE + SLOT_BYTES - 1) / SLOT_BYTES);
-	expect_rx(d, 4096, 8, 1);
-	expect_rx(d, 4097, 9, 2);
-}
-
-static void test_without_mergeable_buffers_each_packet_has_one(struct driver *d)
-{
-	attach_wire(d);
-	activate(d, 0, false);
-	for (uint16_t slot = 0; slot < 4; slot++)
-		post_rx(d, slot, 1526);
-	for (unsigned i = 0; i < 4; i++)
-		send_on_wire(d, 1000 + i, (uint8_t)i);
-	for (unsigned i = 0; i < 4; i++)
-		expect_rx(d, 1000 + i, (uint8_t)i, 1);
-}
 
 /* A packet waits in the tap until there is room, and the device for a kick. */
 static void test_nothing_is_lost_while_the_guest_gives_no_buffers(struct driver *d)
@@ -83,20 +35,6 @@ static void test_nothing_is_lost_while_the_guest_gives_no_buffers(struct driver 
 	for (uint16_t slot = 8; slot < 32; slot++)
 		post_rx(d, slot, SLOT_BYTES);
 	expect_rx(d, 500, 1, 1);
-}
-
-static void test_the_tap_may_come_after_the_driver(struct driver *d)
-{
-	activate(d, MERGEABLE, true);
-	post_all_rx(d);
-	transmit(d, 0, 100, 1); /* no tap yet: lost, and given back */
-	expect_tx_done(d, 0);
-	attach_wire(d);
-	send_on_wire(d, 200, 2);
-	expect_rx(d, 200, 2, 1);
-	transmit(d, 1, 300, 3);
-	expect_on_wire(d, 300, 3);
-	expect_tx_done(d, 1);
 }
 
 static void test_a_second_tap_is_refused(struct driver *d)
@@ -138,15 +76,6 @@ static void test_reset_ends_the_thread_and_the_device_lives_again(struct driver 
 }
 
 /* --- what a hostile driver may not do -------------------------------------------- */
-
-static void test_a_buffer_to_transmit_that_is_writable_is_a_violation(struct driver *d)
-{
-	attach_wire(d);
-	activate(d, 0, true);
-	describe(d, TX, 0, TX_AREA, 100, VRING_DESC_F_WRITE, 0);
-	ring_publish(&d->rings[TX], 0);
-	expect_reset_wanted(d);
-}
 
 static void test_a_packet_without_a_header_is_a_violation(struct driver *d)
 {
@@ -227,16 +156,11 @@ static const struct {
 	const char *name;
 	void (*run)(struct driver *d);
 } cases[] = {
-	CASE(test_packets_go_out_whole_and_in_order),
-	CASE(test_packets_come_in_whole_and_in_order),
-	CASE(test_a_large_packet_takes_as_many_buffers_as_it_needs),
-	CASE(test_without_mergeable_buffers_each_packet_has_one),
+	NET_CASES,
 	CASE(test_nothing_is_lost_while_the_guest_gives_no_buffers),
-	CASE(test_the_tap_may_come_after_the_driver),
 	CASE(test_a_second_tap_is_refused),
 	CASE(test_a_tap_that_goes_takes_nothing_with_it_and_another_may_come),
 	CASE(test_reset_ends_the_thread_and_the_device_lives_again),
-	CASE(test_a_buffer_to_transmit_that_is_writable_is_a_violation),
 	CASE(test_a_packet_without_a_header_is_a_violation),
 	CASE(test_a_buffer_to_receive_that_is_readable_is_a_violation),
 	CASE(test_a_buffer_too_small_for_a_header_is_a_violation),
