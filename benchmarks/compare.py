@@ -1,31 +1,24 @@
 """The run: sampan from a template, sampan cold, crun (in runc's shim) and runc in turn, in
 one run on one host.
 
-Every round measures each once, A B C D A B C D, so that what drifts on the host
-drifts for all.  Writes JSON and, beside it, a picture; prints Markdown.
+Writes JSON and, beside it, a picture; prints Markdown.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
-from typing import Final, TypeVar
+from typing import Final
 
 from benchmarks import measures
-from benchmarks.ctr import CtrError, Runtime
-from benchmarks.host import read_facts
-from benchmarks.measures import Found, Settings
+from benchmarks.ctr import Runtime
+from benchmarks.measures import Settings
 from benchmarks.picture import draw
-from benchmarks.report import Figures, render_markdown
+from benchmarks.report import render_markdown
+from benchmarks.rounds import begin_figures, measure_all, measure_rounds, save
 from benchmarks.runtimes import RUNC, SAMPAN, make_sampan, make_template
 
 DEFAULT_IMAGE: Final = "localhost/sampan/busybox:1"
-Chosen = TypeVar("Chosen")
-"""What a measure may be told."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,21 +29,11 @@ def main(arguments: list[str]) -> int:
         return 1
     with TemporaryDirectory() as directory:
         runtimes = prepare_runtimes(Path(directory), options.tuned)
-        figures = Figures(
-            measures.now_text(),
-            read_facts(),
-            {"rounds": options.rounds, **asdict(settings)},
-            tuple(runtime.name for runtime in runtimes),
-        )
+        figures = begin_figures(runtimes, options.rounds, settings)
         measure_all(figures, runtimes, measures.warm_up, settings)
-        for number in range(options.rounds):
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-            for measure in measures.MEASURES:
-                measure_all(figures, runtimes, measure, settings)
-    Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-    document = figures.to_json()
-    Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
-    Path(options.json).with_suffix(".svg").write_text(draw(document))
+        measure_rounds(figures, runtimes, measures.MEASURES, settings, options.rounds)
+    save(figures, options.json)
+    Path(options.json).with_suffix(".svg").write_text(draw(figures.to_json()))
     print(render_markdown(figures), end="")
     return 1 if figures.failures else 0
 
@@ -82,19 +65,3 @@ def prepare_runtimes(directory: Path, tuned: str | None) -> tuple[Runtime, ...]:
         Runtime("crun", RUNC, ("--runc-binary", "crun")),
         Runtime("runc", RUNC),
     )
-
-
-def measure_all(
-    figures: Figures,
-    runtimes: tuple[Runtime, ...],
-    measure: Callable[[Runtime, Chosen], Iterator[Found]],
-    settings: Chosen,
-) -> None:
-    """What fails is reported at the end; the rest is still measured."""
-    for runtime in runtimes:
-        try:
-            for found in measure(runtime, settings):
-                figures.add(runtime.name, found)
-        except (CtrError, ValueError, OSError, TimeoutExpired) as error:
-            figures.failures.append(f"{runtime.name}: {error}")
-            print(f"benchmarks: {runtime.name}: {error}", file=sys.stderr, flush=True)

@@ -9,17 +9,16 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks import file_work, measures
-from benchmarks.compare import measure_all
+from benchmarks import file_work
 from benchmarks.ctr import Runtime, run_exec, running
-from benchmarks.host import read_facts
 from benchmarks.measures import Found, Metric
-from benchmarks.report import Figures, render_markdown
+from benchmarks.report import render_markdown
+from benchmarks.rounds import begin_figures, measure_rounds, save
 from benchmarks.runtimes import RUNC, SAMPAN, make_template
 
 IMAGE: Final = "localhost/sampan/debian:1"
@@ -60,18 +59,10 @@ def main(arguments: list[str]) -> int:
     settings = Settings(IMAGE)
     make_template()
     runtimes = (Runtime("sampan", SAMPAN), Runtime("runc", RUNC))
-    names = tuple(runtime.name for runtime in runtimes)
-    figures = Figures(
-        measures.now_text(),
-        read_facts(),
-        {"rounds": options.rounds, **asdict(settings)},
-        names,
-    )
-    for number in range(options.rounds):
-        print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-        measure_all(figures, runtimes, measure_files, settings)
+    figures = begin_figures(runtimes, options.rounds, settings)
+    measure_rounds(figures, runtimes, (measure_files,), settings, options.rounds)
     if options.json:
-        Path(options.json).write_text(json.dumps(figures.to_json(), indent=1) + "\n")
+        save(figures, options.json)
     print(render_markdown(figures, METRICS), end="")
     return 1 if figures.failures else 0
 

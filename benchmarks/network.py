@@ -16,19 +16,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from benchmarks import measures
-from benchmarks.compare import measure_all
 from benchmarks.ctr import Runtime, running
-from benchmarks.host import read_facts
 from benchmarks.measures import Found, Metric
-from benchmarks.report import Figures, render_markdown
+from benchmarks.report import render_markdown
+from benchmarks.rounds import begin_figures, measure_rounds, save
 from benchmarks.runtimes import RUNC, SAMPAN, make_sampan, make_template
 from benchmarks.usage import Usage, read_usage
+from tests.e2e.network import made_namespace, run_ip
 
 IMAGE: Final = "localhost/sampan/debian:1"
 BRIDGE: Final = "bench-br0"
@@ -77,19 +76,12 @@ def main(arguments: list[str]) -> int:
             make_sampan("sampan-no-vhost", Path(directory), vhost_net="never"),
             Runtime("runc", RUNC),
         )
-        figures = Figures(
-            measures.now_text(),
-            read_facts(),
-            {"rounds": options.rounds, **asdict(settings)},
-            tuple(runtime.name for runtime in runtimes),
-        )
+        figures = begin_figures(runtimes, options.rounds, settings)
         with made_bridge():
-            for number in range(options.rounds):
-                print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-                for measure in (measure_iperf, measure_redis):
-                    measure_all(figures, runtimes, measure, settings)
+            measures = (measure_iperf, measure_redis)
+            measure_rounds(figures, runtimes, measures, settings, options.rounds)
     if options.json:
-        Path(options.json).write_text(json.dumps(figures.to_json(), indent=1) + "\n")
+        save(figures, options.json)
     print(render_markdown(figures, METRICS), end="")
     return 1 if figures.failures else 0
 
@@ -104,11 +96,6 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 
 # --- the wires -----------------------------------------------------------------
-
-
-def run_ip(*lines: str) -> None:
-    for line in lines:
-        subprocess.run(["ip", *line.split()], check=True)
 
 
 @contextmanager
@@ -127,8 +114,7 @@ def made_bridge() -> Iterator[None]:
 @contextmanager
 def joined(runtime: Runtime, settings: Settings, *command: str) -> Iterator[None]:
     """A container behind a veth of the bridge, as CNI's bridge would make it."""
-    run_ip(f"netns add {NAMESPACE}")
-    try:
+    with made_namespace(NAMESPACE):
         run_ip(
             f"-n {NAMESPACE} link add eth0 type veth peer name bench-veth0",
             f"-n {NAMESPACE} link set bench-veth0 netns {os.getpid()}",
@@ -139,8 +125,6 @@ def joined(runtime: Runtime, settings: Settings, *command: str) -> Iterator[None
         inside = ("--with-ns", f"network:/run/netns/{NAMESPACE}")
         with running(runtime.with_flags(*inside), settings.image, *command):
             yield
-    finally:
-        run_ip(f"netns delete {NAMESPACE}")
 
 
 # --- the measures --------------------------------------------------------------
