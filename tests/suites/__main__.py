@@ -23,7 +23,7 @@ from tests.suites.suite import PJDFSTEST_CONFIG, SUITES, Outcomes, Suite
 
 KNOWN = Path(__file__).with_name("known.txt")
 WHERE = {"rootfs": "/root/work", "bind mount": "/data/work"}
-TIMEOUT_S = 3000
+TIMEOUT_S = 5400
 MEMORY_MIB = "1536"
 
 
@@ -62,6 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binaries", type=Path, required=True, help="pjdfstest and fsx")
     parser.add_argument("--log", type=Path, default=Path("/tmp/suites"))
+    parser.add_argument("--where", choices=WHERE, help="there alone")
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     options.log.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,8 @@ def main() -> int:
             if options.names and not is_named(suite.name, options.names):
                 continue
             for where, work in WHERE.items():
+                if options.where not in (None, where):
+                    continue
                 unknown += compare(suite, where, work, suites_dir, options.log, known)
     return 1 if unknown else 0
 

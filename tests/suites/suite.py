@@ -98,7 +98,7 @@ SUITES: Final = (
         Suite(
             f"cpython-{module}",
             "cd $WORK && PYTHONDONTWRITEBYTECODE=1 TMPDIR=$WORK python3 -m test --tempdir=$WORK"
-            f" --verbose --timeout 1200 {module}",
+            f" --verbose --timeout 5000 {module}",
             parse_python,
         )
         for module in PYTHON_TESTS
