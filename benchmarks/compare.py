@@ -1,5 +1,5 @@
-"""The run: sampan from a template, sampan cold, crun (in runc's shim) and runc in turn, in
-one run on one host.
+"""The run: sampan from a template, with a machine that is ready, cold, crun (in runc's shim)
+and runc in turn, in one run on one host.
 
 Writes JSON and, beside it, a picture; prints Markdown.
 """
@@ -16,7 +16,7 @@ from benchmarks.measures import Settings
 from benchmarks.picture import draw
 from benchmarks.report import render_markdown
 from benchmarks.rounds import begin_figures, measure_all, measure_rounds, save
-from benchmarks.runtimes import RUNC, SAMPAN, make_sampan, make_template
+from benchmarks.runtimes import RUNC, SAMPAN, make_ready, make_sampan, make_template
 
 DEFAULT_IMAGE: Final = "localhost/sampan/busybox:1"
 
@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
         runtimes = prepare_runtimes(Path(directory), options.tuned)
         figures = begin_figures(runtimes, options.rounds, settings)
         measure_all(figures, runtimes, measures.warm_up, settings)
-        measure_rounds(figures, runtimes, measures.MEASURES, settings, options.rounds)
+        chosen = [measures.MEASURES[name] for name in options.only or measures.MEASURES]
+        measure_rounds(figures, runtimes, chosen, settings, options.rounds)
     save(figures, options.json)
     Path(options.json).with_suffix(".svg").write_text(draw(figures.to_json()))
     print(render_markdown(figures), end="")
@@ -45,6 +46,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--stdout-mib", type=int, default=256)
     parser.add_argument("--execs", type=int, default=3, help="execs a round")
     parser.add_argument("--idle", type=int, default=1, help="containers that idle at a time")
+    parser.add_argument("--only", action="append", choices=measures.MEASURES, help="these alone")
     parser.add_argument("--tuned", metavar="DIR", help="a guest image, measured as well")
     parser.add_argument("--json", default="build/bench.json", metavar="FILE")
     return parser.parse_args(arguments)
@@ -60,6 +62,7 @@ def prepare_runtimes(directory: Path, tuned: str | None) -> tuple[Runtime, ...]:
         others = (warm, make_sampan("tuned-cold", directory, image_dir=tuned, templates="never"))
     return (
         Runtime("sampan", SAMPAN),
+        make_ready(directory),
         make_sampan("sampan-cold", directory, templates="never"),
         *others,
         Runtime("crun", RUNC, ("--runc-binary", "crun")),

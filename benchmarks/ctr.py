@@ -5,13 +5,15 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 TIMEOUT_S: Final = 300
 """An emulated host is 20 to 30 times slower than a real one."""
 CHUNK_BYTES: Final = 1 << 20
+POLL_S: Final = 0.5
 
 _numbers = itertools.count(1)
 
@@ -26,6 +28,8 @@ class Runtime:
     type: str
     flags: tuple[str, ...] = ()
     """Of `ctr run`."""
+    waits_for: str = ""
+    """The name of a process that is to be there before a container is started."""
 
     def with_flags(self, *flags: str) -> "Runtime":
         return replace(self, flags=(*self.flags, *flags))
@@ -44,6 +48,24 @@ class Output:
     last_byte_ns: int
     end_ns: int
     bytes_read: int
+
+
+def wait_for(runtime: Runtime) -> None:
+    """CtrError when what it waits for does not come."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while runtime.waits_for and not find_process(runtime.waits_for):
+        if time.monotonic() > deadline:
+            raise CtrError(f"{runtime.name}: there is no process {runtime.waits_for}")
+        time.sleep(POLL_S)
+
+
+def find_process(name: str) -> int:
+    """Its pid; 0 where there is none."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "comm").read_text().strip() == name:
+                return int(entry.name)
+    return 0
 
 
 def new_name(runtime: Runtime) -> str:
@@ -94,6 +116,7 @@ def time_output(*arguments: str) -> Output:
 
 def time_run(runtime: Runtime, image: str, *command: str) -> Output:
     """`ctr run --rm`, from nothing to nothing."""
+    wait_for(runtime)
     name = new_name(runtime)
     return time_output(*runtime.run("--rm"), image, name, *command)
 
@@ -109,6 +132,7 @@ def time_exec(name: str, *command: str) -> Output:
 @contextmanager
 def running(runtime: Runtime, image: str, *command: str) -> Iterator[str]:
     """A container in the background; gone at the end."""
+    wait_for(runtime)
     name = new_name(runtime)
     try:
         run_ctr(*runtime.run("--detach"), image, name, *command)

@@ -8,14 +8,24 @@ itself include it for both runtimes.
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.ctr import Runtime, run_ctr, running, time_exec, time_output, time_run
+from benchmarks.ctr import (
+    Runtime,
+    find_process,
+    run_ctr,
+    running,
+    time_exec,
+    time_output,
+    time_run,
+    wait_for,
+)
 from benchmarks.file_events import FileWatch
-from benchmarks.memory import list_pids, read_settled_pss
+from benchmarks.memory import list_pids, read_pss, read_settled_pss
 from benchmarks.phases import SHIM_MARK, TITLES, find_first, measure_marks, split_phases
 from benchmarks.processes import ProcessWatch
 from shim.machine.sandbox import list_sandboxes
@@ -32,12 +42,14 @@ METRICS: Final[dict[str, Metric]] = {
     "shim_first_byte_s": Metric("shim start to first output byte", "s"),
     "run_first_byte_s": Metric("`ctr run` to first output byte", "s"),
     "create_to_delete_s": Metric("create to delete (`ctr run --rm`)", "s"),
+    "many_s": Metric("8 at once (`ctr run --rm`), to the end of the last", "s"),
     "run_execs": Metric("programs started for it", "programs"),
     "run_opens": Metric("files opened on the host for it", "files"),
     "run_read_kib": Metric("read from them", "KiB"),
     "exec_first_byte_s": Metric("`ctr task exec` to first output byte", "s"),
     "ctr_alone_s": Metric("of these, ctr alone", "s"),
     "idle_pss_mib": Metric("PSS of an idle container", "MiB"),
+    "ready_pss_mib": Metric("PSS of a machine that waits, ready to run", "MiB"),
     "stdout_mib_s": Metric("stdout", "MiB/s", more_is_better=True),
     **{f"phase_{mark}_s": Metric(title, "s") for mark, title in TITLES.items()},
 }
@@ -58,6 +70,7 @@ class Found:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+AT_ONCE: Final = 8
 Measure = Callable[[Runtime, Settings], Iterator[Found]]
 
 
@@ -81,7 +94,19 @@ def measure_run(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def measure_phases(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    yield Found(split_phases(measure_marks(runtime, settings.image)))
+    if not runtime.waits_for:  # else what the phases begin with was there before
+        yield Found(split_phases(measure_marks(runtime, settings.image)))
+
+
+def measure_many(runtime: Runtime, settings: Settings) -> Iterator[Found]:
+    """No more of them are ready than at other times."""
+    wait_for(runtime)
+    at_once = replace(runtime, waits_for="")
+    began_ns = time.monotonic_ns()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = [pool.submit(time_run, at_once, settings.image, "echo", "x") for _ in range(AT_ONCE)]
+        end_ns = max(run.result().end_ns for run in runs)
+    yield Found({"many_s": seconds(began_ns, end_ns)})
 
 
 def measure_ctr(_runtime: Runtime, _settings: Settings) -> Iterator[Found]:
@@ -98,6 +123,9 @@ def measure_exec(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
     """With what is known of the last one: memory by process, exits of its boot."""
+    if runtime.waits_for:
+        yield Found({"ready_pss_mib": mib(read_ready_pss(runtime))})
+        return
     before = list_pids()
     with ExitStack() as stack:
         for _ in range(settings.idle):
@@ -108,6 +136,14 @@ def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
             **read_boot_counters(name),
         }
     yield Found({"idle_pss_mib": mib(sum(pss.values())) / settings.idle}, details)
+
+
+def read_ready_pss(runtime: Runtime) -> int:
+    """Bytes: of the process that waits and of its children, the vmm."""
+    wait_for(runtime)
+    pid = find_process(runtime.waits_for)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(read_pss(frozenset((pid, *map(int, children)))).values())
 
 
 def measure_stdout(runtime: Runtime, settings: Settings) -> Iterator[Found]:
@@ -124,18 +160,19 @@ def measure_stdout(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 def warm_up(runtime: Runtime, settings: Settings) -> Iterator[Found]:
     """The first container after boot pays for cold caches: no sample."""
-    time_run(runtime, settings.image, "echo", "x")
+    time_run(replace(runtime, waits_for=""), settings.image, "echo", "x")
     yield Found({})
 
 
-MEASURES: Final[tuple[Measure, ...]] = (
-    measure_ctr,
-    measure_run,
-    measure_phases,
-    measure_exec,
-    measure_stdout,
-    measure_idle,
-)
+MEASURES: Final[dict[str, Measure]] = {
+    "ctr": measure_ctr,
+    "run": measure_run,
+    "phases": measure_phases,
+    "many": measure_many,
+    "exec": measure_exec,
+    "stdout": measure_stdout,
+    "idle": measure_idle,
+}
 
 
 def has_image(image: str) -> bool:

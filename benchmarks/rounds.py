@@ -9,7 +9,7 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any, TypeVar
 
-from benchmarks.ctr import CtrError, Runtime
+from benchmarks.ctr import CtrError, Runtime, wait_for
 from benchmarks.host import read_facts
 from benchmarks.measures import Found, now_text
 from benchmarks.report import Figures
@@ -47,6 +47,7 @@ def measure_all(
         try:
             for found in measure(runtime, settings):
                 figures.add(runtime.name, found)
+            wait_for(runtime)  # making it again is no part of what is measured next
         except (CtrError, ValueError, OSError, TimeoutExpired) as error:
             figures.failures.append(f"{runtime.name}: {error}")
             print(f"benchmarks: {runtime.name}: {error}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from shim.config import DEFAULT_PATH, PATH_VARIABLE
 SAMPAN: Final = "io.containerd.sampan.v2"
 RUNC: Final = "io.containerd.runc.v2"
 CONFIGURATION: Final = Path(DEFAULT_PATH)
+READY_PROCESS: Final = "sampan-ready"
 
 
 def make_template(runtime: Runtime | None = None) -> None:
@@ -20,6 +22,12 @@ def make_template(runtime: Runtime | None = None) -> None:
         environment[PATH_VARIABLE] = runtime.flags[1]
     command = ["sampan", "template", "create"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def make_ready(directory: Path) -> Runtime:
+    """sampan with a machine that is ready for each container."""
+    made = make_sampan("sampan-ready", directory, ready_machines=1)
+    return replace(made, waits_for=READY_PROCESS)
 
 
 def make_sampan(name: str, directory: Path, **changed: object) -> Runtime:

@@ -28,6 +28,8 @@ class Operation(StrEnum):
     """What the shim may ask; the argument and result classes are below."""
 
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order
+    HOLD = "hold"  # as BOOT, a clone that does not run yet → {}; never boots
+    START = "start"  # {} → BootResult, of a held one; fds: the log, then its network namespace
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
     ATTACH_NIC = (
         "attach_nic"  # NicArgs → {}; fds: a tap's queues, then as many of vhost-net or none

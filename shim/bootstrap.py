@@ -31,12 +31,11 @@ from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_tex
 
 TYPE_CHECKING = False  # typing's costs its import
 if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from shim.machine.launch import StartVmm
+    from typing import Any, NoReturn
 
 VERSION = "0.1.0"
 RUNTIME_NAME = "io.containerd.sampan.v2"
+SERVER_NAME = "sampan-shim"
 GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 OPTIONS_TYPE = "runtimeoptions.v1.Options"
 MAX_STDIN_BYTES = 4 << 20
@@ -155,6 +154,17 @@ class Beginning:
         self.listener.bind(self.sandbox.socket)
         self.listener.listen(LISTEN_BACKLOG)
 
+    def describe(self) -> "dict[str, Any]":
+        """ServerArguments' plain values."""
+        return {
+            "namespace": self.invocation.namespace,
+            "sandbox_id": self.key.sandbox_id,
+            "bundle": self.invocation.bundle,
+            "events_address": os.environ.get("TTRPC_ADDRESS", ""),
+            "config_path": self.options.config_path,
+            "debug": self.invocation.debug,
+        }
+
     def announce(self, server: int) -> None:
         """`server` is the process that serves, or is about to."""
         identity = read_identity(server)
@@ -209,39 +219,15 @@ def fork_server(beginning: Beginning) -> None:
     beginning.announce(server)
 
 
-def become_server(
-    beginning: Beginning, oom_score: int, start_vmm: "StartVmm | None" = None
-) -> "NoReturn":
-    """Ends this process with the sandbox; containerd's pipes are let go at once."""
-    invocation, sandbox = beginning.invocation, beginning.sandbox
+def become_server(beginning: Beginning, oom_score: int) -> "NoReturn":
+    """Ends this process with the sandbox."""
+    end_with(beginning.sandbox, lambda: begin_server(beginning, oom_score))
+
+
+def end_with(sandbox: Sandbox, serve: "Callable[[], None]") -> "NoReturn":
     status = 1
     try:
-        os.setsid()
-        os.chdir(invocation.bundle)
-        log_fd = redirect_standard_streams()
-        write_oom_score(oom_score)
-        # Only now, with the parent's pipes closed, what takes its time.
-        from shim.host import syscalls  # noqa: PLC0415
-        from shim.machine.launch import spawn_vmm  # noqa: PLC0415
-        from shim.service.server import ServerArguments, run_server  # noqa: PLC0415
-
-        syscalls.set_process_name("sampan-shim")
-        syscalls.set_child_subreaper()
-        host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        syscalls.enter_mount_namespace()
-        arguments = ServerArguments(
-            namespace=invocation.namespace,
-            sandbox_id=beginning.key.sandbox_id,
-            sandbox=sandbox,
-            bundle=invocation.bundle,
-            events_address=os.environ.get("TTRPC_ADDRESS", ""),
-            config_path=beginning.options.config_path,
-            debug=invocation.debug,
-            log_fd=log_fd,
-            host_mounts=host_mounts,
-            start_vmm=start_vmm or spawn_vmm,
-        )
-        run_server(arguments, beginning.listener)
+        serve()
         status = 0
     except BaseException:
         import traceback  # noqa: PLC0415
@@ -250,6 +236,43 @@ def become_server(
         sandbox.remove()  # a bundle that is gone: containerd gave up, and calls no `delete`
     finally:
         os._exit(status)
+
+
+def begin_server(beginning: Beginning, oom_score: int, **warm: "Any") -> None:
+    """`warm`: ServerArguments of a process that has been forked from the warm server."""
+    os.setsid()
+    log_fd = enter_bundle(beginning.invocation.bundle, oom_score)
+    # Only now, with the parent's pipes closed, what takes its time.
+    from shim.machine.launch import launch_machine  # noqa: PLC0415
+    from shim.service.server import ServerArguments, run_server  # noqa: PLC0415
+
+    arguments = ServerArguments(
+        **beginning.describe(),
+        sandbox=beginning.sandbox,
+        log_fd=log_fd,
+        host_mounts=leave_host(SERVER_NAME),
+        **{"launch": launch_machine, **warm},
+    )
+    run_server(arguments, beginning.listener)
+
+
+def enter_bundle(bundle: str, oom_score: int) -> int:
+    """containerd's pipes are let go at once.  The log's descriptor."""
+    os.chdir(bundle)
+    log_fd = redirect_standard_streams()
+    write_oom_score(oom_score)
+    return log_fd
+
+
+def leave_host(name: str) -> int:
+    """Into a mount namespace of its own, as `name`; the host's, as a descriptor."""
+    from shim.host import syscalls  # noqa: PLC0415
+
+    syscalls.set_process_name(name)
+    syscalls.set_child_subreaper()
+    host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    syscalls.enter_mount_namespace()
+    return host_mounts
 
 
 def redirect_standard_streams() -> int:
@@ -277,12 +300,12 @@ def read_oom_score(pid: int) -> int:
         return 0
 
 
-def write_oom_score(score: int) -> None:
+def write_oom_score(score: int, process: str = "self") -> None:
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        with open(f"/proc/{process}/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(score))
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM):
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ESRCH):
             raise
 
 

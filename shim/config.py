@@ -35,6 +35,9 @@ class Config:
     templates_dir: str = "/var/lib/sampan/templates"
     max_templates: int = 8
     """Those made by themselves replace the one that was used the longest time ago."""
+    ready_machines: int = 0
+    """Clones that wait, ready to run, for the next containers of the class that was last
+    asked for.  Each holds some 60 MiB."""
     vcpus: int = 1
     """For a container without a CPU limit."""
     max_vcpus: int = 32
@@ -177,6 +180,7 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "templates": _one_of(TEMPLATES),
     "templates_dir": _absolute_path,
     "max_templates": _whole(1, 1000),
+    "ready_machines": _whole(0, 64),
     "vcpus": _whole(1, 255),
     "max_vcpus": _whole(1, 255),
     "memory_mib": _whole(64, 1 << 24),

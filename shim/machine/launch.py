@@ -69,14 +69,30 @@ class LaunchedMachine:
     """That it was to go on from; "" to boot."""
 
 
-def prepare_network(path: str | None, config: Config, vcpus: int) -> PreparedNetwork | None:
-    """None for a container that is to have none of its own; `path` is "" for a new one."""
+def count_nics(path: str | None, config: Config) -> int:
+    """Of a machine in the namespace `path`; "" is a new one, None no network."""
+    if path is None:
+        return 0
+    found = 0
+    if path:
+        namespace = open_namespace(path)
+        try:
+            found = len(list_links(namespace))
+        finally:
+            os.close(namespace)
+    return min(max(config.nics, found), MAX_NICS)
+
+
+def prepare_network(
+    path: str | None, config: Config, machine_class: MachineClass
+) -> PreparedNetwork | None:
+    """As count_nics has it; None for a container that is to have none of its own."""
     if path is None:
         return None
     namespace = open_namespace(path) if path else make_namespace()
-    nics = min(max(config.nics, len(list_links(namespace))), MAX_NICS)
+    pairs = count_pairs(machine_class.size.vcpus)
     vhost = config.vhost_net == "auto"
-    return PreparedNetwork(namespace, path, nics, count_pairs(vcpus), vhost)
+    return PreparedNetwork(namespace, path, machine_class.nics, pairs, vhost)
 
 
 def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
@@ -105,25 +121,37 @@ def launch_machine(
     directory of one to go on from; "" to boot.
     """
     check_image(config)
-    with listen_for_agent(sandbox) as listener:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, entered(network.namespace) if network else nullcontext():
-            pid = start_vmm(config, theirs.fileno(), log_fd)
-        if config.vmm_cpus:
-            pin(pid, config.vmm_cpus)
-        # It has not been reaped, so the pid is its own even if it has died.
-        identity = read_identity(pid)
-        if identity is not None:
-            write_identity(sandbox.vmm_pid, identity)
-        request = {
-            "id": BOOT_REQUEST_ID,
-            "op": Operation.BOOT,
-            "args": describe_machine(config, sandbox, machine_class, template).to_json(),
-        }
-        # A vmm that has died already is found out by whoever waits for its answer.
-        with suppress(BrokenPipeError):
-            socket.send_fds(ours, [json.dumps(request).encode()], [listener.fileno()])
-        return LaunchedMachine(pid, ours, network, machine_class, template)
+    with entered(network.namespace) if network else nullcontext():
+        pid, control = start_process(config, sandbox, log_fd, start_vmm)
+    described = describe_machine(config, sandbox, machine_class, template)
+    ask_first(control, sandbox, Operation.BOOT, described)
+    return LaunchedMachine(pid, control, network, machine_class, template)
+
+
+def start_process(
+    config: Config, sandbox: Sandbox, log_fd: int, start_vmm: StartVmm
+) -> tuple[int, socket.socket]:
+    """A vmm's pid and its control socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        pid = start_vmm(config, theirs.fileno(), log_fd)
+    if config.vmm_cpus:
+        pin(pid, config.vmm_cpus)
+    # It has not been reaped, so the pid is its own even if it has died.
+    identity = read_identity(pid)
+    if identity is not None:
+        write_identity(sandbox.vmm_pid, identity)
+    return pid, ours
+
+
+def ask_first(
+    control: socket.socket, sandbox: Sandbox, operation: Operation, machine: MachineConfig
+) -> None:
+    """For the machine; BOOT_REQUEST_ID."""
+    request = {"id": BOOT_REQUEST_ID, "op": operation, "args": machine.to_json()}
+    # A vmm that has died already is found out by whoever waits for its answer.
+    with listen_for_agent(sandbox) as listener, suppress(BrokenPipeError):
+        socket.send_fds(control, [json.dumps(request).encode()], [listener.fileno()])
 
 
 def check_image(config: Config) -> None:

@@ -69,6 +69,12 @@ class Sandbox:
         with open(self.description, "w", encoding="utf-8") as description:
             json.dump(key.to_json(), description)
 
+    def take_over(self, other: "Sandbox") -> None:
+        """What a machine has in `other`, which is removed; open files and sockets stay so."""
+        for name in ("rootfs", "volumes", "console.log", "agent.sock", "vmm.pid"):
+            os.rename(f"{other.path}/{name}", f"{self.path}/{name}")
+        other.remove()
+
     def remove(self) -> None:
         """Removes everything; idempotent.
 

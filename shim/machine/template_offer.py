@@ -15,10 +15,15 @@ from typing import Final
 from shim.config import PATH_VARIABLE, Config
 from shim.errors import AlreadyExists, HostResource, NotFound, SampanError
 from shim.host.spawn import PYTHON, spawn
-from shim.machine.template import DESCRIPTION, MachineClass, describe_class, name_class
+from shim.machine.template import (
+    DESCRIPTION,
+    MachineClass,
+    describe_class,
+    name_class,
+    read_number,
+)
 from shim.machine.template_maker import make_template
 from shim.machine.template_store import (
-    MEMORY,
     Template,
     get_template,
     list_templates,
@@ -52,14 +57,6 @@ def start_offer(
         spawn(command, {**os.environ, **named}, log_fd, (mounts, MOUNTS_FD), setsid=True)
     except OSError as error:
         log.warning("no template is made: %s: %s", command[0], error.strerror)
-
-
-def read_number(directory: str) -> int:
-    """Tells a template from one that takes its place, by when it was saved; 0 for none."""
-    try:
-        return os.stat(f"{directory}/{MEMORY}").st_mtime_ns if directory else 0
-    except OSError:
-        return 0
 
 
 def offer_template(config: Config, machine_class: MachineClass, refused: int = 0) -> None:

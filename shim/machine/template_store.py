@@ -18,9 +18,8 @@ from typing import Any, Final
 
 from shim.config import Config
 from shim.errors import HostResource, NotFound
-from shim.machine.template import DESCRIPTION, name_class
+from shim.machine.template import DESCRIPTION, MEMORY, name_class
 
-MEMORY: Final = "memory"
 FILES: Final = (MEMORY, "state.json", "touched.json")
 HASH_BLOCK_BYTES: Final = 1 << 20
 

@@ -9,9 +9,9 @@ thread, no event loop and no gRPC before `run_server`.
 import asyncio
 import faulthandler
 import logging
-import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,11 +20,10 @@ from shim.config import Config, load_config
 from shim.errors import SampanError
 from shim.host.reaper import Reaper
 from shim.log import log_to
-from shim.machine.launch import LaunchedMachine, StartVmm, launch_machine, prepare_network
+from shim.machine.launch import LaunchedMachine, PreparedNetwork, prepare_network
 from shim.machine.sandbox import Sandbox
-from shim.machine.template import MachineClass, use_template
-from shim.oci.sandbox import SizeRules, find_network, size_machine
-from shim.oci.spec import parse_spec
+from shim.machine.template import MachineClass
+from shim.service.plan import plan_machine
 
 if TYPE_CHECKING:
     from shim.machine.machine import Machine
@@ -34,6 +33,14 @@ EVENTS_PATIENCE_S: Final = 5.0
 LAST_ANSWERS_S: Final = 1.0
 FIRST_CALL_PATIENCE_S: Final = 60.0
 """containerd connects as soon as `start` has printed the address."""
+SETTLED_S: Final = 1.0
+"""After its agent's answer a container runs, and may have the host's processors."""
+Launch = Callable[
+    [Config, Sandbox, MachineClass, int, PreparedNetwork | None, str], LaunchedMachine
+]
+"""launch_machine's arguments, in their order."""
+Wish = Callable[[Config, str, MachineClass], None]
+"""For a machine of this class to be ready for the next sandbox; with its config's path."""
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +56,8 @@ class ServerArguments:
     log_fd: int
     host_mounts: int
     """The mount namespace that this process was in at first, as a descriptor."""
-    start_vmm: StartVmm
+    launch: Launch
+    wish: Wish | None = None
 
 
 def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
@@ -72,27 +80,10 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
 
 
 def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine:
-    with open(f"{arguments.bundle}/config.json", "rb") as file:
-        spec = parse_spec(file.read())
-    rules = SizeRules(
-        vcpus=config.vcpus,
-        max_vcpus=min(config.max_vcpus, len(os.sched_getaffinity(0))),
-        memory_mib=config.memory_mib,
-        memory_overhead_mib=config.memory_overhead_mib,
-        max_memory_mib=config.max_memory_mib,
-    )
-    size = size_machine(spec, rules)
-    network = prepare_network(find_network(spec), config, size.vcpus)
-    machine_class = MachineClass(size, network.nics if network else 0)
-    template = "" if config.templates == "never" else use_template(config, machine_class)
-    return launch_machine(
-        config,
-        arguments.sandbox,
-        machine_class,
-        arguments.log_fd,
-        network,
-        template,
-        start_vmm=arguments.start_vmm,
+    plan = plan_machine(arguments.bundle, config)
+    network = prepare_network(plan.network_path, config, plan.machine_class)
+    return arguments.launch(
+        config, arguments.sandbox, plan.machine_class, arguments.log_fd, network, plan.template
     )
 
 
@@ -138,11 +129,13 @@ async def serve(
     first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
     oom_watch = asyncio.create_task(containers.watch_oom_kills())
     offer = asyncio.create_task(offer_template(arguments, config, machine))
+    refill = asyncio.create_task(refill_pool(arguments, config, machine))
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
     first_call.cancel()
     oom_watch.cancel()
     offer.cancel()
+    refill.cancel()
     await server.close(LAST_ANSWERS_S)
     await containers.close()
     await publisher.close(EVENTS_PATIENCE_S)
@@ -167,6 +160,20 @@ async def offer_template(
                 arguments.host_mounts,
                 arguments.log_fd,
             )
+
+
+async def refill_pool(
+    arguments: ServerArguments, config: Config, machine: "Machine | SampanError"
+) -> None:
+    """The next container like this one finds a machine that is ready to run."""
+    if not config.ready_machines or not arguments.wish or isinstance(machine, SampanError):
+        return
+    try:
+        with suppress(SampanError):
+            await machine.wait_agent()
+        await asyncio.sleep(SETTLED_S)
+    finally:  # also for one that is over by then
+        arguments.wish(config, arguments.config_path, machine.machine_class)
 
 
 def end_unless_called(server: "Server", over: asyncio.Event) -> None:

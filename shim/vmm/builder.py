@@ -8,11 +8,10 @@ Knows how the parts fit, not how any of them works.
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from time import perf_counter_ns
 from typing import Final, Protocol, TypeVar
 
 from proto.contract import GUEST_INIT
-from proto.control import BootResult, MachineConfig, SharePolicy, count_pairs
+from proto.control import MachineConfig, SharePolicy, count_pairs
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import Range, place_window64, plan_ram
 from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
@@ -33,8 +32,9 @@ from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
 from shim.vmm.kvm.vm_state import restore_vm
 from shim.vmm.kvm.working_set import PageWatch, prefault
-from shim.vmm.machine import Machine, MachineParts
+from shim.vmm.machine import Machine, MachineParts, Origin
 from shim.vmm.snapshot import MachineState, Snapshot
+from shim.vmm.stopwatch import Stopwatch
 
 MAX_VCPUS: Final = 254
 """APIC ids are bytes here; one is the broadcast, one is left for the IO-APIC."""
@@ -54,25 +54,12 @@ class Closable(Protocol):
 Part = TypeVar("Part", bound=Closable)
 
 
-class Stopwatch:
-    """Microseconds of each phase, in the order in which they were passed."""
-
-    def __init__(self) -> None:
-        self.timings_us: dict[str, int] = {}
-        self.last_ns = perf_counter_ns()
-
-    def lap(self, phase: str) -> None:
-        now_ns = perf_counter_ns()
-        self.timings_us[phase] = (now_ns - self.last_ns) // 1000
-        self.last_ns = now_ns
-
-
-def boot_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, BootResult]:
-    """Takes `listeners` over.  Whatever fails, nothing of the machine is left."""
+def boot_machine(config: MachineConfig, listeners: list[int], watch: Stopwatch) -> Machine:
+    """One that its `start` boots.  Takes `listeners` over.  Whatever fails, nothing of the
+    machine is left."""
     # What only a machine that boots needs takes a fifth of this process's import time.
     from shim.vmm.loader import KernelFile, load_boot_data  # noqa: PLC0415
 
-    watch = Stopwatch()
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
         ram_plan = plan_ram(config.memory_bytes)
@@ -91,14 +78,11 @@ def boot_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, 
             watch.lap("kernel")
         load_boot_data(builder.ram, ram_plan, config.vcpus, build_command_line(config))
         watch.lap("boot_data")
-        parts.vcpus.start()
-        watch.lap("start")
-        return Machine(parts, stack.pop_all(), False), BootResult(False, watch.timings_us)
+        return Machine(parts, stack.pop_all(), None)
 
 
-def clone_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, BootResult]:
-    """As boot_machine, from where `config.template` stands."""
-    watch = Stopwatch()
+def clone_machine(config: MachineConfig, listeners: list[int], watch: Stopwatch) -> Machine:
+    """As boot_machine, one that goes on from where `config.template` stands."""
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
         ram_plan = plan_ram(config.memory_bytes)
@@ -121,9 +105,9 @@ def clone_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine,
         else:
             prefault(builder.ram, parts.vcpus.members[0].fd, snapshot.touched)
         watch.lap("prefault")
-        parts.vcpus.start()
-        watch.lap("start")
-        return Machine(parts, stack.pop_all(), True), BootResult(True, watch.timings_us)
+        msrs = tuple(vcpu["msrs"] for vcpu in snapshot.state.vcpus)
+        origin = Origin({"clock": snapshot.state.vm["clock"]}, msrs)
+        return Machine(parts, stack.pop_all(), origin)
 
 
 def restore(state: MachineState, parts: MachineParts) -> None:

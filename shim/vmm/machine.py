@@ -1,4 +1,4 @@
-"""A machine whose vCPUs run: what the control socket may ask of it.
+"""A machine: what the control socket may ask of it, `start` first.
 
 Made by `builder`; owns every part of itself through one ExitStack.
 """
@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
 
-from proto.control import NicArgs, StoppedEvent, StreamArgs, StreamClosedEvent
+from proto.control import BootResult, NicArgs, StoppedEvent, StreamArgs, StreamClosedEvent
 from shim.errors import FailedPrecondition, InvalidArgument
 from shim.vmm.devices.fs import FsDevice
 from shim.vmm.devices.net import Nic
@@ -19,12 +19,18 @@ from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.system import KvmSystem
-from shim.vmm.kvm.vcpu_state import read_msr_numbers, read_xsave_bytes, save_vcpu
+from shim.vmm.kvm.vcpu_state import (
+    read_msr_numbers,
+    read_xsave_bytes,
+    save_vcpu,
+    write_msrs,
+)
 from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
-from shim.vmm.kvm.vm_state import save_vm
+from shim.vmm.kvm.vm_state import VmState, restore_clock, save_vm
 from shim.vmm.kvm.working_set import find_touched
 from shim.vmm.snapshot import MachineState, write_snapshot, write_touched
+from shim.vmm.stopwatch import Stopwatch
 
 QUIET_TIMEOUT_S: Final = 60.0
 QUIET_POLL_S: Final = 0.02
@@ -43,13 +49,25 @@ class MachineParts(NamedTuple):
     vcpus: VcpuSet
 
 
+class Origin(NamedTuple):
+    """Where the clocks of a clone's template stood."""
+
+    clock: VmState
+    msrs: tuple[bytes, ...]
+    """Of each vCPU, its TSC among them."""
+
+
 class Machine:
     """`close` ends it and frees everything: vCPUs, devices, the VM, its memory."""
 
-    def __init__(self, parts: MachineParts, stack: ExitStack, cloned: bool) -> None:
+    def __init__(self, parts: MachineParts, stack: ExitStack, origin: Origin | None) -> None:
         self.parts = parts
         self.stack = stack
-        self.cloned = cloned
+        self.origin = origin
+
+    @property
+    def cloned(self) -> bool:
+        return self.origin is not None
 
     @property
     def events_fd(self) -> int:
@@ -82,6 +100,20 @@ class Machine:
         if not 0 <= arguments.nic < len(nics):
             raise InvalidArgument(f"nic {arguments.nic}: the machine has {len(nics)}")
         nics[arguments.nic].attach(arguments, fds)
+
+    def start(self, watch: Stopwatch) -> BootResult:
+        """Once; the vCPUs run."""
+        self.parts.vcpus.start()
+        watch.lap("start")
+        return BootResult(self.cloned, watch.timings_us)
+
+    def rewind(self) -> None:
+        """Before `start`, of a clone that had to wait: the guest does not notice.  Otherwise
+        all its timers and watchdogs would find that they are late."""
+        if self.origin is not None:
+            restore_clock(self.parts.vm.fd, self.origin.clock)
+            for vcpu, msrs in zip(self.parts.vcpus.members, self.origin.msrs, strict=True):
+                write_msrs(vcpu.fd, msrs)
 
     def pause(self) -> None:
         self.parts.vcpus.pause()

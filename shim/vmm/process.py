@@ -6,7 +6,7 @@ machine's end, the ends of streams; what the guest does at speed runs in C
 threads that this loop never waits for.  No asyncio, no gRPC: their import
 alone would cost more than booting takes.
 
-Life: start → boot → … → control socket closed or `stop` → machine torn down →
+Life: start → boot (or hold, start) → … → control socket closed or `stop` → machine torn down →
 exit.  A guest that ends by itself is reported; the process stays, with its
 counters and whatever output is still on its way, until the shim is done.
 """
@@ -21,7 +21,6 @@ from typing import Any, Final
 
 from proto.control import (
     CONTROL_FD,
-    BootResult,
     Event,
     MachineConfig,
     NicArgs,
@@ -41,6 +40,7 @@ from shim.errors import (
 from shim.vmm.builder import boot_machine, clone_machine, close_rest
 from shim.vmm.control import ControlChannel, MalformedPacket, Request
 from shim.vmm.machine import Machine
+from shim.vmm.stopwatch import Stopwatch
 
 PROCESS_NAME: Final = "sampan-vmm"
 STDERR_FD: Final = 2
@@ -52,12 +52,16 @@ class Vmm:
     def __init__(self, channel: ControlChannel) -> None:
         self.channel = channel
         self.machine: Machine | None = None
+        self.held = False
+        """It is a clone that waits for START."""
         self.stopping = False
         self.stop_told = False
         self.poll = select.poll()
         self.handlers: dict[int, Callable[[], None]] = {}
         self.operations: dict[str, Callable[[Request], dict[str, Any]]] = {
             Operation.BOOT: self.boot,
+            Operation.HOLD: self.hold,
+            Operation.START: self.start,
             Operation.OPEN_STREAM: self.open_stream,
             Operation.ATTACH_NIC: self.attach_nic,
             Operation.SAVE: self.save,
@@ -123,14 +127,36 @@ class Vmm:
             raise HostResource(f"vmm: {request.operation}: {error}") from error
 
     def boot(self, request: Request) -> dict[str, Any]:
+        config = self.read_config(request)
+        machine, watch = build_machine(config, request.take_fds(len(config.ports)))
+        self.take(machine)
+        return machine.start(watch)._asdict()
+
+    def hold(self, request: Request) -> dict[str, Any]:
+        config = self.read_config(request)
+        self.take(clone_machine(config, request.take_fds(len(config.ports)), Stopwatch()))
+        self.held = True
+        return {}
+
+    def start(self, request: Request) -> dict[str, Any]:
+        """The process takes the place in the host that its shim has by now."""
+        machine = self.booted()
+        if not self.held:
+            raise FailedPrecondition("the machine is not held")
+        move_process(*request.fds)
+        machine.rewind()
+        self.held = False
+        return machine.start(Stopwatch())._asdict()
+
+    def read_config(self, request: Request) -> MachineConfig:
         if self.machine is not None:
             raise FailedPrecondition("the machine is already booted")
-        config = MachineConfig.from_json(request.arguments)
-        machine, result = start_machine(config, request.take_fds(len(config.ports)))
+        return MachineConfig.from_json(request.arguments)
+
+    def take(self, machine: Machine) -> None:
         self.machine = machine
         self.watch(machine.events_fd, self.tell_events)
         self.watch(machine.streams_fd, self.tell_streams_closed)
-        return result._asdict()
 
     def open_stream(self, request: Request) -> dict[str, Any]:
         machine = self.booted()
@@ -202,12 +228,13 @@ class Vmm:
             self.channel.tell(Event.STREAM_CLOSED, closed._asdict())
 
 
-def start_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, BootResult]:
+def build_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, Stopwatch]:
     """A template that is no good costs time, never the container."""
     if config.template:
         spare = [os.dup(fd) for fd in listeners]
+        watch = Stopwatch()
         try:
-            cloned = clone_machine(config, spare)
+            cloned = clone_machine(config, spare, watch)
         except (SampanError, OSError) as error:
             complain(f"template {config.template}: {error}; booting instead")
         except Exception as error:
@@ -217,8 +244,18 @@ def start_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine,
             raise
         else:
             close_rest(listeners)
-            return cloned
-    return boot_machine(config, listeners)
+            return cloned, watch
+    watch = Stopwatch()
+    return boot_machine(config, listeners, watch), watch
+
+
+def move_process(log_fd: int, namespace: int | None = None) -> None:
+    """To another log, and into a network namespace where there is one."""
+    from shim.host.syscalls import enter_network_namespace  # noqa: PLC0415  (ctypes)
+
+    os.dup2(log_fd, STDERR_FD)
+    if namespace is not None:
+        enter_network_namespace(namespace)
 
 
 def open_control_socket() -> socket.socket:

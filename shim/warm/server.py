@@ -6,7 +6,8 @@ it is not, or is not the right one, the launcher starts Python as it would witho
 
 Has one thread, no event loop and no gRPC channel, ever: forking needs that.  It does
 nothing but accept and fork; each call is a child's, and nothing of a sandbox
-depends on this process.  It ends when the code it has loaded is no longer what
+depends on this process.  Where the configuration wants machines that are ready, it
+forks processes that have them, too.  It ends when the code it has loaded is no longer what
 is installed.
 """
 
@@ -20,10 +21,14 @@ import signal
 import socket
 import sys
 import syslog
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn
 
 from shim.warm.call import answer_call
 from shim.warm.installation import Installation
+from shim.warm.pool import Pool, Wish
+from shim.warm.ready import wait_for_duty
 
 PROCESS_NAME: Final = "sampan-warm"
 LISTEN_BACKLOG: Final = 128
@@ -57,38 +62,64 @@ def listen(path: str) -> socket.socket:
 def serve(listener: socket.socket, lock_fd: int) -> None:
     """Until the installation is another one."""
     installation = Installation()
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
+    pool = Pool()
+
+    def fork(work: Callable[[], int]) -> int:
+        return fork_child(work, listener, lock_fd)
+
     while True:
-        called = poll.poll(CHECK_S * 1000)
+        poll = select.poll()
+        pool.register(poll)  # first, so that a call is served by one that has just become ready
+        poll.register(listener, select.POLLIN)
+        called = [fd for fd, _ in poll.poll(CHECK_S * 1000)]
         if not installation.is_current():
             return
-        if called:
-            connection, _ = listener.accept()
-            with connection:
-                fork_call(connection, listener, lock_fd)
+        for fd in called:
+            if fd == listener.fileno():
+                connection, _ = listener.accept()
+                with connection:
+                    fork(partial(answer_call, connection, pool))
+            elif fd == pool.wishes.fileno():
+                fulfil(pool, pool.receive_wish(), fork)
+            else:
+                pool.hear(fd)
 
 
-def fork_call(connection: socket.socket, listener: socket.socket, lock_fd: int) -> None:
+def fulfil(pool: Pool, wish: Wish | None, fork: Callable[[Callable[[], int]], int]) -> None:
+    if wish is None:
+        return
+    for _ in range(pool.make_room(wish)):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = fork(partial(wait_for_duty, wish, theirs, ours, pool))
+        if pid:
+            pool.add(pid, wish, ours)
+        else:
+            ours.close()
+
+
+def fork_child(work: Callable[[], int], listener: socket.socket, lock_fd: int) -> int:
+    """The child's pid, 0 if there is none; its exit status is what `work` answers."""
     try:
         child = os.fork()
     except OSError as error:
         tell(f"cannot fork: {error}")
-        return
+        return 0
     if child == 0:
-        become_call(connection, listener, lock_fd)
+        become_child(work, listener, lock_fd)
+    return child
 
 
-def become_call(connection: socket.socket, listener: socket.socket, lock_fd: int) -> NoReturn:
+def become_child(work: Callable[[], int], listener: socket.socket, lock_fd: int) -> NoReturn:
     status = 1
     try:
         # Hazard: a lock that a sandbox holds would keep the next server from its place.
         os.close(lock_fd)
         listener.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        status = answer_call(connection)
+        status = work()
     except BaseException as error:
-        tell(f"a call: {error!r}")
+        tell(f"{getattr(work, 'func', work).__name__}: {error!r}")
     finally:
         os._exit(status)
 

@@ -1,136 +1,27 @@
-"""The warm server and the launcher: one for a world, never needed, never outdated.
+"""The warm server and the launcher: one for a world, never needed, never outdated."""
 
-The launcher is compiled and run as containerd would; `sampan-shim` and
-`sampan-warm` are scripts beside it that run a copy of the tree's code.
-"""
-
-import json
+import fcntl
 import os
 import resource
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from native.build import build_launcher
-from shim.host.peer import PEER_CREDENTIALS
 from shim.host.process import is_alive, load_identity
+from tests.integration.installed import DEADLINE_S, Installed, wait_for
 
 pytestmark = pytest.mark.integration
-TREE = Path(__file__).resolve().parents[2]
-LAUNCHER = "containerd-shim-sampan-v2"
-SPEC = {
-    "ociVersion": "1.0.2",
-    "process": {"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
-    "root": {"path": "rootfs"},
-    "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]},
-}
-DEADLINE_S = 20
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-class Installed:
-    """A directory of programs, a copy of the code, a state directory, a bundle."""
-
-    def __init__(self, top: Path, launcher: Path) -> None:
-        self.top = top
-        self.code = top / "code"
-        self.bundle = top / "bundle"
-        self.warm_dir = top / "run/warm"
-        self.direct_calls = top / "direct"
-        for name in ("shim", "proto", "native"):
-            shutil.copytree(TREE / name, self.code / name, ignore=shutil.ignore_patterns("src"))
-        (top / "bin").mkdir()
-        shutil.copy2(launcher, top / "bin" / LAUNCHER)
-        self.write_script("sampan-shim", f"echo >>{self.direct_calls}", "shim.bootstrap")
-        self.write_script("sampan-warm", "", "shim.warm.server")
-        self.bundle.mkdir()
-        os.mkfifo(self.bundle / "log")
-        (self.bundle / "config.json").write_text(json.dumps(SPEC))
-
-    def write_script(self, name: str, first: str, module: str) -> None:
-        script = self.top / "bin" / name
-        run = f'PYTHONPATH={self.code} exec {sys.executable} -P -s -m {module} "$@"'
-        script.write_text(f"#!/bin/sh\n{first}\n{run}\n")
-        script.chmod(0o755)
-
-    def call(
-        self, *arguments: str, before: Callable[[], None] | None = None
-    ) -> "subprocess.CompletedProcess[bytes]":
-        return subprocess.run(
-            [self.top / "bin" / LAUNCHER, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            cwd=self.bundle,
-            env={"PATH": os.environ["PATH"], "SAMPAN_STATE_DIR": str(self.top / "run")},
-            preexec_fn=before,
-            timeout=60,
-            check=False,
-        )
-
-    def start(self, name: str = "c1") -> None:
-        done = self.act(name, "start")
-        assert done.returncode == 0, done
-        assert done.stdout.startswith(b"unix://"), done
-
-    def delete(self, name: str = "c1") -> None:
-        assert self.act(name, "delete").returncode == 0
-
-    def act(self, name: str, action: str) -> "subprocess.CompletedProcess[bytes]":
-        return self.call("-namespace", "n", "-id", name, "-address", "/c", action)
-
-    def count_direct(self) -> int:
-        return self.direct_calls.read_text().count("\n") if self.direct_calls.exists() else 0
-
-    def sockets(self) -> list[Path]:
-        return sorted(self.warm_dir.glob("*.sock"))
-
-    def server(self) -> int:
-        """The one warm server's pid; 0 when none answers."""
-        for path in self.sockets():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    size = PEER_CREDENTIALS.size
-                    raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-                    return int(PEER_CREDENTIALS.unpack(raw)[0])
-        return 0
-
-    def warm_up(self) -> int:
-        """Started by a first container, which is without it."""
-        self.start()
-        self.delete()
-        wait_for(self.server)
-        return self.server()
-
-    def sandbox_pids(self) -> list[Path]:
-        return sorted((self.top / "run").glob("*/shim.pid"))
-
-
-@pytest.fixture(scope="module")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("launcher") / LAUNCHER
-    build_launcher(target)
-    return target
-
-
-@pytest.fixture
-def installed(tmp_path: Path, launcher: Path) -> Iterator[Installed]:
-    made = Installed(tmp_path, launcher)
-    yield made
-    if server := made.server():
-        os.kill(server, signal.SIGKILL)
+def is_free(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def test_the_first_container_starts_it_and_later_calls_are_its(installed: Installed) -> None:
@@ -179,6 +70,7 @@ def test_one_that_was_killed_is_followed_by_another(installed: Installed) -> Non
     old = installed.warm_up()
     os.kill(old, signal.SIGKILL)
     (lock,) = installed.warm_dir.glob("*.lock")
+    wait_for(lambda: is_free(lock))  # a call that had just been forked has it for a moment
     os.utime(lock, (1, 1))  # the last try is long ago
     assert installed.warm_up() != old
 

@@ -20,10 +20,11 @@ from shim.machine.template import (
     describe_class,
     find_template,
     name_class,
+    read_number,
     use_template,
 )
 from shim.machine.template_maker import own_sandbox, settle
-from shim.machine.template_offer import offer_template, read_number
+from shim.machine.template_offer import offer_template
 from shim.machine.template_store import (
     FILES,
     Template,

@@ -45,12 +45,12 @@ class Guest:
     def wait_agent(self) -> None:
         self.stub.GetInfo(pb.GetInfoRequest(), wait_for_ready=True, timeout=DEADLINE_S)
 
-    def begin(self, template: str = "", **changes: Any) -> dict[str, Any]:
+    def begin(self, template: str = "", operation: str = "boot", **changes: Any) -> dict[str, Any]:
         config = make_config(self.directory)._replace(template=template, **changes)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"{self.directory}/agent")
             listener.listen()
-            return self.vmm.boot(config, [listener.fileno()])
+            return self.vmm.request(operation, config.to_json(), [listener.fileno()])
 
     def make_root(self, name: str) -> Path:
         root = self.directory / "rootfs" / name

@@ -12,8 +12,8 @@ import pytest
 from proto import contract
 from proto.gen.agent.v1 import agent_pb2 as pb
 from tests.vm.conftest import MIB
-from tests.vm.guest import Guest
-from tests.vm.machine import DEADLINE_S, VmmProcess
+from tests.vm.guest import Guest, make_config
+from tests.vm.machine import DEADLINE_S, Refused, VmmProcess
 
 HOST_NAME = "clones-host"
 RANDOM = "dd if=/dev/urandom bs=32 count=1 2>/dev/null; cat /proc/sys/kernel/random/boot_id"
@@ -41,15 +41,26 @@ def cloned(template: str, directory: Path, **changes: int) -> Iterator[Guest]:
         guest = Guest(vmm, directory)
         assert guest.begin(template, **changes)["cloned"]
         guest.faults_at_start = count_faults(vmm.process.pid)
-        guest.wait_agent()
-        request = pb.AwakenRequest(
-            entropy=secrets.token_bytes(contract.ENTROPY_BYTES),
-            realtime_ns=time.time_ns(),
-            hostname=HOST_NAME,
-        )
-        guest.stub.Awaken(request, timeout=DEADLINE_S)
+        awaken(guest)
         yield guest
         guest.channel.close()
+
+
+def awaken(guest: Guest) -> None:
+    guest.wait_agent()
+    request = pb.AwakenRequest(
+        entropy=secrets.token_bytes(contract.ENTROPY_BYTES),
+        realtime_ns=time.time_ns(),
+        hostname=HOST_NAME,
+    )
+    guest.stub.Awaken(request, timeout=DEADLINE_S)
+
+
+def read_uptime(guest: Guest) -> float:
+    guest.make_root("uptime")
+    status, output = guest.run("uptime", "cat /proc/uptime")
+    assert status == 0
+    return float(output.split()[0])
 
 
 def test_a_clone_runs_containers_with_their_files(template: str, tmp_path: Path) -> None:
@@ -99,6 +110,33 @@ def test_two_clones_live_side_by_side_and_change_nothing_of_the_template(
             guest.make_root("same")
             assert guest.run("same", f"echo {text.decode()}") == (0, text)
     assert Path(template, "memory").read_bytes() == memory
+
+
+def test_a_clone_that_was_held_does_not_notice_that_it_had_to_wait(
+    template: str, tmp_path: Path
+) -> None:
+    """Its clocks stand still, and it is where its shim is when it goes on."""
+    began = time.monotonic()
+    with cloned(template, tmp_path / "at-once") as guest:
+        uptime = read_uptime(guest)
+    took = time.monotonic() - began
+    (tmp_path / "held").mkdir()
+    log = (tmp_path / "log").open("w")
+    with VmmProcess() as vmm, log, Path("/proc/self/ns/net").open() as namespace:
+        guest = Guest(vmm, tmp_path / "held")
+        assert guest.begin(template, "hold") == {}
+        with pytest.raises(Refused, match="already booted"):
+            guest.vmm.request("hold", make_config(tmp_path).to_json())
+        time.sleep(2 * took + 10)
+        started = time.monotonic()
+        fds = [log.fileno(), namespace.fileno()]
+        assert vmm.request("start", fds=fds)["cloned"]
+        with pytest.raises(Refused, match="not held"):
+            vmm.request("start", fds=fds)
+        assert Path(f"/proc/{vmm.process.pid}/fd/2").readlink() == tmp_path / "log"
+        awaken(guest)
+        assert read_uptime(guest) <= uptime + time.monotonic() - started + 1
+        guest.channel.close()
 
 
 def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_path: Path) -> None:

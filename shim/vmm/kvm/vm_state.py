@@ -34,6 +34,10 @@ def restore_vm(fd: int, state: VmState) -> None:
         chip = make_struct("struct kvm_irqchip", state[name])
         chip.chip_id = getattr(lib, name)
         kvm_ioctl(fd, "KVM_SET_IRQCHIP", chip)
+    restore_clock(fd, state)
+
+
+def restore_clock(fd: int, state: VmState) -> None:
     clock = ffi.new("struct kvm_clock_data *")
     clock.clock = int.from_bytes(state["clock"], "little")
     kvm_ioctl(fd, "KVM_SET_CLOCK", clock)

@@ -25,6 +25,7 @@ if [ -n "$cgroup" ]; then
 fi
 mkdir -p "$root/run/lock" "$root/run/testhost/tests/testhost"
 mount --bind "$package" "$root/run/testhost/tests/testhost"
+mount --make-rshared "$root"  # as systemd does
 touch "$root/run/testhost/puts.tar"
 mount --bind "$puts" "$root/run/testhost/puts.tar"
 : >"$root/run/testhost/modules"

@@ -18,6 +18,7 @@ mnt debugfs debugfs /sys/kernel/debug
 mnt ext4 /dev/vdb /opt/sampan
 [ ! -b /dev/vdd ] || mnt ext4 /dev/vdd /var/lib/sampan/image
 $box mount -o remount,rw /
+$box mount --make-rshared /  # as systemd does
 # The runner waits for these just before the command starts.
 $box mkfifo /run/testhost/modules
 # By its path: this shell would take busybox's own.

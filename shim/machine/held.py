@@ -1,0 +1,105 @@
+"""A clone that is ready to run before anybody asks for it.
+
+`hold_machine` makes it in a sandbox of its own, `start_held` gives it to the sandbox
+of a container, whose namespace of networks and log its vmm then has.  A clone that is
+held has not run: its randomness and its clock are set when it does, as any clone's.
+"""
+
+import hashlib
+import json
+import socket
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from proto.control import MAX_PACKET_BYTES, Operation
+from shim.config import Config
+from shim.errors import HostResource
+from shim.machine.launch import (
+    BOOT_REQUEST_ID,
+    LaunchedMachine,
+    PreparedNetwork,
+    StartVmm,
+    ask_first,
+    check_image,
+    describe_machine,
+    start_process,
+)
+from shim.machine.sandbox import Sandbox
+from shim.machine.template import MachineClass, read_number
+
+PATIENCE_S: Final = 60.0
+"""For a vmm to have it ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMachine:
+    """Owns `control`: when that is closed, the vmm ends."""
+
+    pid: int
+    control: socket.socket
+    machine_class: MachineClass
+    template: str
+
+
+def name_held(config: Config, machine_class: MachineClass, template: str) -> str:
+    """The same for machines that can stand in for each other."""
+    parts = [asdict(config), asdict(machine_class), template, read_number(template)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def hold_machine(
+    config: Config,
+    sandbox: Sandbox,
+    machine_class: MachineClass,
+    template: str,
+    log_fd: int,
+    start_vmm: StartVmm,
+) -> HeldMachine:
+    """HostResource when the template is no good; nothing is left then."""
+    check_image(config)
+    pid, control = start_process(config, sandbox, log_fd, start_vmm)
+    try:
+        described = describe_machine(config, sandbox, machine_class, template)
+        ask_first(control, sandbox, Operation.HOLD, described)
+        control.settimeout(PATIENCE_S)
+        answer = read_answer(control)
+        control.settimeout(None)
+    except BaseException:
+        control.close()
+        raise
+    if "error" in answer:
+        control.close()
+        raise HostResource(f"template {template}: {answer['error']['message']}")
+    return HeldMachine(pid, control, machine_class, template)
+
+
+def read_answer(control: socket.socket) -> dict[str, Any]:
+    try:
+        packet = control.recv(MAX_PACKET_BYTES)
+    except OSError as error:
+        raise HostResource(f"the vmm does not answer: {error}") from error
+    if not packet:
+        raise HostResource("the vmm has ended")
+    answer: dict[str, Any] = json.loads(packet)
+    return answer
+
+
+def start_held(
+    held: HeldMachine,
+    held_in: Sandbox,
+    sandbox: Sandbox,
+    network: PreparedNetwork | None,
+    log_fd: int,
+) -> LaunchedMachine:
+    """As launch_machine; `held_in` is no more afterwards.
+
+    HostResource when it has ended; nothing is changed then.
+    """
+    request = {"id": BOOT_REQUEST_ID, "op": Operation.START, "args": {}}
+    descriptors = [log_fd, network.namespace] if network else [log_fd]
+    try:
+        socket.send_fds(held.control, [json.dumps(request).encode()], descriptors)
+    except OSError as error:
+        raise HostResource(f"the vmm has ended: {error}") from error
+    sandbox.take_over(held_in)
+    return LaunchedMachine(held.pid, held.control, network, held.machine_class, held.template)

@@ -1,0 +1,123 @@
+"""A sandbox is handed over to the process that waits for it with a machine.
+
+Three messages, so that exactly one process serves: the caller sends what is to be
+served, with a socket for answers and the sandbox's own; the waiting one says that it is
+there; the caller, if it still waits, says go.  Whoever is not answered goes on alone.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from shim.bootstrap import Beginning
+from shim.config import load_config
+from shim.errors import SampanError
+from shim.host.fds import close_all
+from shim.machine.held import name_held
+from shim.service.plan import plan_machine
+from shim.warm.pool import ReadyProcess
+
+MAX_MESSAGE_BYTES: Final = 192 << 10
+PASSED_FDS: Final = 2
+PATIENCE_S: Final = 1.0
+HERE: Final = b"h"
+GO: Final = b"g"
+
+
+class Duty(NamedTuple):
+    """What the next server serves."""
+
+    sandbox: str
+    """The path of its directory."""
+    described: dict[str, Any]
+    """ServerArguments' plain values."""
+    oom_score: int
+    arguments: list[str]
+    """Of the launcher, for ps(1)."""
+    environment: dict[str, str]
+    seen: list[list[Any]]
+    """Paths of the host, and what the caller sees there (look)."""
+
+
+def look(path: str) -> list[Any]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return [path, 0, 0]
+    return [path, found.st_dev, found.st_ino]
+
+
+def hand_over(
+    ready: Iterable[ReadyProcess], beginning: Beginning, oom_score: int, arguments: list[str]
+) -> int:
+    """The pid of the process that serves the sandbox from here on; 0 if none does."""
+    waiting = list(ready)
+    if not waiting:
+        return 0
+    try:
+        config = load_config(beginning.options.config_path or None)
+        plan = plan_machine(beginning.invocation.bundle, config)
+    except (SampanError, OSError):
+        return 0  # the server finds it out, and tells
+    name = name_held(config, plan.machine_class, plan.template)
+    duty = Duty(
+        sandbox=beginning.sandbox.path,
+        described=beginning.describe(),
+        oom_score=oom_score,
+        arguments=arguments,
+        environment=dict(os.environ),
+        seen=[look(path) for path in (beginning.invocation.bundle, *plan.host_paths)],
+    )
+    for process in waiting:
+        if process.name == name and offer(process.connection, duty, beginning.listener):
+            beginning.listener.close()
+            return process.pid
+    return 0
+
+
+def offer(connection: socket.socket, duty: Duty, listener: socket.socket) -> bool:
+    """Whether the process at the other end takes it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        ours.settimeout(PATIENCE_S)
+        try:
+            with theirs:
+                data = json.dumps(duty).encode()
+                fds = [theirs.fileno(), listener.fileno()]
+                socket.send_fds(connection, [data], fds, socket.MSG_DONTWAIT)
+            return ours.recv(1) == HERE and ours.send(GO) == len(GO)
+        except OSError:
+            return False
+
+
+@contextmanager
+def receive_duty(connection: socket.socket) -> Iterator[tuple[Duty, socket.socket] | None]:
+    """And the socket to serve; None where the caller does not wait any more, or sees other
+    mounts than this process.  EOFError when no more will come."""
+    data, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, PASSED_FDS)
+    try:
+        if not data:
+            raise EOFError
+        if len(fds) != PASSED_FDS:
+            yield None
+            return
+        duty = Duty(*json.loads(data))
+        if not all(look(seen[0]) == seen for seen in duty.seen) or not confirm(fds[0]):
+            yield None
+            return
+        yield duty, socket.socket(fileno=fds.pop())
+    finally:
+        close_all(fds)
+
+
+def confirm(fd: int) -> bool:
+    with socket.socket(fileno=os.dup(fd)) as answers:
+        answers.settimeout(PATIENCE_S)
+        try:
+            answers.send(HERE)
+            return answers.recv(1) == GO
+        except OSError:
+            return False

@@ -1,0 +1,202 @@
+"""A process that waits with a machine that is ready to run, and serves a sandbox then.
+
+Forked from the warm server, and ends with it; after a while without anything to do; or
+when its vmm ends.  What it waits with is in a sandbox directory of its own, which a
+process that was killed leaves to the next one to remove.
+"""
+
+import os
+import select
+import signal
+import socket
+import syslog
+from functools import partial
+from typing import Final, NoReturn, Self
+
+from shim.bootstrap import (
+    SERVER_NAME,
+    clean_up,
+    end_with,
+    enter_bundle,
+    leave_host,
+    write_oom_score,
+)
+from shim.config import Config, load_config
+from shim.errors import HostResource, SampanError
+from shim.host.process import is_alive, load_identity, read_identity, write_identity
+from shim.host.syscalls import set_command_line, set_process_name
+from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
+from shim.machine.launch import LaunchedMachine, PreparedNetwork, launch_machine
+from shim.machine.sandbox import STATE_VARIABLE, Sandbox, SandboxKey, find_sandbox, list_sandboxes
+from shim.machine.template import MachineClass, find_template
+from shim.service.server import ServerArguments, run_server
+from shim.warm.fork import fork_vmm
+from shim.warm.handover import Duty, receive_duty
+from shim.warm.pool import READY, Pool, Wish
+
+PROCESS_NAME: Final = "sampan-ready"
+CONTAINERD: Final = "sampan"
+NAMESPACE: Final = "ready"
+WAIT_S: Final = 600.0
+MEMINFO_KIB: Final = 1024
+
+
+def wait_for_duty(wish: Wish, connection: socket.socket, server: socket.socket, pool: Pool) -> int:
+    """`server`: the other end, of which this process has a copy."""
+    server.close()
+    pool.leave()
+    os.environ[STATE_VARIABLE] = wish.state_dir
+    os.setsid()
+    signal.signal(signal.SIGTERM, give_up)
+    host_mounts = leave_host(SERVER_NAME)
+    sandbox = make_sandbox()
+    try:
+        with Waiting(wish, sandbox) as waiting:
+            connection.send(READY)
+            set_process_name(PROCESS_NAME)
+            while waiting.is_called(connection):
+                with receive_duty(connection) as received:
+                    if received is not None:
+                        connection.close()
+                        take_up(*received, waiting, host_mounts, pool)
+    except EOFError:
+        pass
+    except SampanError as error:
+        syslog.syslog(syslog.LOG_WARNING, f"no machine is kept ready: {error}")
+    finally:
+        sandbox.remove()
+    return 0
+
+
+def give_up(*_: object) -> NoReturn:
+    raise EOFError
+
+
+class Waiting:
+    """A held machine until it goes to the sandbox that it was kept for, or ends."""
+
+    def __init__(self, wish: Wish, sandbox: Sandbox) -> None:
+        self.name = wish.name
+        self.sandbox = sandbox
+        self.held = hold(wish, sandbox)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.held.control.close()
+
+    def is_called(self, connection: socket.socket) -> bool:
+        """False when it is time to end."""
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        poll.register(self.held.control, select.POLLIN)
+        return [fd for fd, _ in poll.poll(WAIT_S * 1000)] == [connection.fileno()]
+
+    def launch(
+        self,
+        config: Config,
+        sandbox: Sandbox,
+        machine_class: MachineClass,
+        log_fd: int,
+        network: PreparedNetwork | None,
+        template: str,
+    ) -> LaunchedMachine:
+        """As launch_machine, which does it where this machine is not the right one."""
+        if name_held(config, machine_class, template) == self.name:
+            try:
+                return start_held(self.held, self.sandbox, sandbox, network, log_fd)
+            except HostResource as error:
+                syslog.syslog(syslog.LOG_WARNING, f"a machine that was ready: {error}")
+        self.held.control.close()
+        self.sandbox.remove()
+        return launch_machine(
+            config, sandbox, machine_class, log_fd, network, template, start_vmm=fork_vmm
+        )
+
+
+def take_up(
+    duty: Duty, listener: socket.socket, waiting: Waiting, host_mounts: int, pool: Pool
+) -> None:
+    """Does not return."""
+    sandbox = Sandbox(duty.sandbox)
+    end_with(sandbox, partial(serve, duty, sandbox, listener, waiting, host_mounts, pool))
+
+
+def serve(
+    duty: Duty,
+    sandbox: Sandbox,
+    listener: socket.socket,
+    waiting: Waiting,
+    host_mounts: int,
+    pool: Pool,
+) -> None:
+    os.environ.clear()
+    os.environ.update(duty.environment)
+    set_process_name(SERVER_NAME)
+    set_command_line(["containerd-shim-sampan-v2", *duty.arguments])
+    log_fd = enter_bundle(duty.described["bundle"], duty.oom_score)
+    write_oom_score(duty.oom_score, str(waiting.held.pid))
+    arguments = ServerArguments(
+        **duty.described,
+        sandbox=sandbox,
+        log_fd=log_fd,
+        host_mounts=host_mounts,
+        launch=waiting.launch,
+        wish=pool.wish,
+    )
+    run_server(arguments, listener)
+
+
+def hold(wish: Wish, sandbox: Sandbox) -> HeldMachine:
+    """HostResource where the host has not the memory, or what was wished for is no more."""
+    config = load_config(wish.config_path or None)
+    template = find_template(config, wish.machine_class)
+    if name_held(config, wish.machine_class, template) != wish.name:
+        raise HostResource("the template or the configuration has changed")
+    if not is_shared_mount("/"):
+        raise HostResource("/ is not a shared mount: what is mounted later would not be seen")
+    available = read_available_bytes()
+    if available < wish.memory_bytes:
+        raise HostResource(f"{available} bytes of memory are available, not {wish.memory_bytes}")
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return hold_machine(config, sandbox, wish.machine_class, template, null, fork_vmm)
+    finally:
+        os.close(null)
+
+
+def make_sandbox() -> Sandbox:
+    """This process's own; those of processes that were killed are removed."""
+    for key, left in list_sandboxes():
+        if (key.containerd, key.namespace) == (CONTAINERD, NAMESPACE):
+            owner = load_identity(left.shim_pid)
+            if not (is_alive(owner) if owner else os.path.exists(f"/proc/{key.sandbox_id}")):
+                clean_up(left, 0)
+    key = SandboxKey(CONTAINERD, NAMESPACE, str(os.getpid()))
+    sandbox = find_sandbox(key)
+    sandbox.create(key)
+    own = read_identity(os.getpid())
+    if own is not None:
+        write_identity(sandbox.shim_pid, own)
+    return sandbox
+
+
+def is_shared_mount(path: str) -> bool:
+    """Whether mounts below it reach other mount namespaces (proc_pid_mountinfo(5))."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        lines = (line.split() for line in file)
+        return any(
+            field.startswith(("shared:", "master:"))
+            for words in lines
+            if words[4] == path
+            for field in words[6 : words.index("-")]
+        )
+
+
+def read_available_bytes() -> int:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * MEMINFO_KIB
+    return 0

@@ -1,0 +1,274 @@
+"""Processes that wait with a machine: they serve the next container like the last one,
+one each, and are never needed.
+
+The vmm is a script that notes what it is asked; what the real one does with it is
+shown in tests/e2e/test_ready.py.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from shim.host.process import ProcessIdentity, load_identity
+from tests.integration.installed import Installed, wait_for
+
+pytestmark = pytest.mark.integration
+VMM = """\
+import json, os, socket, sys
+control = socket.socket(fileno=3)
+while True:
+    packet, fds, _, _ = socket.recv_fds(control, 65536, 8)
+    if not packet: sys.exit(0)
+    request = json.loads(packet)
+    with open(sys.argv[1], "a") as notes:
+        print(request["op"], os.getpid(), len(fds), file=notes)
+    if "console_path" in request["args"]: open(request["args"]["console_path"], "w").close()
+    result = {"cloned": True, "timings_us": {}}
+    control.send(json.dumps({"id": request["id"], "result": result}).encode())
+    if request["op"] == "stop": sys.exit(0)
+"""
+MAKE_TEMPLATE = """\
+import os
+from shim.config import load_config
+from shim.machine.template import describe_class, name_class
+from shim.service.plan import plan_machine
+config = load_config()
+described = describe_class(config, plan_machine(os.getcwd(), config).machine_class)
+path = os.path.join(config.templates_dir, name_class(described))
+os.makedirs(path)
+for name in ("memory", "template.json"):
+    open(f"{path}/{name}", "w").close()
+"""
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process handles the signal."""
+    status = dict(
+        line.split(":\t", 1)
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if ":\t" in line
+    )
+    return bool(int(status["SigCgt"], 16) >> (number - 1) & 1)
+
+
+class Host:
+    """An installation whose machines are scripts, with a template and room for ready ones."""
+
+    def __init__(self, installed: Installed, limit: int) -> None:
+        self.installed = installed
+        self.notes = installed.top / "notes"
+        self.notes.touch()
+        script = installed.top / "vmm.py"
+        script.write_text(VMM)
+        (installed.top / "image/root").mkdir(parents=True)
+        (installed.top / "image/vmlinux").touch()
+        config = {
+            "image_dir": str(installed.top / "image"),
+            "templates_dir": str(installed.top / "templates"),
+            "vmm_command": [sys.executable, str(script), str(self.notes)],
+            "ready_machines": limit,
+        }
+        path = installed.top / "config.yaml"
+        path.write_text(json.dumps(config))
+        installed.environment["SAMPAN_CONFIG"] = str(path)
+        installed.warm_up()
+        self.make_template()
+
+    def make_template(self) -> None:
+        subprocess.run(
+            [sys.executable, "-c", MAKE_TEMPLATE],
+            check=True,
+            cwd=self.installed.bundle,
+            env={**os.environ, **self.installed.environment, "PYTHONPATH": self.installed.code},
+        )
+
+    def asked(self, operation: str) -> list[int]:
+        """Pids of the vmms that have been asked for it."""
+        lines = [line.split() for line in self.notes.read_text().splitlines()]
+        return [int(pid) for name, pid, _ in lines if name == operation]
+
+    def sandboxes(self, namespace: str) -> dict[str, Path]:
+        found = {}
+        for path in (self.installed.top / "run").glob("*/sandbox.json"):
+            described = json.loads(path.read_text())
+            if described["namespace"] == namespace:
+                found[described["sandbox_id"]] = path.parent
+        return found
+
+    def run_one(self, name: str) -> None:
+        """A container that comes and goes."""
+        self.installed.start(name)
+        self.end(name)
+        wait_for(lambda: name not in self.sandboxes("n"))
+
+    def end(self, name: str) -> None:
+        pid = self.server(name).pid
+        wait_for(lambda: catches(pid, signal.SIGTERM))
+        os.kill(pid, signal.SIGTERM)
+
+    def server(self, name: str) -> ProcessIdentity:
+        identity = load_identity(str(self.sandboxes("n")[name] / "shim.pid"))
+        assert identity is not None
+        return identity
+
+    def wait_ready(self, count: int = 1) -> list[int]:
+        """The pids of those that wait."""
+        wait_for(lambda: len(self.asked("hold")) - len(self.asked("start")) >= count)
+        wait_for(lambda: len(self.sandboxes("ready")) == count)
+        return [int(pid) for pid in self.sandboxes("ready")]
+
+    def close(self) -> None:
+        for name in list(self.sandboxes("n")):
+            self.installed.delete(name)
+
+
+@pytest.fixture
+def host(installed: Installed) -> Iterator[Host]:
+    made = Host(installed, 1)
+    yield made
+    made.close()
+
+
+def test_the_next_container_like_the_last_is_served_by_the_one_that_waits(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    host.installed.start("c2")
+    wait_for(lambda: host.asked("start"))
+    assert host.server("c2").pid == ready
+    assert host.asked("start") == host.asked("hold")
+    assert len(host.asked("boot")) == 2  # c1, and the one before the server was there
+    sandbox = host.sandboxes("n")["c2"]
+    wait_for(lambda: not host.sandboxes("ready"))
+    (vmm,) = host.asked("hold")
+    identity = load_identity(str(sandbox / "vmm.pid"))
+    assert identity is not None
+    assert identity.pid == vmm
+    assert {"rootfs", "volumes", "agent.sock", "shim.sock"} <= set(os.listdir(sandbox))
+    assert os.readlink(f"/proc/{ready}/cwd") == str(host.installed.bundle)
+    assert os.readlink(f"/proc/{ready}/fd/2") == str(host.installed.bundle / "log")
+    host.installed.delete("c2")
+    wait_for(lambda: not Path(f"/proc/{ready}").exists())
+    assert not sandbox.exists()
+
+
+def test_a_container_of_another_class_leaves_it_waiting(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    spec_path = host.installed.bundle / "config.json"
+    spec = json.loads(spec_path.read_text())
+    annotated = {**spec, "annotations": {"dev.sampan.memory_mib": "512"}}
+    spec_path.write_text(json.dumps(annotated))
+    host.installed.start("c2")
+    assert host.server("c2").pid != ready
+    assert list(host.sandboxes("ready")) == [str(ready)]
+    assert not host.asked("start")
+
+
+def test_a_template_that_is_replaced_is_not_gone_on_from(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    shutil.rmtree(host.installed.top / "templates")
+    host.make_template()
+    host.installed.start("c2")
+    assert host.server("c2").pid != ready
+    assert not host.asked("start")
+
+
+def test_one_that_does_not_see_the_same_mounts_is_not_chosen(host: Host) -> None:
+    """They were made in a place whose mounts do not reach others."""
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    bundle = str(host.installed.bundle)
+    subprocess.run(["mount", "--bind", bundle, bundle], check=True)
+    subprocess.run(["mount", "--make-private", bundle], check=True)
+    inner = host.installed.bundle / "inner"
+    inner.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(inner)], check=True)
+    try:
+        spec_path = host.installed.bundle / "config.json"
+        spec = json.loads(spec_path.read_text())
+        mount = {"destination": "/inner", "type": "bind", "source": str(inner)}
+        spec_path.write_text(json.dumps({**spec, "mounts": [mount]}))
+        host.installed.start("c2")
+        assert host.server("c2").pid != ready
+        host.installed.delete("c2")
+        spec_path.write_text(json.dumps(spec))
+        host.installed.start("c3")
+        assert host.server("c3").pid == ready
+        host.installed.delete("c3")
+    finally:
+        subprocess.run(["umount", "-R", bundle], check=True)
+
+
+def test_two_at_once_are_served_by_two(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(host.installed.start, ("c2", "c3", "c4", "c5")))
+    pids = [host.server(name).pid for name in ("c2", "c3", "c4", "c5")]
+    assert len(set(pids)) == 4
+    assert pids.count(ready) == 1
+    wait_for(lambda: len(host.asked("start")) == 1)
+
+
+def test_one_that_hangs_is_not_waited_for_and_serves_nobody_twice(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    os.kill(ready, signal.SIGSTOP)
+    host.installed.start("c2")
+    assert host.server("c2").pid != ready
+    os.kill(ready, signal.SIGCONT)
+    host.installed.start("c3")
+    assert host.server("c3").pid == ready
+
+
+def test_one_that_was_killed_costs_nothing_and_leaves_nothing(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    (vmm,) = host.asked("hold")
+    os.kill(ready, signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{vmm}").exists())
+    host.run_one("c2")
+    wait_for(lambda: len(host.asked("hold")) == 2)
+    wait_for(lambda: list(host.sandboxes("ready")) not in ([], [str(ready)]))
+
+
+def test_it_ends_with_its_vmm(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    os.kill(host.asked("hold")[0], signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{ready}").exists())
+    assert not host.sandboxes("ready")
+    host.installed.start("c2")
+
+
+def test_it_ends_with_the_server_that_made_it(host: Host) -> None:
+    host.run_one("c1")
+    (ready,) = host.wait_ready()
+    os.kill(host.installed.server(), signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{ready}").exists())
+    wait_for(lambda: not Path(f"/proc/{host.asked('hold')[0]}").exists())
+    assert not host.sandboxes("ready")
+    host.installed.start("c2")
+
+
+def test_no_more_of_them_than_the_configuration_says(installed: Installed) -> None:
+    host = Host(installed, 2)
+    for name in ("c1", "c2", "c3"):
+        host.installed.start(name)
+    for name in ("c1", "c2", "c3"):
+        host.end(name)
+    wait_for(lambda: not host.sandboxes("n"))
+    pids = host.wait_ready(2)
+    assert len(host.asked("hold")) == 2
+    installed.start("c4")
+    assert host.server("c4").pid in pids
+    host.close()
