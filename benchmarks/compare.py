@@ -28,7 +28,11 @@ def main(arguments: list[str]) -> int:
         print(f"benchmarks: containerd has no image {settings.image}", file=sys.stderr)
         return 1
     with TemporaryDirectory() as directory:
-        runtimes = prepare_runtimes(Path(directory), options.tuned)
+        runtimes = tuple(
+            runtime
+            for runtime in prepare_runtimes(Path(directory), options.tuned)
+            if options.runtime is None or runtime.name in options.runtime
+        )
         figures = begin_figures(runtimes, options.rounds, settings)
         measure_all(figures, runtimes, measures.warm_up, settings)
         chosen = [measures.MEASURES[name] for name in options.only or measures.MEASURES]
@@ -47,6 +51,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--execs", type=int, default=3, help="execs a round")
     parser.add_argument("--idle", type=int, default=1, help="containers that idle at a time")
     parser.add_argument("--only", action="append", choices=measures.MEASURES, help="these alone")
+    parser.add_argument("--runtime", action="append", metavar="NAME", help="these alone")
     parser.add_argument("--tuned", metavar="DIR", help="a guest image, measured as well")
     parser.add_argument("--json", default="build/bench.json", metavar="FILE")
     return parser.parse_args(arguments)

@@ -1,5 +1,8 @@
 """The reports of the public suites are read into one outcome a test."""
 
+import pytest
+
+from tests.conformance.__main__ import LEFT, find_failures
 from tests.suites import suite
 
 
@@ -59,3 +62,18 @@ def test_go_tests_with_their_subtests() -> None:
         "TestShim/shim/Exec/Exit0": "SKIP",
         "(exit status)": "1",
     }
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "failures"),
+    [
+        ({"a": "PASS", "b": "SKIP", "(x: exit status)": "0", LEFT: "nothing"}, []),
+        ({"a": "FAIL", "(suites: exit status)": "1"}, ["a", "(suites: exit status)"]),
+        ({"a": "PASS", "(suites: exit status)": "1"}, ["(suites: exit status)"]),
+        ({"a": "PASS", LEFT: "process 7"}, [LEFT]),
+    ],
+)
+def test_what_a_shim_leaves_is_a_failure_though_no_test_of_it_failed(
+    outcomes: dict[str, str], failures: list[str]
+) -> None:
+    assert find_failures(outcomes) == failures
