@@ -28,6 +28,8 @@ SETUP_DATA_GPA: Final = Gpa(0x30000)
 LOW_RAM_END_GPA: Final = Gpa(0x9FC00)
 ACPI_GPA: Final = Gpa(0xE0000)
 ACPI_BYTES: Final = 0x20000
+GENERATION_GPA: Final = Gpa(ACPI_GPA + ACPI_BYTES - PAGE_BYTES)
+"""The generation's number, after the tables, in the page that is written to for each clone."""
 KERNEL_MIN_GPA: Final = Gpa(MIB)
 
 # --- the hole from 3 GiB to 4 GiB ----------------------------------------------------
@@ -49,6 +51,7 @@ PCI_WINDOW64_BYTES: Final = 64 * GIB
 # --- I/O ports and interrupts ---------------------------------------------------------
 SERIAL_PORT: Final = 0x3F8
 SERIAL_GSI: Final = 4
+GENERATION_GSI: Final = 5
 SLEEP_CONTROL_PORT: Final = 0x600
 SLEEP_STATUS_PORT: Final = 0x601
 RESET_PORT: Final = 0x604

@@ -17,6 +17,7 @@ from shim.vmm.address_map import Range, place_window64, plan_ram
 from shim.vmm.boot.x86 import BOOT_MSRS, Topology, build_cpuid, build_entry_state
 from shim.vmm.devices.balloon import add_balloon
 from shim.vmm.devices.fs import FsDevice
+from shim.vmm.devices.generation import Generation
 from shim.vmm.devices.net import Nic
 from shim.vmm.devices.pci import PciBus
 from shim.vmm.devices.power import PowerPorts
@@ -77,6 +78,7 @@ def boot_machine(config: MachineConfig, listeners: list[int], watch: Stopwatch) 
             kernel.load(builder.ram)
             watch.lap("kernel")
         load_boot_data(builder.ram, ram_plan, config.vcpus, build_command_line(config))
+        parts.generation.begin()
         watch.lap("boot_data")
         return Machine(parts, stack.pop_all(), None)
 
@@ -99,6 +101,7 @@ def clone_machine(config: MachineConfig, listeners: list[int], watch: Stopwatch)
         snapshot.map(builder.ram)
         watch.lap("memory")
         restore(snapshot.state, parts)
+        parts.generation.renew()
         watch.lap("state")
         if snapshot.touched is None:
             builder.own(PageWatch(builder.ram))
@@ -167,6 +170,7 @@ class Builder:
             SerialConsole(self.vm, self.config.console_path, self.config.console_limit_bytes)
         )
         power = self.own(PowerPorts(events))
+        generation = self.own(Generation(self.vm, self.ram))
         pci = self.own(PciBus(self.vm, self.ram, events))
         shares = tuple(FsDevice(pci, share) for share in self.config.shares)
         vsock = Vsock(pci)
@@ -181,7 +185,7 @@ class Builder:
         vcpus = [self.build_vcpu(index) for index in range(self.config.vcpus)]
         vcpu_set = self.own(VcpuSet(self.system, vcpus, bus, events))
         return MachineParts(
-            self.vm, self.ram, events, console, pci, shares, vsock, nics, bus, vcpu_set
+            self.vm, self.ram, events, console, generation, pci, shares, vsock, nics, bus, vcpu_set
         )
 
     def build_vcpu(self, index: int) -> Vcpu:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from proto.control import BootResult, NicArgs, StoppedEvent, StreamArgs, StreamClosedEvent
 from shim.errors import FailedPrecondition, InvalidArgument
 from shim.vmm.devices.fs import FsDevice
+from shim.vmm.devices.generation import Generation
 from shim.vmm.devices.net import Nic
 from shim.vmm.devices.pci import PciBus
 from shim.vmm.devices.serial import SerialConsole
@@ -41,6 +42,7 @@ class MachineParts(NamedTuple):
     ram: GuestRam
     events: MachineEvents
     console: SerialConsole
+    generation: Generation
     pci: PciBus
     shares: tuple[FsDevice, ...]
     vsock: Vsock

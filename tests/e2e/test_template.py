@@ -36,6 +36,13 @@ def test_a_container_goes_on_from_the_template_of_its_class(ctr: Ctr) -> None:
     assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
 
 
+def test_a_clones_kernel_begins_anew_with_its_random_numbers(ctr: Ctr) -> None:
+    """As it says itself (drivers/char/random.c)."""
+    name = ctr.start("sleep", "1000", flags=("--privileged",))
+    assert was_cloned(name)
+    assert "reseeded due to virtual machine fork" in ctr.exec(name, "dmesg").stdout
+
+
 def test_a_container_of_another_class_boots(ctr: Ctr) -> None:
     name = ctr.start("sleep", "1000", flags=("--annotation", "dev.sampan.memory_mib=700"))
     assert not was_cloned(name)

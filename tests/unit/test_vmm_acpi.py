@@ -1,5 +1,6 @@
 """ACPI tables: lengths, checksums and pointers as an operating system walks them."""
 
+import re
 import shutil
 import struct
 import subprocess
@@ -7,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from shim.vmm.address_map import ACPI_GPA, ECAM_GPA, GIB, Gpa, Range
+from shim.vmm.address_map import (
+    ACPI_BYTES,
+    ACPI_GPA,
+    ECAM_GPA,
+    GENERATION_GPA,
+    GENERATION_GSI,
+    GIB,
+    Gpa,
+    Range,
+)
 from shim.vmm.boot import acpi, aml
 
 WINDOW64 = Range(Gpa(64 * GIB), 64 * GIB)
@@ -54,6 +64,8 @@ def test_the_madt_lists_each_vcpu_once_with_its_apic_id() -> None:
 
 def test_the_most_vcpus_fit() -> None:
     assert len(walk_tables(254)["APIC"]) == 44 + 254 * 8 + 12
+    assert ACPI_GPA + len(acpi.build_acpi(254, WINDOW64).blob.data) <= GENERATION_GPA
+    assert GENERATION_GPA + 16 <= ACPI_GPA + ACPI_BYTES
 
 
 def test_the_mcfg_has_the_ecam_window_of_bus_zero_alone() -> None:
@@ -83,6 +95,17 @@ class TestDisassembly:
         assert text.count("WordBusNumber") == 1
         assert text.count("DWordMemory") == 1
         assert text.count("QWordMemory") == 1
+
+    def test_a_new_generation_is_an_event_of_its_device(self, tmp_path: Path) -> None:
+        text = disassemble(walk_tables(1)["DSDT"], tmp_path)
+        generation = text[text.index("Device (VGEN)") : text.index("Device (GED0)")]
+        assert 'Name (_CID, "VM_Gen_Counter")' in generation
+        low, high = re.findall(r"0x[0-9A-F]+|Zero", generation[generation.index("ADDR") :])[1:3]
+        assert (int(low, 16), high) == (GENERATION_GPA, "Zero")
+        events = text[text.index("Device (GED0)") :]
+        assert f"0x{GENERATION_GSI:08X}," in events
+        assert "Method (_EVT, 1, NotSerialized)" in events
+        assert "Notify (\\_SB.VGEN, 0x80)" in events
 
     def test_the_fadt_tells_of_no_legacy_device(self, tmp_path: Path) -> None:
         text = disassemble(walk_tables(1)["FACP"], tmp_path)

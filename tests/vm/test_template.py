@@ -91,6 +91,16 @@ def test_clones_have_no_random_number_in_common(template: str, tmp_path: Path) -
     assert first[32:] != second[32:]
 
 
+def test_a_clones_kernel_is_told_once_that_it_is_another_machine(
+    template: str, tmp_path: Path
+) -> None:
+    """By the generation's number, before the agent knows; what it does is test_template's."""
+    with cloned(template, tmp_path / "clone") as guest:
+        guest.make_root("generation")
+        _, output = guest.run("generation", "grep ACPI:Ged /proc/interrupts")
+        assert [int(word) for word in output.split()[1:2]] == [1]
+
+
 def test_a_clone_has_the_hosts_time_and_name(template: str, tmp_path: Path) -> None:
     with cloned(template, tmp_path / "clone") as guest:
         guest.make_root("clock")

@@ -1,9 +1,10 @@
 """The ACPI tables of the machine: hardware-reduced, no firmware behind them.
 
 Pure: builds the bytes for address_map.ACPI_GPA.  Power-off and reset are one
-port write each, which native's bus turns into the machine's end.  A VMGENID
-device, when machines are cloned, is one more device in `build_dsdt`.
-Spec: ACPI 6.5 §5.2 (tables), §4.1 (hardware-reduced), PCI Firmware 3.3 §4.1.2 (MCFG).
+port write each, which native's bus turns into the machine's end.  An interrupt,
+which a generic event device hands on, tells the kernel that it is a clone's now.
+Spec: ACPI 6.5 §5.2 (tables), §4.1 (hardware-reduced), §5.6.9 (generic event device), PCI
+Firmware 3.3 §4.1.2 (MCFG), Microsoft's "Virtual Machine Generation ID" (2012).
 """
 
 import struct
@@ -13,6 +14,8 @@ from shim.vmm.address_map import (
     ACPI_GPA,
     ECAM_BYTES,
     ECAM_GPA,
+    GENERATION_GPA,
+    GENERATION_GSI,
     IOAPIC_GPA,
     LAPIC_GPA,
     PCI_WINDOW_BYTES,
@@ -59,6 +62,9 @@ FLAG_HARDWARE_REDUCED: Final = 1 << 20
 MADT_LOCAL_APIC: Final = 0
 MADT_IO_APIC: Final = 1
 LOCAL_APIC_ENABLED: Final = 1
+
+GENERATION_NAME: Final = "VM_Gen_Counter"
+GENERATION_CHANGED: Final = 0x80
 
 GAS_SYSTEM_IO: Final = 1
 GAS_BYTE_ACCESS: Final = 1
@@ -181,5 +187,20 @@ def build_dsdt(window64: Range) -> bytes:
         aml.named("_UID", aml.integer(0)),
         aml.named("_CRS", aml.resources(aml.io_ports(SERIAL_PORT, 8), aml.interrupt(SERIAL_GSI))),
     )
+    generation = aml.device(
+        "VGEN",
+        aml.named("_HID", aml.string("SMPN0001")),
+        aml.named("_CID", aml.string(GENERATION_NAME)),
+        aml.named("_DDN", aml.string(GENERATION_NAME)),
+        aml.named("ADDR", aml.package(aml.integer(GENERATION_GPA), aml.integer(0))),
+    )
+    events = aml.device(
+        "GED0",
+        aml.named("_HID", aml.string("ACPI0013")),
+        aml.named("_UID", aml.integer(0)),
+        aml.named("_CRS", aml.resources(aml.interrupt(GENERATION_GSI))),
+        aml.method("_EVT", 1, aml.notify("\\_SB.VGEN", GENERATION_CHANGED)),
+    )
     s5 = aml.named("\\_S5", aml.package(aml.integer(SLEEP_TYPE_S5), aml.integer(0)))
-    return build_table(b"DSDT", 2, s5 + aml.scope("\\_SB", host_bridge, motherboard, serial))
+    devices = (host_bridge, motherboard, serial, generation, events)
+    return build_table(b"DSDT", 2, s5 + aml.scope("\\_SB", *devices))

@@ -11,8 +11,11 @@ ZERO_OP: Final = b"\x00"
 ONE_OP: Final = b"\x01"
 NAME_OP: Final = b"\x08"
 SCOPE_OP: Final = b"\x10"
+STRING_PREFIX: Final = b"\x0d"
 BUFFER_OP: Final = b"\x11"
 PACKAGE_OP: Final = b"\x12"
+METHOD_OP: Final = b"\x14"
+NOTIFY_OP: Final = b"\x86"
 DEVICE_OP: Final = b"\x5b\x82"
 END_TAG: Final = b"\x79\x00"
 
@@ -69,6 +72,19 @@ def device(name: str, *terms: bytes) -> bytes:
 
 def named(name: str, value: bytes) -> bytes:
     return NAME_OP + name_string(name) + value
+
+
+def method(name: str, arguments: int, *terms: bytes) -> bytes:
+    """Not serialized."""
+    return METHOD_OP + with_length(name_string(name) + bytes([arguments]) + b"".join(terms))
+
+
+def notify(name: str, value: int) -> bytes:
+    return NOTIFY_OP + name_string(name) + integer(value)
+
+
+def string(text: str) -> bytes:
+    return STRING_PREFIX + text.encode("ascii") + b"\0"
 
 
 def package(*elements: bytes) -> bytes:
