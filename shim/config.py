@@ -37,7 +37,7 @@ class Config:
     """Those made by themselves replace the one that was used the longest time ago."""
     ready_machines: int = 0
     """Clones that wait, ready to run, for the next containers of the class that was last
-    asked for.  Each holds some 60 MiB."""
+    asked for.  Each holds some 80 MiB, much of it shared with other clones."""
     vcpus: int = 1
     """For a container without a CPU limit."""
     max_vcpus: int = 32

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, NoReturn, Self
 
 from shim.bootstrap import (
+    OOM_SCORE_MAX,
     SERVER_NAME,
     clean_up,
     end_with,
@@ -48,6 +49,7 @@ def wait_for_duty(wish: Wish, connection: socket.socket, server: socket.socket, 
     os.environ[STATE_VARIABLE] = wish.state_dir
     os.setsid()
     signal.signal(signal.SIGTERM, give_up)
+    write_oom_score(OOM_SCORE_MAX)  # nothing is lost with it
     host_mounts = leave_host(SERVER_NAME)
     sandbox = make_sandbox()
     try:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,10 @@ def list_ready() -> dict[int, Path]:
     """Directories of the processes that wait, by pid."""
     found = {}
     for path in RUN_DIR.glob("*/sandbox.json"):
-        described = json.loads(path.read_text())
-        if described["namespace"] == "ready":
-            found[int(described["sandbox_id"])] = path.parent
+        with suppress(FileNotFoundError, ValueError):  # one that comes or goes
+            described = json.loads(path.read_text())
+            if described["namespace"] == "ready":
+                found[int(described["sandbox_id"])] = path.parent
     return found
 
 

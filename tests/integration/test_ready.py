@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,21 @@ def catches(pid: int, number: int) -> bool:
     return bool(int(status["SigCgt"], 16) >> (number - 1) & 1)
 
 
+def find_sandboxes(run_dir: Path, namespace: str) -> dict[str, Path]:
+    """Directories by id, once they say what they are."""
+    found = {}
+    for path in run_dir.glob("*/sandbox.json"):
+        with suppress(FileNotFoundError, ValueError):
+            described = json.loads(path.read_text())
+            if described["namespace"] == namespace:
+                found[described["sandbox_id"]] = path.parent
+    return found
+
+
+def read_oom_score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
 class Host:
     """An installation whose machines are scripts, with a template and room for ready ones."""
 
@@ -96,12 +112,7 @@ class Host:
         return [int(pid) for name, pid, _ in lines if name == operation]
 
     def sandboxes(self, namespace: str) -> dict[str, Path]:
-        found = {}
-        for path in (self.installed.top / "run").glob("*/sandbox.json"):
-            described = json.loads(path.read_text())
-            if described["namespace"] == namespace:
-                found[described["sandbox_id"]] = path.parent
-        return found
+        return find_sandboxes(self.installed.top / "run", namespace)
 
     def run_one(self, name: str) -> None:
         """A container that comes and goes."""
@@ -140,14 +151,16 @@ def host(installed: Installed) -> Iterator[Host]:
 def test_the_next_container_like_the_last_is_served_by_the_one_that_waits(host: Host) -> None:
     host.run_one("c1")
     (ready,) = host.wait_ready()
+    (vmm,) = host.asked("hold")
+    assert [read_oom_score(pid) for pid in (ready, vmm)] == [1000, 1000]
     host.installed.start("c2")
     wait_for(lambda: host.asked("start"))
     assert host.server("c2").pid == ready
+    assert [read_oom_score(pid) for pid in (ready, vmm)] == [read_oom_score(os.getpid()) + 1] * 2
     assert host.asked("start") == host.asked("hold")
     assert len(host.asked("boot")) == 2  # c1, and the one before the server was there
     sandbox = host.sandboxes("n")["c2"]
     wait_for(lambda: not host.sandboxes("ready"))
-    (vmm,) = host.asked("hold")
     identity = load_identity(str(sandbox / "vmm.pid"))
     assert identity is not None
     assert identity.pid == vmm
