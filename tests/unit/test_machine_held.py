@@ -1,0 +1,122 @@
+"""A machine that is held, against vmm processes that are small scripts."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shim.config import Config
+from shim.errors import HostResource
+from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
+from shim.machine.launch import spawn_vmm
+from shim.machine.sandbox import Sandbox, SandboxKey
+from shim.machine.template import MachineClass
+from shim.oci.sandbox import MachineSize
+
+CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
+PRELUDE = """\
+import json, os, socket, sys
+control = socket.socket(fileno=3)
+def receive():
+    packet, fds, _, _ = socket.recv_fds(control, 65536, 8)
+    if not packet: sys.exit(0)
+    return json.loads(packet), fds
+hold, fds = receive()
+assert hold["op"] == "hold" and len(fds) == 1
+open(hold["args"]["console_path"], "w").close()
+def answer(**message): control.send(json.dumps({"id": 1, **message}).encode())
+"""
+HELD = PRELUDE + "answer(result={})\n"
+Hold = Callable[[str], HeldMachine]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "vmlinux").touch()
+    return Config(image_dir=str(tmp_path))
+
+
+def make_sandbox(tmp_path: Path, name: str) -> Sandbox:
+    sandbox = Sandbox(str(tmp_path / name))
+    sandbox.create(SandboxKey("c", "n", name))
+    return sandbox
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Sandbox:
+    return make_sandbox(tmp_path, "waiting")
+
+
+@pytest.fixture
+def hold(config: Config, sandbox: Sandbox) -> Iterator[Hold]:
+    held: list[HeldMachine] = []
+
+    def make(script: str) -> HeldMachine:
+        changed = replace(config, vmm_command=(sys.executable, "-c", script))
+        held.append(hold_machine(changed, sandbox, CLASS, "/t", 2, spawn_vmm))
+        return held[-1]
+
+    yield make
+    for machine in held:
+        machine.control.close()
+        os.waitpid(machine.pid, 0)
+
+
+def test_a_template_that_is_no_good_is_told_and_the_vmm_ends(hold: Hold) -> None:
+    refusal = "answer(error={'category': 'HostResource', 'message': 'spoilt'})\nreceive()"
+    with pytest.raises(HostResource, match="template /t: spoilt"):
+        hold(PRELUDE + refusal)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+
+
+def test_a_vmm_that_dies_is_told(hold: Hold) -> None:
+    with pytest.raises(HostResource, match="the vmm has ended"):
+        hold(PRELUDE + "sys.exit(3)")
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+
+
+def test_what_the_machine_has_goes_with_it_to_its_sandbox(
+    hold: Hold, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    held = hold(HELD + "start, fds = receive()\nassert start['op'] == 'start' and len(fds) == 1")
+    other = make_sandbox(tmp_path, "container")
+    launched = start_held(held, sandbox, other, None, 2)
+    assert (launched.pid, launched.machine_class, launched.template) == (held.pid, CLASS, "/t")
+    assert not Path(sandbox.path).exists()
+    assert {"agent.sock", "console.log", "vmm.pid", "rootfs", "volumes"} <= set(
+        os.listdir(other.path)
+    )
+
+
+def test_nothing_is_moved_when_its_vmm_has_ended(
+    hold: Hold, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    held = hold(HELD)
+    while os.waitid(os.P_PID, held.pid, os.WEXITED | os.WNOWAIT) is None:
+        pass
+    other = make_sandbox(tmp_path, "container")
+    with pytest.raises(HostResource, match="the vmm has ended"):
+        start_held(held, sandbox, other, None, 2)
+    assert Path(sandbox.agent_socket).exists()
+    assert not Path(other.agent_socket).exists()
+
+
+def test_machines_of_other_configurations_classes_or_templates_have_other_names(
+    tmp_path: Path,
+) -> None:
+    config = Config()
+    bigger = replace(CLASS, nics=1)
+    (tmp_path / "memory").touch()
+    names = {
+        name_held(config, CLASS, ""),
+        name_held(replace(config, log_level="debug"), CLASS, ""),
+        name_held(config, bigger, ""),
+        name_held(config, CLASS, str(tmp_path)),
+    }
+    os.utime(tmp_path / "memory", (1, 1))  # it has been made anew
+    names.add(name_held(config, CLASS, str(tmp_path)))
+    assert len(names) == 5
