@@ -8,7 +8,8 @@ data, never trusted with a path or a pid of the host.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -83,7 +84,7 @@ class AgentInfo:
 
 
 class AgentClient:
-    """Lifecycle: `wait_info` once, any calls at once, `close`."""
+    """Lifecycle: `wait_info` or, of a clone, `awaken`; any calls at once; `close`."""
 
     def __init__(self, socket_path: str) -> None:
         self._channel = grpc.aio.insecure_channel(f"unix:{socket_path}", options=OPTIONS)
@@ -94,22 +95,31 @@ class AgentClient:
 
     async def wait_info(self) -> AgentInfo:
         """Waits, as long as the caller does, until the agent answers."""
-        while True:
-            try:
-                call = self._stub.GetInfo(agent_pb2.GetInfoRequest(), wait_for_ready=True)
-                info = await _translate(call)
-            except Unavailable:
-                # Connected, and the connection was lost again: the guest is on its way up.
-                await asyncio.sleep(CONNECT_RETRY_MS / 1000)
-                continue
-            return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
+        request = agent_pb2.GetInfoRequest()
+        info = await self._call_first(lambda: self._stub.GetInfo(request))
+        return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
 
-    async def awaken(self, entropy: bytes, realtime_ns: int, hostname: str) -> None:
-        """What a guest that was cloned has to itself, before anything else."""
-        request = agent_pb2.AwakenRequest(
-            entropy=entropy, realtime_ns=realtime_ns, hostname=hostname
-        )
-        await _translate(self._stub.Awaken(request))
+    async def awaken(self, entropy: bytes, hostname: str) -> None:
+        """What a guest that was cloned has to itself, with the host's time, before anything
+        else; waits as wait_info does."""
+
+        def call() -> Awaitable[Any]:
+            request = agent_pb2.AwakenRequest(
+                entropy=entropy, realtime_ns=time.time_ns(), hostname=hostname
+            )
+            return self._stub.Awaken(request)  # type: ignore[no-any-return]
+
+        await self._call_first(call)
+
+    async def _call_first(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """`call` once there is a connection, so that what it says is of that time."""
+        while True:
+            await self._channel.channel_ready()
+            try:
+                return await _translate(call())
+            except Unavailable:
+                # The connection was lost again: the guest is on its way up.
+                await asyncio.sleep(CONNECT_RETRY_MS / 1000)
 
     async def read_clock(self) -> int | None:
         """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call; None

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import signal
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -79,7 +78,8 @@ class Machine:
         self._streams: dict[int, Stream] = {}
         self._last_stream = 0
         self._agent: AgentClient | None = None
-        self._clock: asyncio.Task[None] | None = None
+        self._keepers: list[asyncio.Task[None]] = []
+        """What goes on beside the containers, until the agent is left."""
         self.network = SandboxNetwork(self, sandbox, launched.network)
         self._control = ControlSocket(launched.control, self._handle_event)
         self._booted = self._control.expect(BOOT_REQUEST_ID)
@@ -154,8 +154,8 @@ class Machine:
             await self.network.close()
 
     async def _leave_agent(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
+        for keeper in self._keepers:
+            keeper.cancel()
         if self._agent is not None:
             await self._agent.close()
 
@@ -193,23 +193,31 @@ class Machine:
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
                 self._agent = connect(self._sandbox.agent_socket)
-                info = await self._agent.wait_info()
+                await self._greet(self._agent)
         except TimeoutError as error:
             raise GuestFault(
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
                 f"{self._quote_console()}"
             ) from error
+        timings_us = booted.get("timings_us", {})
+        self._keepers = [
+            asyncio.create_task(self._save_counters(timings_us)),
+            asyncio.create_task(keep_clock(self._agent)),
+        ]
+        return self._agent
+
+    async def _greet(self, agent: "AgentClient") -> None:
+        """Until it answers.  A template's agent speaks our version: its class says so."""
         if self.is_clone:
-            await self._agent.awaken(os.urandom(ENTROPY_BYTES), time.time_ns(), read_hostname())
+            await agent.awaken(os.urandom(ENTROPY_BYTES), read_hostname())
+            return
+        info = await agent.wait_info()
         if info.protocol_version != PROTOCOL_VERSION:
             raise GuestFault(
                 f"{self._config.image_dir}: the guest image speaks version "
                 f"{info.protocol_version} of our protocol, this shim {PROTOCOL_VERSION}; rebuild "
                 "it with `sampan image build`"
             )
-        await self._save_counters(booted.get("timings_us", {}))
-        self._clock = asyncio.create_task(keep_clock(self._agent))
-        return self._agent
 
     async def _await_boot(self) -> dict[str, Any]:
         """BootResult's fields."""
