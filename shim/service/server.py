@@ -166,7 +166,8 @@ async def refill_pool(
     arguments: ServerArguments, config: Config, machine: "Machine | SampanError"
 ) -> None:
     """The next container like this one finds a machine that is ready to run."""
-    if not config.ready_machines or not arguments.wish or isinstance(machine, SampanError):
+    wanted = config.ready_machines and config.templates != "never"
+    if not wanted or not arguments.wish or isinstance(machine, SampanError):
         return
     try:
         with suppress(SampanError):

@@ -6,6 +6,7 @@ end with the server.
 """
 
 import json
+import logging
 import os
 import select
 import socket
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from shim.config import PATH_VARIABLE, Config
+from shim.errors import SampanError
 from shim.machine.held import name_held
 from shim.machine.sandbox import state_dir
 from shim.machine.template import MachineClass, find_template
@@ -21,6 +23,7 @@ from shim.oci.sandbox import MachineSize
 
 MAX_WISH_BYTES: Final = 16 << 10
 READY: Final = b"r"
+log = logging.getLogger(__name__)
 
 
 class Wish(NamedTuple):
@@ -59,7 +62,11 @@ class Pool:
 
     def wish(self, config: Config, config_path: str, machine_class: MachineClass) -> None:
         """In a sandbox's server.  Nothing comes of it where there is no template."""
-        template = find_template(config, machine_class)
+        try:
+            template = find_template(config, machine_class)
+        except SampanError as error:
+            log.warning("no machine is kept ready: %s", error)
+            return
         if not template:
             return
         size = machine_class.size
