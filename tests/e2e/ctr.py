@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import cache
 
 SAMPAN = "io.containerd.sampan.v2"
 RUNC = "io.containerd.runc.v2"
@@ -25,6 +26,13 @@ class Finished:
 
     def __str__(self) -> str:
         return f"status {self.status}\nstdout: {self.stdout[-2000:]}\nstderr: {self.stderr[-2000:]}"
+
+
+@cache
+def takes_user() -> bool:
+    """Whether `ctr run` has --user: that of containerd 1.6 has not."""
+    shown = subprocess.run(["ctr", "run", "--help"], capture_output=True, text=True, check=True)
+    return "--user" in shown.stdout
 
 
 class Ctr:
