@@ -209,6 +209,13 @@ async def _translate(call: Awaitable[Any]) -> Any:
         return await call
     except grpc.aio.AioRpcError as error:
         raise describe_failure(error) from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Hazard: gRPC cancels what is under way when the channel is closed.  Nobody has
+        # cancelled the caller, who has to hear something.
+        raise Unavailable("the connection with the guest's agent was closed") from None
 
 
 def describe_failure(error: grpc.aio.AioRpcError) -> SampanError:

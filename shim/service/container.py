@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proto.contract import DRAIN_TIMEOUT_S
-from shim.errors import AlreadyExists, FailedPrecondition, NotFound, SampanError
+from shim.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    GuestFault,
+    NotFound,
+    SampanError,
+    Unavailable,
+)
 from shim.guest.client import AgentClient, ProcessName
 from shim.host.mounts import HostMount
 from shim.machine.files import ContainerFiles
@@ -144,7 +151,12 @@ class Container:
         if signal == 0:
             return
         call = self._agent.signal_process(process.name, signal, everyone)
-        await self._machine.until_end(call)
+        try:
+            await self._machine.until_end(call)
+        except (Unavailable, GuestFault) as error:
+            if process.is_alive:
+                raise
+            raise NotFound(f"{process.subject}: process already finished") from error
 
     async def resize(self, exec_id: str, columns: int, rows: int) -> None:
         process = self.find_process(exec_id)

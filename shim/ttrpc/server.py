@@ -152,6 +152,8 @@ class _Connection(asyncio.Protocol):
             raise StatusError(
                 Code.DEADLINE_EXCEEDED, f"{request.method}: not done after {request.timeout_s:g} s"
             )
+        if call.cancelled():  # by itself: whoever has called waits for an answer
+            raise StatusError(Code.CANCELED, f"{request.method}: given up")
         return call.result()
 
     def _send(self, frames: bytes) -> None:

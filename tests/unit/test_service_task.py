@@ -20,6 +20,7 @@ from shim.errors import (
     HostResource,
     InvalidArgument,
     NotFound,
+    Unavailable,
     Unimplemented,
 )
 from shim.guest.client import ProcessName
@@ -248,6 +249,28 @@ async def test_a_network_that_cannot_be_joined_is_a_start_error(harness: Harness
     with pytest.raises(HostResource, match="eth0"):
         await harness.call("Start", id="c1")
     assert await harness.status() == types_pb2.STOPPED
+
+
+async def test_a_kill_on_its_way_when_the_process_ends_finds_it_finished(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine goes with its container, and with it the answer."""
+    sent, closed = asyncio.Event(), asyncio.Event()
+
+    async def signal_process(*_: object) -> None:
+        sent.set()
+        await closed.wait()
+        raise Unavailable("the connection with the guest's agent was closed")
+
+    await harness.run()
+    monkeypatch.setattr(harness.machine.agent, "signal_process", signal_process)
+    kill = asyncio.create_task(harness.call("Kill", id="c1", signal=9))
+    await sent.wait()
+    harness.end(INIT, 137)
+    await harness.call("Wait", id="c1")
+    closed.set()
+    with pytest.raises(NotFound, match="already finished"):
+        await kill
 
 
 async def test_kill_follows_the_state(harness: Harness) -> None:

@@ -45,6 +45,10 @@ class Service:
         self.finished.set()
         return payload
 
+    async def give_up(self, _: bytes) -> bytes:
+        """As whoever awaits something that somebody else has cancelled."""
+        raise asyncio.CancelledError
+
     async def fail(self, payload: bytes) -> bytes:
         raise RuntimeError(payload.decode())
 
@@ -61,6 +65,7 @@ async def path(service: Service, tmp_path: Path) -> AsyncIterator[str]:
         "Work": Method(service.hold),
         "Wait": Method(service.hold, waits=True),
         "Fail": Method(service.fail),
+        "GiveUp": Method(service.give_up),
     }
     async with serving(str(tmp_path / "s"), {"s": methods}, describe) as path:
         yield path
@@ -104,6 +109,13 @@ async def test_a_handlers_exception_is_the_callers_error_and_the_server_goes_on(
 ) -> None:
     with pytest.raises(StatusError, match="RuntimeError: broken"):
         await client.call("s", "Fail", b"broken", 30)
+    assert await client.call("s", "Echo", b"still here", 30) == b"still here"
+
+
+async def test_a_handler_that_is_cancelled_by_nobodys_wish_is_answered(client: Client) -> None:
+    with pytest.raises(StatusError) as caught:
+        await client.call("s", "GiveUp", b"", 30)
+    assert caught.value.code == Code.CANCELED
     assert await client.call("s", "Echo", b"still here", 30) == b"still here"
 
 
