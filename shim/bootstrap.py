@@ -250,7 +250,7 @@ def begin_server(beginning: Beginning, oom_score: int, **warm: "Any") -> None:
         **beginning.describe(),
         sandbox=beginning.sandbox,
         log_fd=log_fd,
-        host_mounts=leave_host(SERVER_NAME),
+        host_mounts=leave_host(),
         **{"launch": launch_machine, **warm},
     )
     run_server(arguments, beginning.listener)
@@ -264,11 +264,11 @@ def enter_bundle(bundle: str, oom_score: int) -> int:
     return log_fd
 
 
-def leave_host(name: str) -> int:
-    """Into a mount namespace of its own, as `name`; the host's, as a descriptor."""
+def leave_host() -> int:
+    """Into a mount namespace of its own; the host's, as a descriptor."""
     from shim.host import syscalls  # noqa: PLC0415
 
-    syscalls.set_process_name(name)
+    syscalls.set_process_name(SERVER_NAME)
     syscalls.set_child_subreaper()
     host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.enter_mount_namespace()

@@ -50,7 +50,7 @@ def wait_for_duty(wish: Wish, connection: socket.socket, server: socket.socket, 
     os.setsid()
     signal.signal(signal.SIGTERM, give_up)
     write_oom_score(OOM_SCORE_MAX)  # nothing is lost with it
-    host_mounts = leave_host(SERVER_NAME)
+    host_mounts = leave_host()
     sandbox = make_sandbox()
     try:
         with Waiting(wish, sandbox) as waiting:
