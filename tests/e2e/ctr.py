@@ -29,10 +29,15 @@ class Finished:
 
 
 @cache
-def takes_user() -> bool:
-    """Whether `ctr run` has --user: that of containerd 1.6 has not."""
+def read_options() -> frozenset[str]:
+    """Of `ctr run`: that of containerd 1.6 has neither --user nor --hostname."""
     shown = subprocess.run(["ctr", "run", "--help"], capture_output=True, text=True, check=True)
-    return "--user" in shown.stdout
+    return frozenset(word.rstrip(",") for word in shown.stdout.split() if word.startswith("--"))
+
+
+def keep_known(*options: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of those options that this `ctr run` has."""
+    return tuple(word for words in options if words[0] in read_options() for word in words)
 
 
 class Ctr:

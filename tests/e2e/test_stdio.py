@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.e2e.ctr import BUSYBOX, DEBIAN, TIMEOUT_S, Ctr, takes_user
+from tests.e2e.ctr import BUSYBOX, DEBIAN, TIMEOUT_S, Ctr, keep_known
 
 MIB = 1 << 20
 BIG = 256 * MIB
@@ -22,7 +22,7 @@ def test_stdout_and_stderr_are_apart(ctr: Ctr) -> None:
 
 def test_dev_stdout_can_be_opened_also_by_a_user(ctr: Ctr) -> None:
     """A pipe or pty of the user's own, never a socket (ENXIO at open)."""
-    flags = ("--user", "1000") if takes_user() else ()
+    flags = keep_known(("--user", "1000"))
     done = ctr.run("sh", "-c", "echo a > /dev/stdout; echo b > /dev/stderr", flags=flags)
     assert (done.status, done.stdout, done.stderr) == (0, "a\n", "b\n"), done
 
