@@ -19,7 +19,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-long suites build-conformance conformance versions fuzz soak \
+	test-long suites build-conformance conformance shimtest versions fuzz soak \
 	run bench bench-shimtest fmt proto image lock clean
 
 help: ## this list
@@ -97,7 +97,9 @@ build-conformance:
 		go test -c -o $$out/shimtest.test github.com/containerd/shimtest && \
 		go build -ldflags='-s -w' -o $$out/testbin github.com/containerd/shimtest/cmd/testbin
 
-conformance: debian-packages build-conformance ## containerd's own shim suite, sampan beside runc
+conformance: shimtest versions ## what containerd's own suite and its versions ask of a shim
+
+shimtest: debian-packages build-conformance ## containerd's own shim suite, sampan beside runc
 	@$(TESTHOST) --containerd 2.1 --timeout 7200 --put build/conformance:/root/conformance \
 		--get /tmp/conformance:build/conformance/logs -- \
 		python3 -m tests.conformance --binaries /root/conformance

@@ -1,7 +1,7 @@
 """`python3 -m tests.conformance --binaries DIR`: shimtest, sampan beside runc.
 
 Runs where both shims are installed; needs no containerd.  `--binaries` has what
-`make conformance` builds: shimtest.test and testbin.  Prints a Markdown report;
+`make shimtest` builds: shimtest.test and testbin.  Prints a Markdown report;
 keeps each run's whole output in --log.  Exit status 1 when a test of sampan's
 failed, or there is a difference that known.txt does not name with its reason.
 """

@@ -1,6 +1,6 @@
 """containerd's shimtest as a program: run against one shim, its output kept in a file.
 
-`binaries` has what `make conformance` builds: shimtest.test and testbin.
+`binaries` has what `make shimtest` builds: shimtest.test and testbin.
 """
 
 import json
