@@ -36,7 +36,7 @@ class FakeContainerd:
     async def down(self) -> None:
         assert self._server is not None
         await self._server.close(1)
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)  # from Python 3.13 on asyncio does it
 
     async def wait_for(self, count: int) -> None:
         async with self.arrived, asyncio.timeout(20):
