@@ -17,7 +17,13 @@ from agent import shares
 from agent.cgroup import Cgroup, write_file
 from agent.console import say
 from agent.crun import Crun, remove_file
-from agent.errors import AgentError, AlreadyExists, FailedPrecondition, NotFound
+from agent.errors import (
+    AgentError,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
 from agent.lifecycle import State, Step
 from agent.oom import OomWatch
 from agent.process import Process
@@ -113,6 +119,13 @@ class Container:
                     around.crun, "exec", "--detach", f"--process={document}", self.id
                 )
                 end = around.reaper.claim(process.pid)
+        except NotFound as error:
+            process.step(Step.ABANDON)
+            process.give_up()
+            program = process.spec.program
+            if self._has_file(program):  # crun 1.21 says the same of what is not executable
+                raise InvalidArgument(f'exec: "{program}": permission denied') from error
+            raise
         except BaseException:
             process.step(Step.ABANDON)
             process.give_up()
@@ -200,6 +213,10 @@ class Container:
         remove_file(f"{self._bundle}/config.json")
         with suppress(FileNotFoundError):
             os.rmdir(self._bundle)
+
+    def _has_file(self, path: str) -> bool:
+        """As its processes see it, unless a link in `path` is absolute."""
+        return path.startswith("/") and os.path.exists(f"/proc/{self._init.pid}/root{path}")
 
     def _discard(self, process: Process) -> None:
         process.stdio.forget(self._around.streams)
