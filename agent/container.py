@@ -119,16 +119,13 @@ class Container:
                     around.crun, "exec", "--detach", f"--process={document}", self.id
                 )
                 end = around.reaper.claim(process.pid)
-        except NotFound as error:
+        except BaseException as error:
             process.step(Step.ABANDON)
             process.give_up()
             program = process.spec.program
-            if self._has_file(program):  # crun 1.21 says the same of what is not executable
+            # crun 1.21 says of what is not executable that it was not found.
+            if isinstance(error, NotFound) and self._has_file(program):
                 raise InvalidArgument(f'exec: "{program}": permission denied') from error
-            raise
-        except BaseException:
-            process.step(Step.ABANDON)
-            process.give_up()
             raise
         finally:
             remove_file(document)
