@@ -25,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from shim.host.process import end_process, load_identity, read_identity, write_identity
+from shim.host.process import end_process, load_identity, note_process
 from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
 from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_text
 
@@ -167,9 +167,7 @@ class Beginning:
 
     def announce(self, server: int) -> None:
         """`server` is the process that serves, or is about to."""
-        identity = read_identity(server)
-        if identity is not None:
-            write_identity(self.sandbox.shim_pid, identity)
+        note_process(self.sandbox.shim_pid, server)
         tell_address(self.invocation, self.options, self.sandbox)
 
 

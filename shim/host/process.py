@@ -46,6 +46,13 @@ def write_identity(path: str, identity: ProcessIdentity) -> None:
         file.write(f"{identity}\n")
 
 
+def note_process(path: str, pid: int) -> None:
+    """Writes who `pid` is, if it is alive."""
+    identity = read_identity(pid)
+    if identity is not None:
+        write_identity(path, identity)
+
+
 def load_identity(path: str) -> ProcessIdentity | None:
     """None when the file is not there or was never finished."""
     try:

@@ -27,7 +27,7 @@ from proto.control import (
 from shim.config import Config
 from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
-from shim.host.process import read_identity, write_identity
+from shim.host.process import note_process
 from shim.host.spawn import PYTHON, spawn
 from shim.machine.sandbox import Sandbox
 from shim.machine.template import MachineClass
@@ -138,9 +138,7 @@ def start_process(
     if config.vmm_cpus:
         pin(pid, config.vmm_cpus)
     # It has not been reaped, so the pid is its own even if it has died.
-    identity = read_identity(pid)
-    if identity is not None:
-        write_identity(sandbox.vmm_pid, identity)
+    note_process(sandbox.vmm_pid, pid)
     return pid, ours
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from shim.config import Config
 from shim.errors import AlreadyExists
 from shim.host.netns import make_namespace
-from shim.host.process import is_alive, load_identity, read_identity, write_identity
+from shim.host.process import is_alive, load_identity, note_process
 from shim.host.reaper import Reaper
 from shim.machine.launch import PreparedNetwork, launch_machine
 from shim.machine.machine import Machine
@@ -75,9 +75,7 @@ def own_sandbox(described: dict[str, Any]) -> Iterator[Sandbox]:
     except FileExistsError as error:
         raise AlreadyExists(f"{sandbox.path}: the same template is being made") from error
     try:
-        own = read_identity(os.getpid())
-        if own is not None:
-            write_identity(sandbox.shim_pid, own)
+        note_process(sandbox.shim_pid, os.getpid())
         yield sandbox
     finally:
         sandbox.remove()

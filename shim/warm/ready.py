@@ -24,7 +24,7 @@ from shim.bootstrap import (
 )
 from shim.config import Config, load_config
 from shim.errors import HostResource, SampanError
-from shim.host.process import is_alive, load_identity, read_identity, write_identity
+from shim.host.process import is_alive, load_identity, note_process
 from shim.host.syscalls import set_command_line, set_process_name
 from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
 from shim.machine.launch import LaunchedMachine, PreparedNetwork, launch_machine
@@ -178,9 +178,7 @@ def make_sandbox() -> Sandbox:
     key = SandboxKey(CONTAINERD, NAMESPACE, str(os.getpid()))
     sandbox = find_sandbox(key)
     sandbox.create(key)
-    own = read_identity(os.getpid())
-    if own is not None:
-        write_identity(sandbox.shim_pid, own)
+    note_process(sandbox.shim_pid, os.getpid())
     return sandbox
 
 

@@ -15,21 +15,16 @@ from shim.machine.launch import spawn_vmm
 from shim.machine.sandbox import Sandbox, SandboxKey
 from shim.machine.template import MachineClass
 from shim.oci.sandbox import MachineSize
+from tests.fakes.script import CONTROL
 
 CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
-PRELUDE = """\
-import json, os, socket, sys
-control = socket.socket(fileno=3)
-def receive():
-    packet, fds, _, _ = socket.recv_fds(control, 65536, 8)
-    if not packet: sys.exit(0)
-    return json.loads(packet), fds
+PRELUDE = f"""\
+{CONTROL}
 hold, fds = receive()
 assert hold["op"] == "hold" and len(fds) == 1
 open(hold["args"]["console_path"], "w").close()
-def answer(**message): control.send(json.dumps({"id": 1, **message}).encode())
 """
-HELD = PRELUDE + "answer(result={})\n"
+HELD = PRELUDE + "send(id=1, result={})\n"
 Hold = Callable[[str], HeldMachine]
 
 
@@ -67,7 +62,7 @@ def hold(config: Config, sandbox: Sandbox) -> Iterator[Hold]:
 
 
 def test_a_template_that_is_no_good_is_told_and_the_vmm_ends(hold: Hold) -> None:
-    refusal = "answer(error={'category': 'HostResource', 'message': 'spoilt'})\nreceive()"
+    refusal = "send(id=1, error={'category': 'HostResource', 'message': 'spoilt'})\nreceive()"
     with pytest.raises(HostResource, match="template /t: spoilt"):
         hold(PRELUDE + refusal)
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 0

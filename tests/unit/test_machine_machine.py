@@ -19,17 +19,9 @@ from shim.machine.machine import Machine, make_token
 from shim.machine.sandbox import Sandbox, SandboxKey
 from shim.machine.template import MachineClass
 from shim.oci.sandbox import MachineSize
+from tests.fakes.script import CONTROL
 
-PRELUDE = """\
-import json, os, signal, socket, sys, time
-control = socket.socket(fileno=3)
-def receive():
-    packet, fds, _, _ = socket.recv_fds(control, 65536, 8)
-    if not packet: sys.exit(0)
-    return json.loads(packet), fds
-def send(**message): control.send(json.dumps(message).encode())
-boot, listeners = receive()
-"""
+PRELUDE = CONTROL + "boot, listeners = receive()\n"
 BOOTED = "send(id=boot['id'], result={'timings_us': {}})\n"
 WAIT = "while True: receive()\n"
 
