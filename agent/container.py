@@ -230,11 +230,13 @@ class Container:
 
     async def _flush_shares(self) -> None:
         """The host may look, or end the guest, from now on."""
-        if self._spec.shared_paths:
-            try:
-                await asyncio.to_thread(shares.flush, self._spec.shared_paths)
-            except OSError as error:
-                say(f"container {self.id}: {error}")
+        paths = self._spec.shared_paths
+        try:
+            # Asked also without any, so that a template's clones find the question warm.
+            if shares.has_unwritten_pages() and paths:
+                await asyncio.to_thread(shares.flush, paths)
+        except OSError as error:
+            say(f"container {self.id}: {error}")
 
     def _follow(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

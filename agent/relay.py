@@ -2,7 +2,9 @@
 
 grpcio's wheel is built without vsock addresses.  The listening socket may be
 older than the server: connections made meanwhile wait in its backlog, so the
-host needs to connect only once.  Runs in the event loop.
+host needs to connect only once.  A connection with the server is kept for the
+next one from outside, so that the server has done its part when that comes: in
+a template, before its clones exist.  Runs in the event loop.
 """
 
 import asyncio
@@ -52,14 +54,18 @@ class Relay:
         self._listener = listener
         self._target = target
         self._joints: set[Joint] = set()
+        self._spare: socket.socket | None = None
 
     def open(self) -> None:
         self._listener.setblocking(False)
+        self._spare = self._connect()
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
+        if self._spare is not None:
+            self._spare.close()
         for joint in list(self._joints):
             joint.close()
 
@@ -70,13 +76,20 @@ class Relay:
         outside = accept_nowait(self._listener)
         if outside is None:
             return
+        inside, self._spare = self._spare or self._connect(), None
+        if inside is None:
+            outside.close()
+            return
+        self._joints.add(Joint(outside, inside, self))
+        self._spare = self._connect()
+
+    def _connect(self) -> socket.socket | None:
         inside = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             inside.connect(self._target)  # its backlog is ours alone: this does not block
         except OSError as error:
             say(f"relay: {self._target}: {error}")
-            outside.close()
             inside.close()
-            return
+            return None
         inside.setblocking(False)
-        self._joints.add(Joint(outside, inside, self))
+        return inside

@@ -1,8 +1,8 @@
 """The agent's gRPC server: the only module of the agent that imports gRPC.
 
 Builds everything that serves, in one place, and runs it in one event loop.
-grpc.aio costs no import over plain grpc, whose core imports asyncio anyway,
-needs no thread for a call that waits, and does not wake up when idle.
+grpc.aio costs no import over plain grpc, whose core imports asyncio anyway, and
+needs no thread for a call that waits.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
-from agent import errors
+from agent import errors, linux
 from agent.clock import HostClock
 from agent.console import say
 from agent.container import Surroundings
@@ -42,10 +42,14 @@ CODES: Final = {
 CANCELLED_WITH_CALLER: Final = frozenset({"WaitProcess"})
 """These only wait.  All others finish what they began, whatever becomes of the caller."""
 LATER_S: Final = 2
+IDLE_SLACK_NS: Final = 4 * 10**9
+"""Longer than the longest wait of any of gRPC's threads."""
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
     ("grpc.max_send_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
+    # The relay has a connection waiting for the next client.
+    ("grpc.server_handshake_timeout_ms", (1 << 31) - 1),
 )
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -86,11 +90,8 @@ async def serve(
 
     with ExitStack() as owned:
         sandbox = open_sandbox(places, owned)
-        server = grpc.aio.server(options=OPTIONS)
         service = AgentService(sandbox, info, stop, host_clock)
-        server.add_generic_rpc_handlers((make_handlers(service),))
-        server.add_insecure_port(f"unix:{places.grpc_path}")
-        await server.start()
+        server = await start_server(service, places.grpc_path)
         service.listening()
         if places.relay is not None:
             relay = Relay(places.relay, places.grpc_path)
@@ -102,6 +103,17 @@ async def serve(
         await server.stop(grace=None)
         await sandbox.end_all()
         await sandbox.delete_all()
+
+
+async def start_server(service: AgentService, path: str) -> Any:
+    """gRPC's threads look for work some ten times a second, though whoever has some wakes
+    them: in a guest that is idle they are let to do so when something else wakes it."""
+    with linux.timer_slack(IDLE_SLACK_NS):
+        server = grpc.aio.server(options=OPTIONS)
+        server.add_generic_rpc_handlers((make_handlers(service),))
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+    return server
 
 
 def open_sandbox(places: Places, owned: ExitStack) -> Sandbox:

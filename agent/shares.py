@@ -2,7 +2,8 @@
 
 Paths are directories or files below the virtio-fs shares of agent/mounts.py.
 Each may be a mount of its own on the host and is then one here, made by the
-first who enters it.  Every function may take as long as the host does.
+first who enters it.  Every function that is given paths may take as long as the
+host does.
 """
 
 import os
@@ -24,13 +25,7 @@ def attach(paths: Iterable[str]) -> None:
 
 
 def flush(paths: Iterable[str]) -> None:
-    """What has been written is on the host, though not on its disk.
-
-    A file's pages go to the host when it is closed, so mostly nothing is left.
-    What is (pages of a mapped file) costs a syncfs, which goes to the disk too.
-    """
-    if not has_unwritten_pages():
-        return
+    """What has been written is on the host; costs a syncfs, which goes to its disk too."""
     for path in paths:
         linux.sync_file_system(path)
 
@@ -43,10 +38,13 @@ def detach(paths: Sequence[str]) -> None:
 
 
 def has_unwritten_pages() -> bool:
-    """In the whole guest, exactly: the counters are brought together first.
+    """In the whole guest, exactly: the counters are brought together first.  Does not wait
+    for the host.
 
-    FUSE's own copies of pages on their way are nr_writeback_temp.  Spec: the
-    kernel's admin-guide/sysctl/vm.rst (stat_refresh), /proc/vmstat.
+    A file's pages go there when it is closed, so mostly there are none: only what was
+    written to a mapped file.  FUSE's own copies of pages on their way are
+    nr_writeback_temp.  Spec: the kernel's admin-guide/sysctl/vm.rst (stat_refresh),
+    /proc/vmstat.
     """
     fd = os.open("/proc/sys/vm/stat_refresh", os.O_WRONLY | os.O_CLOEXEC)
     try:

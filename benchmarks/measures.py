@@ -28,6 +28,7 @@ from benchmarks.file_events import FileWatch
 from benchmarks.memory import list_pids, read_pss, read_settled_pss
 from benchmarks.phases import SHIM_MARK, TITLES, find_first, measure_marks, split_phases
 from benchmarks.processes import ProcessWatch
+from benchmarks.usage import measure_wakeups
 from shim.machine.sandbox import list_sandboxes
 
 
@@ -49,6 +50,7 @@ METRICS: Final[dict[str, Metric]] = {
     "exec_first_byte_s": Metric("`ctr task exec` to first output byte", "s"),
     "ctr_alone_s": Metric("of these, ctr alone", "s"),
     "idle_pss_mib": Metric("PSS of an idle container", "MiB"),
+    "idle_wakeups_s": Metric("how often its processes wake", "1/s"),
     "ready_pss_mib": Metric("PSS of a machine that waits, ready to run", "MiB"),
     "stdout_mib_s": Metric("stdout", "MiB/s", more_is_better=True),
     **{f"phase_{mark}_s": Metric(title, "s") for mark, title in TITLES.items()},
@@ -71,6 +73,7 @@ class Found:
 
 
 AT_ONCE: Final = 8
+IDLE_WATCHED_S: Final = 15
 Measure = Callable[[Runtime, Settings], Iterator[Found]]
 
 
@@ -131,11 +134,16 @@ def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
         for _ in range(settings.idle):
             name = stack.enter_context(running(runtime, settings.image, "sleep", "1000000"))
         pss = read_settled_pss(before)
+        wakeups = measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
         details: dict[str, Any] = {
             "pss_mib": {comm: mib(size) / settings.idle for comm, size in sorted(pss.items())},
             **read_boot_counters(name),
         }
-    yield Found({"idle_pss_mib": mib(sum(pss.values())) / settings.idle}, details)
+    samples = {
+        "idle_pss_mib": mib(sum(pss.values())) / settings.idle,
+        "idle_wakeups_s": wakeups / settings.idle,
+    }
+    yield Found(samples, details)
 
 
 def read_ready_pss(runtime: Runtime) -> int:

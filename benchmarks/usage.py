@@ -1,7 +1,10 @@
-"""What the host has spent: its processors' time, packets of a namespace, exits of guests."""
+"""What the host has spent: its processors' time, packets of a namespace, exits of guests,
+how often processes woke."""
 
 import os
 import subprocess
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -52,6 +55,29 @@ def read_packets(namespace: str, interface: str) -> int:
             columns = counts.split()
             return int(columns[RX_PACKETS]) + int(columns[TX_PACKETS])
     raise ValueError(f"{namespace}: no interface {interface}")
+
+
+def measure_wakeups(pids: frozenset[int], watched_s: float) -> float:
+    """How often a second threads of these processes, vCPUs among them, go back to sleep."""
+    before, began = count_sleeps(pids), time.monotonic()
+    time.sleep(watched_s)
+    return (count_sleeps(pids) - before) / (time.monotonic() - began)
+
+
+def count_sleeps(pids: frozenset[int]) -> int:
+    """Of those that live."""
+    count = 0
+    for pid in pids:
+        for status in Path(f"/proc/{pid}/task").glob("*/status"):
+            with suppress(OSError):
+                count += parse_sleeps(status.read_text())
+    return count
+
+
+def parse_sleeps(status: str) -> int:
+    """Of a /proc/<pid>/status."""
+    name, _, rest = status.partition("\nvoluntary_ctxt_switches:")
+    return int(rest.split(None, 1)[0]) if name and rest else 0
 
 
 def read_exits() -> int | None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from proto import contract
 
-MOUNT_POINTS: Final = ("dev", "proc", "sys")
+MOUNT_POINTS: Final = ("dev", "proc", "run", "sys")
 LOAD_ADDRESS: Final = 0x400000
 CODE: Final = bytes.fromhex("31ff b83c000000 0f05")
 """xor %edi, %edi; mov $60, %eax; syscall: exit(0)."""

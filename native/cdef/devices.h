@@ -56,6 +56,9 @@ struct virtio_pci_state {
 };
 
 int pci_window_save(struct pci_window *window, unsigned slot, struct virtio_pci_state *ret_state);
+int pci_window_stage_routes(struct pci_window *window, unsigned slot,
+			    const struct virtio_pci_state *state);
+int pci_window_commit_routes(struct pci_window *window);
 int pci_window_restore(struct pci_window *window, unsigned slot,
 		       const struct virtio_pci_state *state);
 int pci_window_set_config(struct pci_window *window, unsigned slot, unsigned offset,

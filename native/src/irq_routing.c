@@ -103,6 +103,38 @@ static struct kvm_irq_routing_entry *find_or_append(struct irq_routing *routing,
 	return append(routing, gsi, KVM_IRQ_ROUTING_MSI);
 }
 
+static void fill(struct kvm_irq_routing_entry *entry, uint64_t address, uint32_t data)
+{
+	entry->u.msi.address_lo = (uint32_t)address;
+	entry->u.msi.address_hi = address >> 32;
+	entry->u.msi.data = data;
+}
+
+static int give_to_kvm(const struct irq_routing *routing)
+{
+	const int r = routing->calls->ioctl(routing->calls, routing->vm_fd, KVM_SET_GSI_ROUTING,
+					    routing->table);
+
+	return r < 0 ? r : 0;
+}
+
+void irq_routing_stage(struct irq_routing *routing, uint32_t gsi, uint64_t address, uint32_t data)
+{
+	pthread_mutex_lock(&routing->lock);
+	fill(find_or_append(routing, gsi), address, data);
+	pthread_mutex_unlock(&routing->lock);
+}
+
+int irq_routing_commit(struct irq_routing *routing)
+{
+	int r;
+
+	pthread_mutex_lock(&routing->lock);
+	r = give_to_kvm(routing);
+	pthread_mutex_unlock(&routing->lock);
+	return r;
+}
+
 int irq_routing_set(struct irq_routing *routing, uint32_t gsi, uint64_t address, uint32_t data)
 {
 	struct kvm_irq_routing_entry *entry, old_entry;
@@ -113,11 +145,8 @@ int irq_routing_set(struct irq_routing *routing, uint32_t gsi, uint64_t address,
 	old_nr = routing->table->nr;
 	entry = find_or_append(routing, gsi);
 	old_entry = *entry;
-	entry->u.msi.address_lo = (uint32_t)address;
-	entry->u.msi.address_hi = address >> 32;
-	entry->u.msi.data = data;
-	r = routing->calls->ioctl(routing->calls, routing->vm_fd, KVM_SET_GSI_ROUTING,
-				  routing->table);
+	fill(entry, address, data);
+	r = give_to_kvm(routing);
 	/* The message is the guest's: one that KVM refuses must not spoil the
 	 * table for the other devices. */
 	if (r < 0) {
@@ -125,5 +154,5 @@ int irq_routing_set(struct irq_routing *routing, uint32_t gsi, uint64_t address,
 		routing->table->nr = old_nr;
 	}
 	pthread_mutex_unlock(&routing->lock);
-	return r < 0 ? r : 0;
+	return r;
 }

@@ -24,6 +24,11 @@ void irq_routing_free(struct irq_routing *routing);
 /* A GSI of one's own; -ENOSPC after IRQ_ROUTING_MAX_MSI. */
 int irq_routing_take_gsi(struct irq_routing *routing, uint32_t *ret_gsi);
 
+/* Several at once, for each change of the table costs KVM a grace period: what was
+ * staged counts from the commit on, or from the next irq_routing_set. */
+void irq_routing_stage(struct irq_routing *routing, uint32_t gsi, uint64_t address, uint32_t data);
+int irq_routing_commit(struct irq_routing *routing);
+
 /* From now on the GSI sends this message. */
 int irq_routing_set(struct irq_routing *routing, uint32_t gsi, uint64_t address, uint32_t data);
 

@@ -54,12 +54,8 @@ static void unwire(struct msix *msix, struct msix_source *source)
 
 void msix_destroy(struct msix *msix)
 {
-	while (msix->count > 0) {
-		struct msix_source *source = &msix->sources[--msix->count];
-
-		unwire(msix, source);
-		close(source->fd);
-	}
+	while (msix->count > 0)
+		close(msix->sources[--msix->count].fd);
 }
 
 static bool is_open(const struct msix *msix, uint16_t vector)
@@ -68,21 +64,38 @@ static bool is_open(const struct msix *msix, uint16_t vector)
 	       !(msix->entries[vector].control & PCI_MSIX_ENTRY_CTRL_MASKBIT);
 }
 
+static uint64_t address_of(const struct msix_entry *entry)
+{
+	return (uint64_t)entry->address_hi << 32 | entry->address_lo;
+}
+
+static void note_route(struct msix_source *source, const struct msix_entry *entry)
+{
+	source->routed = true;
+	source->address = address_of(entry);
+	source->data = entry->data;
+}
+
 static int route(struct msix *msix, struct msix_source *source)
 {
 	const struct msix_entry *entry = &msix->entries[source->vector];
-	const uint64_t address = (uint64_t)entry->address_hi << 32 | entry->address_lo;
+	const uint64_t address = address_of(entry);
 	int r;
 
 	if (source->routed && source->address == address && source->data == entry->data)
 		return 0;
 	r = irq_routing_set(msix->routing, source->gsi, address, entry->data);
-	if (r < 0)
-		return r;
-	source->routed = true;
-	source->address = address;
-	source->data = entry->data;
-	return 0;
+	if (r == 0)
+		note_route(source, entry);
+	return r;
+}
+
+void msix_stage_route(struct msix *msix, unsigned index, const struct msix_entry *entry)
+{
+	struct msix_source *source = &msix->sources[index];
+
+	irq_routing_stage(msix->routing, source->gsi, address_of(entry), entry->data);
+	note_route(source, entry);
 }
 
 /* What was pending is taken out before KVM listens and written again after, so

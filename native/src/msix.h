@@ -48,6 +48,7 @@ struct msix {
 /* As many sources as vectors, none of them with a vector yet. */
 int msix_init(struct msix *msix, const struct kvm_calls *calls, int vm_fd,
 	      struct irq_routing *routing, unsigned count);
+/* The VM goes next, and with it what is wired. */
 void msix_destroy(struct msix *msix);
 
 /* Message control: MSI-X enable and function mask. */
@@ -56,6 +57,10 @@ void msix_set_control(struct msix *msix, bool enabled, bool function_masked);
 /* Bounds: a vector beyond the table becomes MSIX_NO_VECTOR (virtio 1.2
  * §4.1.5.1.2.1). */
 void msix_set_vector(struct msix *msix, unsigned source, uint16_t vector);
+
+/* The source is going to get a vector with this entry: its route is KVM's at the
+ * next irq_routing_commit, before it has to be. */
+void msix_stage_route(struct msix *msix, unsigned source, const struct msix_entry *entry);
 
 /* Every source loses its vector. */
 void msix_detach(struct msix *msix);

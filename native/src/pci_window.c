@@ -181,6 +181,20 @@ int pci_window_save(struct pci_window *w, unsigned slot, struct virtio_pci_state
 	return virtio_pci_save(w->slots[slot], ret_state);
 }
 
+int pci_window_stage_routes(struct pci_window *w, unsigned slot,
+			    const struct virtio_pci_state *state)
+{
+	if (slot >= PCI_WINDOW_SLOTS || !w->slots[slot])
+		return -ENODEV;
+	virtio_pci_stage_routes(w->slots[slot], state);
+	return 0;
+}
+
+int pci_window_commit_routes(struct pci_window *w)
+{
+	return irq_routing_commit(w->machine.routing);
+}
+
 int pci_window_restore(struct pci_window *w, unsigned slot, const struct virtio_pci_state *state)
 {
 	if (slot >= PCI_WINDOW_SLOTS || !w->slots[slot])

@@ -38,8 +38,11 @@ int pci_window_add(struct pci_window *window, unsigned slot,
 /* The models' threads are gone when it returns.  After the vCPUs have stopped. */
 void pci_window_stop(struct pci_window *window);
 
-/* See virtio_state.h; -ENODEV: no device in the slot. */
+/* See virtio_state.h and irq_routing.h; -ENODEV: no device in the slot. */
 int pci_window_save(struct pci_window *window, unsigned slot, struct virtio_pci_state *ret_state);
+int pci_window_stage_routes(struct pci_window *window, unsigned slot,
+			    const struct virtio_pci_state *state);
+int pci_window_commit_routes(struct pci_window *window);
 int pci_window_restore(struct pci_window *window, unsigned slot,
 		       const struct virtio_pci_state *state);
 

@@ -122,24 +122,29 @@ static void unwire_notifications(struct virtio_pci *dev)
 	if (dev->wired_gpa == PCI_BAR_OFF)
 		return;
 	for (unsigned i = 0; i < dev->description.queue_count; i++)
-		(void)set_ioeventfd(dev, i, dev->wired_gpa, KVM_IOEVENTFD_FLAG_DEASSIGN);
+		if (dev->wired >> i & 1)
+			(void)set_ioeventfd(dev, i, dev->wired_gpa, KVM_IOEVENTFD_FLAG_DEASSIGN);
+	dev->wired = 0;
 	dev->wired_gpa = PCI_BAR_OFF;
 }
 
-void virtio_pci_wire_notifications(struct virtio_pci *dev)
+void virtio_pci_place_notifications(struct virtio_pci *dev)
 {
 	const uint64_t wanted = dev->active ? atomic_load(&dev->bar_gpa) : PCI_BAR_OFF;
 
 	if (wanted == dev->wired_gpa)
 		return;
 	unwire_notifications(dev);
-	if (wanted == PCI_BAR_OFF)
-		return;
 	dev->wired_gpa = wanted;
-	for (unsigned i = 0; i < dev->description.queue_count; i++)
-		if (set_ioeventfd(dev, i, wanted, 0) < 0)
-			/* They come as exits then: slow, not wrong. */
-			break;
+}
+
+/* Where KVM refuses they go on to come as exits: slow, not wrong. */
+static void wire_notifications_of(struct virtio_pci *dev, unsigned queue)
+{
+	if (dev->wired_gpa == PCI_BAR_OFF || dev->wired >> queue & 1)
+		return;
+	if (set_ioeventfd(dev, queue, dev->wired_gpa, 0) >= 0)
+		dev->wired |= 1U << queue;
 }
 
 void virtio_pci_free(struct virtio_pci *dev)
@@ -147,7 +152,6 @@ void virtio_pci_free(struct virtio_pci *dev)
 	if (!dev)
 		return;
 	virtio_pci_stop(dev);
-	unwire_notifications(dev);
 	dev->model->ops->destroy(dev->model);
 	close_all(dev);
 }
@@ -228,8 +232,8 @@ static void read_bar_locked(struct virtio_pci *dev, uint64_t offset, void *data,
 	}
 }
 
-/* A notification that did not meet its ioeventfd: through the window in
- * configuration space, or before DRIVER_OK. */
+/* A notification that did not meet its ioeventfd: a queue's first one, through the
+ * window in configuration space, or before DRIVER_OK. */
 static void notify(struct virtio_pci *dev, uint64_t offset)
 {
 	const uint64_t queue = offset / PCI_NOTIFY_MULTIPLIER;
@@ -237,6 +241,7 @@ static void notify(struct virtio_pci *dev, uint64_t offset)
 	if (offset % PCI_NOTIFY_MULTIPLIER != 0 || queue >= dev->description.queue_count)
 		return;
 	dev->counters.notify_exits++;
+	wire_notifications_of(dev, (unsigned)queue);
 	eventfd_write(dev->queues[queue].kick_fd, 1);
 }
 
@@ -248,7 +253,7 @@ static void write_bar_locked(struct virtio_pci *dev, uint64_t offset, const void
 	switch (offset - within) {
 	case PCI_BAR_COMMON:
 		virtio_common_write(dev, within, data, len);
-		virtio_pci_wire_notifications(dev);
+		virtio_pci_place_notifications(dev);
 		break;
 	case PCI_BAR_NOTIFY:
 		notify(dev, within);
@@ -318,7 +323,7 @@ void virtio_pci_config_write(struct virtio_pci *dev, uint64_t offset, const void
 	decoded = pci_config_decode(&dev->config);
 	msix_set_control(&dev->msix, decoded.msix_enabled, decoded.msix_masked);
 	atomic_store(&dev->bar_gpa, decoded.bar_gpa);
-	virtio_pci_wire_notifications(dev);
+	virtio_pci_place_notifications(dev);
 	check_interrupts(dev);
 	pthread_mutex_unlock(&dev->lock);
 }

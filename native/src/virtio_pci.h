@@ -66,7 +66,8 @@ struct virtio_pci {
 	struct pci_config config;
 	struct msix msix;
 	_Atomic uint64_t bar_gpa; /* read without it */
-	uint64_t wired_gpa;	  /* where the ioeventfds are; PCI_BAR_OFF: nowhere */
+	uint64_t wired_gpa;	  /* where ioeventfds belong; PCI_BAR_OFF: nowhere */
+	uint32_t wired;		  /* the queues that have one, a bit each */
 	_Atomic uint8_t status;	  /* NEEDS_RESET is set without it */
 	_Atomic uint8_t isr;	  /* likewise */
 	_Atomic bool fault_told;  /* likewise */
@@ -83,7 +84,8 @@ struct virtio_pci {
 int virtio_pci_new(const struct virtio_pci_machine *machine,
 		   const struct pci_device_description *description, struct virtio_device *model,
 		   struct virtio_pci **ret_device);
-/* After the vCPUs have stopped. */
+/* After the vCPUs have stopped, and before the VM is closed: ioeventfds and irqfds go
+ * with it, which costs KVM one grace period and not one each. */
 void virtio_pci_free(struct virtio_pci *device);
 
 /* The model's threads are gone when it returns; the driver's state stays. */
@@ -93,10 +95,10 @@ void virtio_pci_stop(struct virtio_pci *device);
 int virtio_pci_set_config(struct virtio_pci *device, unsigned offset, const void *data,
 			  unsigned len);
 
-/* Brings the ioeventfds to where the BAR is.  Only an active device has any:
- * drivers switch decoding off and on and probe the BAR's size before, and each
- * change costs two calls a queue.  Under the lock. */
-void virtio_pci_wire_notifications(struct virtio_pci *device);
+/* Ioeventfds are where the BAR is, of an active device, and each is made when its
+ * queue is notified for the first time: most queues of a machine never are, and
+ * each costs KVM a grace period.  Under the lock. */
+void virtio_pci_place_notifications(struct virtio_pci *device);
 
 void virtio_pci_read_counters(struct virtio_pci *device, struct pci_device_counters *ret_counters);
 

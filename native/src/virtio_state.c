@@ -2,6 +2,7 @@
 #include "virtio_state.h"
 
 #include <errno.h>
+#include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -61,6 +62,32 @@ int virtio_pci_save(struct virtio_pci *dev, struct virtio_pci_state *ret_state)
 }
 
 /* --- the way back ------------------------------------------------------------ */
+
+static bool is_of(const struct virtio_pci_state *state, const struct virtio_pci *dev)
+{
+	return state->queue_count == dev->description.queue_count &&
+	       !(state->status & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+static void stage_route(struct virtio_pci *dev, const struct virtio_pci_state *state,
+			unsigned source, uint16_t vector)
+{
+	/* Bounds: the state's table is as long as the longest one. */
+	if (vector < dev->msix.count &&
+	    !(state->entries[vector].control & PCI_MSIX_ENTRY_CTRL_MASKBIT))
+		msix_stage_route(&dev->msix, source, &state->entries[vector]);
+}
+
+void virtio_pci_stage_routes(struct virtio_pci *dev, const struct virtio_pci_state *state)
+{
+	if (!is_of(state, dev))
+		return;
+	pthread_mutex_lock(&dev->lock);
+	stage_route(dev, state, 0, state->config_vector);
+	for (unsigned i = 0; i < state->queue_count; i++)
+		stage_route(dev, state, i + 1, state->queues[i].vector);
+	pthread_mutex_unlock(&dev->lock);
+}
 
 static void restore_config(struct virtio_pci *dev, const struct virtio_pci_state *state)
 {
@@ -125,7 +152,7 @@ static int restore_locked(struct virtio_pci *dev, const struct virtio_pci_state 
 	atomic_store(&dev->status, state->status);
 	if (state->status & VIRTIO_CONFIG_S_DRIVER_OK) {
 		virtio_common_activate(dev);
-		virtio_pci_wire_notifications(dev);
+		virtio_pci_place_notifications(dev);
 		wake_up(dev);
 	}
 	return dev->status & VIRTIO_CONFIG_S_NEEDS_RESET ? -EIO : 0;
@@ -135,8 +162,7 @@ int virtio_pci_restore(struct virtio_pci *dev, const struct virtio_pci_state *st
 {
 	int r = -EINVAL;
 
-	if (state->queue_count != dev->description.queue_count ||
-	    (state->status & VIRTIO_CONFIG_S_NEEDS_RESET))
+	if (!is_of(state, dev))
 		return r;
 	/* Bounds: the driver could not have set a greater one. */
 	for (unsigned i = 0; i < state->queue_count; i++)

@@ -30,6 +30,10 @@ struct virtio_pci_state {
 /* After virtio_pci_stop.  -EIO: the device needs a reset. */
 int virtio_pci_save(struct virtio_pci *device, struct virtio_pci_state *ret_state);
 
+/* Before virtio_pci_restore: the interrupts that it will wire have their routes from
+ * the next irq_routing_commit on, all of a machine's in one. */
+void virtio_pci_stage_routes(struct virtio_pci *device, const struct virtio_pci_state *state);
+
 /* Into a new device of the same description, after the guest's memory, its
  * interrupt controllers and the model were restored, and before a vCPU runs.
  * Every queue is looked at, and every one of its vectors comes once: what was

@@ -33,6 +33,7 @@ from shim.errors import (
     Unimplemented,
 )
 from shim.guest.clock import Correction
+from shim.host.threads import set_timer_slack
 
 CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
@@ -56,6 +57,9 @@ OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
+GRPC_THREADS: Final = ("event_engine", "lifeguard", "grpc_global_tim")
+IDLE_SLACK_NS: Final = 4 * 10**9
+"""Longer than the longest wait of any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,13 @@ class AgentInfo:
 
 
 class AgentClient:
-    """Lifecycle: `wait_info` or, of a clone, `awaken`; any calls at once; `close`."""
+    """Begins to connect when made.  Lifecycle: `wait_info` or, of a clone, `awaken`; any
+    calls at once; `close`."""
 
     def __init__(self, socket_path: str) -> None:
         self._channel = grpc.aio.insecure_channel(f"unix:{socket_path}", options=OPTIONS)
         self._stub = agent_pb2_grpc.AgentStub(self._channel)
+        self._channel.get_state(try_to_connect=True)
 
     async def close(self) -> None:
         await self._channel.close()
@@ -116,10 +122,15 @@ class AgentClient:
         while True:
             await self._channel.channel_ready()
             try:
-                return await _translate(call())
+                answer = await _translate(call())
             except Unavailable:
                 # The connection was lost again: the guest is on its way up.
                 await asyncio.sleep(CONNECT_RETRY_MS / 1000)
+                continue
+            # They look for work some ten times a second, though whoever has some wakes
+            # them; what they time is over once there is a connection.
+            set_timer_slack(GRPC_THREADS, IDLE_SLACK_NS)
+            return answer
 
     async def read_clock(self) -> int | None:
         """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call; None

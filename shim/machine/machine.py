@@ -190,9 +190,10 @@ class Machine:
             async with asyncio.timeout(self._config.agent_timeout_s):
                 # gRPC takes long to import; meanwhile the guest boots.
                 connect = await asyncio.to_thread(_import_client)
+                # The vmm's socket listens already: what a connection takes is done meanwhile.
+                self._agent = connect(self._sandbox.agent_socket)
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
-                self._agent = connect(self._sandbox.agent_socket)
                 await self._greet(self._agent)
         except TimeoutError as error:
             raise GuestFault(

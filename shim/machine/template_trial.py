@@ -18,6 +18,9 @@ from shim.oci.guest import Surroundings, translate_spec
 
 NAME: Final = "trial"
 NAMESPACES: Final = ("pid", "mount", "ipc", "uts", "cgroup", "network")
+CAPABILITIES: Final = ("CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETUID")
+DEVICES: Final = ((1, 3), (1, 5), (1, 9), (5, 0), (5, 2))
+"""Major and minor numbers: null, zero, urandom, tty, ptmx."""
 
 
 async def run_trial(machine: Machine) -> None:
@@ -50,13 +53,15 @@ async def try_clone(machine: Machine) -> None:
 
 
 def describe_container() -> dict[str, Any]:
-    """In the guest's terms; mounts as containerd's own specs have them."""
+    """In the guest's terms; with some of everything that containerd's own specs have, for
+    what the kernel and crun do about it to be warm."""
     mounts = [
         ("/proc", "proc", ["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         ("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
         ("/dev/shm", "tmpfs", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         ("/dev/mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
+        ("/run", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         ("/sys", "sysfs", ["nosuid", "noexec", "nodev", "ro"]),
     ]
     spec = {
@@ -66,6 +71,8 @@ def describe_container() -> dict[str, Any]:
             "cwd": "/",
             "env": ["PATH=/"],
             "noNewPrivileges": True,
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}],
         },
         "root": {"path": NAME, "readonly": True},
         "mounts": [
@@ -74,6 +81,7 @@ def describe_container() -> dict[str, Any]:
         ],
         "linux": {
             "namespaces": [{"type": kind} for kind in NAMESPACES],
+            "resources": {"devices": describe_devices(), "pids": {"limit": 64}},
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"],
             "readonlyPaths": ["/proc/sys", "/proc/bus"],
         },
@@ -81,3 +89,11 @@ def describe_container() -> dict[str, Any]:
     document = translate_spec(spec, NAME, Surroundings(bundle="/", terminal=False)).document
     document["root"]["path"] = GUEST_TRIAL_DIR
     return document
+
+
+def describe_devices() -> list[dict[str, Any]]:
+    allowed = [
+        {"allow": True, "access": "rwm", "type": "c", "major": major, "minor": minor}
+        for major, minor in DEVICES
+    ]
+    return [{"allow": False, "access": "rwm"}, *allowed]

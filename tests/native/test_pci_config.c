@@ -164,6 +164,32 @@ static void the_bar_answers_where_it_was_put_and_only_when_decoded(void)
 	machine_teardown(&m);
 }
 
+/* The first notification of a queue is an exit, later ones are KVM's. */
+static void a_queue_gets_its_ioeventfd_when_it_is_notified(void)
+{
+	struct pci_device_counters counters;
+	struct machine m;
+
+	machine_setup(&m);
+	bar_write(&m, PCI_BAR_NOTIFY, 0, 2);
+	bring_up(&m);
+	CHECK_EQUAL(m.kvm.ioeventfd_count, 0);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		bar_write(&m, PCI_BAR_NOTIFY + i * PCI_NOTIFY_MULTIPLIER, i, 2);
+		CHECK_EQUAL(take(m.model.queues[i].kick_fd), 1);
+		CHECK_EQUAL(m.kvm.ioeventfd_count, i + 1);
+		CHECK_EQUAL(m.kvm.ioeventfds[i].addr,
+			    BAR_GPA + PCI_BAR_NOTIFY + i * PCI_NOTIFY_MULTIPLIER);
+		CHECK_EQUAL(m.kvm.ioeventfds[i].fd, m.model.queues[i].kick_fd);
+	}
+	/* KVM would answer a second one with EEXIST, and the first would be lost. */
+	bar_write(&m, PCI_BAR_NOTIFY, 0, 2);
+	CHECK_EQUAL(m.kvm.ioeventfd_count, QUEUES);
+	CHECK_EQUAL(pci_window_read_counters(m.window, SLOT, &counters), 0);
+	CHECK_EQUAL(counters.notify_exits, QUEUES + 2);
+	machine_teardown(&m);
+}
+
 /* An active device's notifications follow its BAR. */
 static void ioeventfds_move_with_the_bar(void)
 {
@@ -171,14 +197,13 @@ static void ioeventfds_move_with_the_bar(void)
 	struct machine m;
 
 	machine_setup(&m);
-	CHECK_EQUAL(m.kvm.ioeventfd_count, 0);
 	bring_up(&m);
-	CHECK_EQUAL(m.kvm.ioeventfd_count, QUEUES);
+	bar_write(&m, PCI_BAR_NOTIFY, 0, 2);
 	CHECK_EQUAL(m.kvm.ioeventfds[0].addr, BAR_GPA + PCI_BAR_NOTIFY);
-	CHECK_EQUAL(m.kvm.ioeventfds[1].addr, BAR_GPA + PCI_BAR_NOTIFY + 4);
-	CHECK_EQUAL(m.kvm.ioeventfds[0].fd, m.model.queues[0].kick_fd);
 	config_write(&m, PCI_BASE_ADDRESS_0, (uint32_t)elsewhere, 4);
-	CHECK_EQUAL(m.kvm.ioeventfd_count, QUEUES);
+	CHECK_EQUAL(m.kvm.ioeventfd_count, 0);
+	write_at(&m, elsewhere + PCI_BAR_NOTIFY, 0, 2);
+	CHECK_EQUAL(m.kvm.ioeventfd_count, 1);
 	CHECK_EQUAL(m.kvm.ioeventfds[0].addr, elsewhere + PCI_BAR_NOTIFY);
 	config_write(&m, PCI_COMMAND, 0, 2);
 	CHECK_EQUAL(m.kvm.ioeventfd_count, 0);
@@ -313,6 +338,7 @@ static const struct test tests[] = {
 	TEST(a_device_without_configuration_has_no_capability_for_it),
 	TEST(the_bar_tells_its_size_and_takes_its_address_back),
 	TEST(the_bar_answers_where_it_was_put_and_only_when_decoded),
+	TEST(a_queue_gets_its_ioeventfd_when_it_is_notified),
 	TEST(ioeventfds_move_with_the_bar),
 	TEST(notifications_without_an_ioeventfd_come_as_exits),
 	TEST(the_window_in_configuration_space_reaches_the_bar),

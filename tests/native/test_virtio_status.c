@@ -145,6 +145,8 @@ static void reset_leaves_nothing_of_the_driver(void)
 
 	machine_setup(&m);
 	bring_up(&m);
+	bar_write(&m, PCI_BAR_NOTIFY, 0, 2);
+	CHECK_EQUAL(m.kvm.ioeventfd_count, 1);
 	SET_COMMON(&m, msix_config, 0);
 	SET_COMMON(&m, queue_msix_vector, 1);
 	SET_COMMON(&m, device_status, 0);

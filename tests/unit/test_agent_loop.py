@@ -4,6 +4,7 @@ No root, no containers: real pipes, sockets, ptys and children of this process.
 """
 
 import asyncio
+import contextlib
 import os
 import pty
 import socket
@@ -317,10 +318,14 @@ def test_only_the_host_is_let_in() -> None:
 
 
 async def test_a_relay_carries_both_ways_and_each_end_by_itself(tmp_path: Path) -> None:
+    answered: asyncio.Queue[None] = asyncio.Queue()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"got " + await reader.read())
-        await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
         writer.close()
+        answered.put_nowait(None)
 
     server = await asyncio.start_unix_server(answer, tmp_path / "inner")
     outer = socket.socket(socket.AF_UNIX)
@@ -335,6 +340,35 @@ async def test_a_relay_carries_both_ways_and_each_end_by_itself(tmp_path: Path) 
     assert await reader.read() == b"got " + question
     writer.close()
     relay.close()
+    for _ in range(2):  # the spare connection, too
+        await answered.get()
+    server.close()
+
+
+async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> None:
+    """gRPC's does so when a connection is accepted: in a template, before the clone exists."""
+    greeted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        greeted.put_nowait(writer)
+
+    server = await asyncio.start_unix_server(greet, tmp_path / "inner")
+    outer = socket.socket(socket.AF_UNIX)
+    outer.bind(str(tmp_path / "outer"))
+    outer.listen()
+    relay = Relay(outer, str(tmp_path / "inner"))
+    relay.open()
+    for _ in range(2):
+        inner = await greeted.get()
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
+        assert await reader.readexactly(5) == b"hello"
+        inner.close()
+        assert await reader.read() == b""
+        writer.close()
+    last = await greeted.get()  # the spare one
+    relay.close()
+    last.close()
     server.close()
 
 

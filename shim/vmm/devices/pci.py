@@ -87,8 +87,12 @@ class PciBus:
         """Starts the devices that ran.  After memory, interrupt controllers and models."""
         if list(states) != self.slots:
             raise InvalidArgument(f"devices {list(states)}: the machine has {self.slots}")
-        for slot, (name, data) in enumerate(states.items(), FIRST_SLOT):
-            state = make_struct("struct virtio_pci_state", data)
+        structs = [make_struct("struct virtio_pci_state", data) for data in states.values()]
+        # All interrupts' routes at once: each change of KVM's table waits for a grace period.
+        for slot, state in enumerate(structs, FIRST_SLOT):
+            check(lib.pci_window_stage_routes(self.window, slot, state), "pci_window_stage_routes")
+        check(lib.pci_window_commit_routes(self.window), "pci_window_commit_routes")
+        for slot, (name, state) in enumerate(zip(states, structs, strict=True), FIRST_SLOT):
             check(lib.pci_window_restore(self.window, slot, state), name)
 
     def attach(self, bus: Bus, window64: Range) -> None:
