@@ -25,7 +25,7 @@ int guest_memory_map_file(const struct guest_memory *mem, uint64_t gpa, int fd, 
 struct prefault_range {
 	uint64_t gpa;
 	uint64_t len;
-	int written;
+	uint64_t written;
 };
 
 int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memory *mem,

@@ -10,7 +10,8 @@
 struct prefault_range {
 	uint64_t gpa;
 	uint64_t len; /* whole pages */
-	int written;  /* private copies are made; else what the file has is mapped */
+	/* 1: private copies are made; 0: what the file has is mapped */
+	uint64_t written;
 };
 
 /* Before the vCPU runs.  What the host's kernel cannot do (populating: before 5.14,

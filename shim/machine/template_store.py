@@ -3,7 +3,7 @@
     /var/lib/sampan/templates/<24 hex digits>/    0700
         template.json        the class in plain words, checksums
         memory state.json    the stopped machine (shim/vmm/snapshot.py)
-        touched.json         what a clone will need, where that is known
+        touched              what a clone will need, where that is known
 
 A template is made beside its place and moved there whole; it never changes after.
 """
@@ -20,7 +20,7 @@ from shim.config import Config
 from shim.errors import HostResource, NotFound
 from shim.machine.template import DESCRIPTION, MEMORY, name_class
 
-FILES: Final = (MEMORY, "state.json", "touched.json")
+FILES: Final = (MEMORY, "state.json", "touched")
 HASH_BLOCK_BYTES: Final = 1 << 20
 
 

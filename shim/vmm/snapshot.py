@@ -1,7 +1,8 @@
 """A stopped machine as two files: `memory`, and `state.json` that says how to go on.
 
-A third one, `touched.json`, is there when a clone was tried: what the next ones
-will touch, for them to have it ready.
+A third one, `touched`, is there when a clone was tried: what the next ones will
+touch, for them to have it ready, as an array that native code takes as it is: every
+clone reads it.
 
 Owns the format.  Bytes of KVM and of the devices are kept as they came, in
 base64; what they mean is known to who gave them.
@@ -18,11 +19,11 @@ from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
 from shim.vmm.kvm.vcpu_state import VcpuState
 from shim.vmm.kvm.vm_state import VmState
-from shim.vmm.kvm.working_set import Touched, parse_touched
+from shim.vmm.kvm.working_set import RANGE, Touched, pack_touched
 
 MEMORY_FILE: Final = "memory"
 STATE_FILE: Final = "state.json"
-TOUCHED_FILE: Final = "touched.json"
+TOUCHED_FILE: Final = "touched"
 FORMAT: Final = 1
 MODE: Final = 0o600
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -60,22 +61,23 @@ def write_snapshot(directory: str, state: MachineState, ram: GuestRam) -> None:
 
 
 def write_touched(directory: str, touched: Iterable[Touched]) -> None:
-    with open(os.open(f"{directory}/{TOUCHED_FILE}", CREATE, MODE), "w") as file:
-        json.dump(list(touched), file)
+    with open(os.open(f"{directory}/{TOUCHED_FILE}", CREATE, MODE), "wb") as file:
+        file.write(pack_touched(touched))
 
 
-def read_touched(directory: str) -> tuple[Touched, ...] | None:
+def read_touched(directory: str) -> bytes | None:
     """None where no clone was tried."""
     path = f"{directory}/{TOUCHED_FILE}"
     try:
-        with open(path) as file:
-            return parse_touched(json.load(file))
+        with open(path, "rb") as file:
+            packed = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise HostResource(f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise HostResource(f"{path}: not a list of pages: {error!r}") from error
+    if len(packed) % RANGE.size:
+        raise HostResource(f"{path}: {len(packed)} bytes are no list of pages")
+    return packed
 
 
 class Snapshot:

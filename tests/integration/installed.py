@@ -50,9 +50,7 @@ class Installed:
         shutil.copy2(launcher, top / "bin" / LAUNCHER)
         self.write_script("sampan-shim", f"echo >>{self.direct_calls}", "shim.bootstrap")
         self.write_script("sampan-warm", "", "shim.warm.server")
-        self.bundle.mkdir()
-        os.mkfifo(self.bundle / "log")
-        (self.bundle / "config.json").write_text(json.dumps(SPEC))
+        self.make_bundle(self.bundle)
 
     def write_script(self, name: str, first: str, module: str) -> None:
         script = self.top / "bin" / name
@@ -60,30 +58,42 @@ class Installed:
         script.write_text(f"#!/bin/sh\n{first}\n{run}\n")
         script.chmod(0o755)
 
+    def make_bundle(self, directory: Path) -> Path:
+        directory.mkdir()
+        os.mkfifo(directory / "log")
+        (directory / "config.json").write_text(json.dumps(SPEC))
+        return directory
+
     def call(
-        self, *arguments: str, before: Callable[[], None] | None = None
+        self,
+        *arguments: str,
+        before: Callable[[], None] | None = None,
+        bundle: Path | None = None,
     ) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
             [self.top / "bin" / LAUNCHER, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            cwd=self.bundle,
+            cwd=bundle or self.bundle,
             env={"PATH": os.environ["PATH"], **self.environment},
             preexec_fn=before,
             timeout=60,
             check=False,
         )
 
-    def start(self, name: str = "c1") -> None:
-        done = self.act(name, "start")
+    def start(self, name: str = "c1", bundle: Path | None = None) -> None:
+        done = self.act(name, "start", bundle)
         assert done.returncode == 0, done
         assert done.stdout.startswith(b"unix://"), done
 
     def delete(self, name: str = "c1") -> None:
         assert self.act(name, "delete").returncode == 0
 
-    def act(self, name: str, action: str) -> "subprocess.CompletedProcess[bytes]":
-        return self.call("-namespace", "n", "-id", name, "-address", "/c", action)
+    def act(
+        self, name: str, action: str, bundle: Path | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        arguments = ("-namespace", "n", "-id", name, "-address", "/c", action)
+        return self.call(*arguments, bundle=bundle)
 
     def count_direct(self) -> int:
         return self.direct_calls.read_text().count("\n") if self.direct_calls.exists() else 0

@@ -224,9 +224,11 @@ def test_one_that_does_not_see_the_same_mounts_is_not_chosen(host: Host) -> None
 def test_two_at_once_are_served_by_two(host: Host) -> None:
     host.run_one("c1")
     (ready,) = host.wait_ready()
+    names = ("c2", "c3", "c4", "c5")
+    bundles = [host.installed.make_bundle(host.installed.top / name) for name in names]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(host.installed.start, ("c2", "c3", "c4", "c5")))
-    pids = [host.server(name).pid for name in ("c2", "c3", "c4", "c5")]
+        list(pool.map(host.installed.start, names, bundles))
+    pids = [host.server(name).pid for name in names]
     assert len(set(pids)) == 4
     assert pids.count(ready) == 1
     wait_for(lambda: len(host.asked("start")) == 1)

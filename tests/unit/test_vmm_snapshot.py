@@ -13,7 +13,14 @@ from shim.errors import HostResource
 from shim.vmm.address_map import MIB, PAGE_BYTES, Gpa, Range
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import CHUNK_BYTES
-from shim.vmm.kvm.working_set import PageWatch, Touched, find_touched, group_pages, prefault
+from shim.vmm.kvm.working_set import (
+    PageWatch,
+    Touched,
+    find_touched,
+    group_pages,
+    pack_touched,
+    prefault,
+)
 from shim.vmm.snapshot import MachineState, Snapshot, write_snapshot, write_touched
 
 LOW = Range(Gpa(0), 4 * MIB)
@@ -191,17 +198,23 @@ def test_a_watch_that_ends_leaves_the_memory_as_it_is(rams) -> None:
     assert read(rams[0], LOW).startswith(b"here")
 
 
-@pytest.mark.parametrize("text", ["", "{}1", "[[1, 2]]", '[["a", 1, true]]', "[1]", "null"])
-def test_what_is_no_list_of_pages_is_refused_with_its_name(tmp_path: Path, rams, text: str) -> None:
+def test_what_is_no_list_of_pages_is_refused_with_its_name(tmp_path: Path, rams) -> None:
     write_snapshot(str(tmp_path), STATE, rams[0])
-    (tmp_path / "touched.json").write_text(text)
-    with pytest.raises(HostResource, match=r"touched\.json: not a list of pages"):
+    (tmp_path / "touched").write_bytes(bytes(25))
+    with pytest.raises(HostResource, match=r"/touched: 25 bytes are no list of pages"):
         Snapshot(str(tmp_path))
+
+
+def test_pages_are_packed_as_native_code_has_them() -> None:
+    packed = pack_touched([Touched(MIB, PAGE_BYTES, False), Touched(2 * MIB, 8192, True)])
+    ranges = ffi.from_buffer("struct prefault_range[]", packed)
+    found = [(each.gpa, each.len, each.written) for each in ranges]
+    assert found == [(MIB, PAGE_BYTES, 0), (2 * MIB, 8192, 1)]
 
 
 def test_pages_outside_of_memory_are_refused(rams) -> None:
     with pytest.raises(OSError, match="guest_memory_prefault"):
-        prefault(rams[0], -1, [Touched(LOW.end, PAGE_BYTES, True)])
+        prefault(rams[0], -1, pack_touched([Touched(LOW.end, PAGE_BYTES, True)]))
 
 
 def test_pages_are_told_in_runs() -> None:

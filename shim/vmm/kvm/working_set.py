@@ -10,7 +10,8 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
 
 from native.ffi import check, ffi, lib
 from shim.vmm.address_map import PAGE_BYTES
@@ -20,6 +21,8 @@ ENTRY_BYTES: Final = 8
 PRESENT: Final = 1 << 63
 OF_A_FILE: Final = 1 << 61
 """Or shared: a page that is still as the file has it."""
+RANGE: Final = Struct("=QQQ")
+"""struct prefault_range of native/src/prefault.h."""
 
 
 class Touched(NamedTuple):
@@ -68,16 +71,15 @@ def group_pages(gpa: int, pages: Iterable[bool | None]) -> Iterator[Touched]:
         gpa += length
 
 
-def prefault(ram: GuestRam, vcpu_fd: int, touched: Iterable[Touched]) -> None:
-    """Before the vCPU runs."""
-    ranges = [(page.gpa, page.length, page.written) for page in touched]
-    table = ffi.new("struct prefault_range[]", ranges)
+def pack_touched(touched: Iterable[Touched]) -> bytes:
+    """As `prefault` takes them: an array of struct prefault_range."""
+    return b"".join(RANGE.pack(*page) for page in touched)
+
+
+def prefault(ram: GuestRam, vcpu_fd: int, packed: bytes) -> None:
+    """Before the vCPU runs; what `pack_touched` has made."""
+    ranges = ffi.from_buffer("struct prefault_range[]", packed)
     result = lib.guest_memory_prefault(
-        ffi.addressof(lib, "kvm_calls"), ram.table, vcpu_fd, table, len(ranges)
+        ffi.addressof(lib, "kvm_calls"), ram.table, vcpu_fd, ranges, len(packed) // RANGE.size
     )
     check(result, "guest_memory_prefault")
-
-
-def parse_touched(value: Any) -> tuple[Touched, ...]:
-    """ValueError or TypeError for anything but lists of two numbers and a truth."""
-    return tuple(Touched(int(gpa), int(length), bool(written)) for gpa, length, written in value)
