@@ -130,7 +130,8 @@ bench: debian-packages ## sampan and runc side by side; build/bench.json, bench.
 		--get /tmp/network.json:build/network.json --get /tmp/files.json:build/files.json -- sh -c \
 		'python3 -m benchmarks --json /tmp/bench.json >/tmp/bench.md && \
 		 python3 -m benchmarks.network --json /tmp/network.json >>/tmp/bench.md && \
-		 python3 -m benchmarks.files --json /tmp/files.json >>/tmp/bench.md; \
+		 python3 -m benchmarks.files --json /tmp/files.json >>/tmp/bench.md && \
+		 python3 -m benchmarks.qemu >>/tmp/bench.md; \
 		 status=$$?; cat /tmp/bench.md; exit $$status'
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory bench-shimtest; \
 		else echo "no go here: containerd's own benchmarks of shims are left out"; fi

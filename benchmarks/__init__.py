@@ -9,6 +9,8 @@ that has containerd with both runtimes.
     memory     what a container costs while it idles
     report     figures to JSON and Markdown (pure)
     host       where the figures come from
+    network, files, qemu, shimtest   runs of their own: networks, work on files, another
+               monitor with the same guest, containerd's own benchmarks of shims
 
 A benchmark never fails because something is slow: it fails when something is
 wrong.

@@ -29,6 +29,7 @@ containerd runc crun containernetworking-plugins
 python3 python3-venv python3-pip python3-dev gcc libc6-dev
 iproute2 procps util-linux e2fsprogs attr acl strace
 fio stress-ng iperf3 redis-tools libpython3.13-testsuite mmdebstrap
+qemu-system-x86 virtiofsd
 ca-certificates git make zstd xz-utils
 bc bison flex libelf-dev
 """.split()

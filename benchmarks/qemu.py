@@ -1,0 +1,228 @@
+"""`python3 -m benchmarks.qemu`: another monitor boots the same kernel, image and agent.
+
+QEMU's microvm, with virtio over PCI, vhost-vsock and a virtiofsd for each share,
+beside sampan's own monitor (cold): from the start of its process until the agent
+has answered, and what its processes hold then.  Prints Markdown.
+"""
+
+import argparse
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from benchmarks.ctr import Runtime, running
+from benchmarks.measures import IDLE_WATCHED_S, mib
+from benchmarks.memory import list_pids, read_settled_pss
+from benchmarks.phases import measure_marks
+from benchmarks.runtimes import make_sampan
+from benchmarks.usage import measure_wakeups
+from proto.contract import AGENT_PORT, GUEST_INIT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
+from shim.config import Config, load_config
+from shim.guest.client import AgentClient
+from shim.machine.console import read_console_tail
+from shim.vmm.builder import COMMAND_LINE
+
+IMAGE: Final = "localhost/sampan/busybox:1"
+VIRTIOFSD: Final = "/usr/libexec/virtiofsd"
+FIRMWARE: Final = "/usr/share/qemu/qboot.rom"
+"""Goes to the kernel's 32-bit entry at once; QEMU's own choice with ACPI is SeaBIOS."""
+GUEST_CID: Final = 77
+MEMORY_MIB: Final = 1024
+TIMEOUT_S: Final = 300
+POLL_S: Final = 0.02
+CHUNK_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    answer_s: float
+    """From the start of the monitor's process to the agent's answer."""
+    pss_mib: dict[str, float]
+    """By the processes' names, when nothing changes any more."""
+    wakeups_s: float
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m benchmarks.qemu", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args(arguments).rounds
+    config = load_config()
+    found: dict[str, list[Sample]] = {"QEMU microvm": [], "sampan, cold": []}
+    with TemporaryDirectory() as directory:
+        cold = make_sampan("sampan-cold", Path(directory), templates="never")
+        for number in range(1, rounds + 1):
+            print(f"round {number} of {rounds}", file=sys.stderr)
+            found["QEMU microvm"].append(measure_qemu(config, Path(directory) / str(number)))
+            found["sampan, cold"].append(measure_sampan(cold))
+    print(render(found), end="")
+    return 0
+
+
+def render(found: dict[str, list[Sample]]) -> str:
+    lines = ["| | process to agent's answer, s | PSS, MiB | of these | wake-ups a second |"]
+    lines.append("|---|---|---|---|---|")
+    for name, samples in found.items():
+        times = [sample.answer_s for sample in samples]
+        spread = f"{median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+        pss = median(sum(sample.pss_mib.values()) for sample in samples)
+        parts = ", ".join(
+            f"{comm} {size:.1f}" for comm, size in sorted(samples[-1].pss_mib.items())
+        )
+        wakeups = median(sample.wakeups_s for sample in samples)
+        lines.append(f"| {name} | {spread} | {pss:.1f} | {parts} | {wakeups:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def measure_idle(before: frozenset[int]) -> tuple[dict[str, float], float]:
+    pss = {comm: mib(size) for comm, size in read_settled_pss(before).items()}
+    return pss, measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
+
+
+# --- sampan --------------------------------------------------------------------
+
+
+def measure_sampan(cold: Runtime) -> Sample:
+    """Its memory with a shim, and a container that sleeps, which QEMU has not."""
+    marks = measure_marks(cold, IMAGE)
+    before = list_pids()
+    with running(cold, IMAGE, "sleep", "1000000"):
+        return Sample((marks["agent"] - marks["vmm"]) / 1e9, *measure_idle(before))
+
+
+# --- QEMU ----------------------------------------------------------------------
+
+
+def measure_qemu(config: Config, directory: Path) -> Sample:
+    before = list_pids()
+    shares = {IMAGE_TAG: Path(config.image_root)}
+    for tag in (ROOTFS_TAG, VOLUMES_TAG):
+        shares[tag] = directory / tag
+        shares[tag].mkdir(parents=True)
+    sockets = {tag: directory / f"{tag}.sock" for tag in shares}
+    with served(shares, sockets):
+        began_s = time.monotonic()
+        console = directory / "console"
+        with started(make_command(config, sockets, console)) as process:
+            connection = connect_guest(process, console)
+            asyncio.run(ask_agent(connection, directory / "agent.sock"))
+            return Sample(time.monotonic() - began_s, *measure_idle(before))
+
+
+def make_command(config: Config, sockets: dict[str, Path], console: Path) -> list[str]:
+    """On the processors that sampan's own monitors have."""
+    pinned = ["taskset", "-c", ",".join(map(str, config.vmm_cpus))] if config.vmm_cpus else []
+    root = f"root={IMAGE_TAG} rootfstype=virtiofs ro init={GUEST_INIT}"
+    command = [
+        *pinned,
+        "qemu-system-x86_64",
+        *("-M", "microvm,accel=kvm,pcie=on,acpi=on,x-option-roms=off,memory-backend=ram"),
+        *("-bios", FIRMWARE, "-cpu", "host", "-smp", "1", "-m", f"{MEMORY_MIB}M", "-no-reboot"),
+        *("-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{console}"),
+        *("-kernel", config.kernel_path, "-append", f"{COMMAND_LINE} {root}"),
+        *("-device", f"vhost-vsock-pci,guest-cid={GUEST_CID}"),
+    ]
+    for number, (tag, path) in enumerate(sockets.items()):
+        command += ["-chardev", f"socket,id=fs{number},path={path}"]
+        command += ["-device", f"vhost-user-fs-pci,chardev=fs{number},tag={tag}"]
+    return command
+
+
+@contextmanager
+def served(shares: dict[str, Path], sockets: dict[str, Path]) -> Iterator[None]:
+    servers = [
+        subprocess.Popen(
+            [
+                VIRTIOFSD,
+                f"--socket-path={sockets[tag]}",
+                f"--shared-dir={path}",
+                "--cache=always",
+                "--sandbox=none",
+                "--log-level=error",
+            ]
+        )
+        for tag, path in shares.items()
+    ]
+    try:
+        for path in sockets.values():
+            wait_until(path.exists, f"{path}: virtiofsd does not listen")
+        yield
+    finally:
+        for server in servers:
+            end(server)
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait(TIMEOUT_S)
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(POLL_S)
+
+
+# --- the agent, as the shim asks it ---------------------------------------------
+
+
+async def ask_agent(connection: socket.socket, path: Path) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        guest = await asyncio.open_connection(sock=connection)
+
+        async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.gather(pump(reader, guest[1]), pump(guest[0], writer))
+
+        async with await asyncio.start_unix_server(join, path):
+            client = AgentClient(str(path))
+            await client.wait_info()
+            await client.close()
+
+
+def connect_guest(process: "subprocess.Popen[bytes]", console: Path) -> socket.socket:
+    """Once the agent listens; until then the guest's kernel refuses or is not there."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        connection = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        try:
+            connection.connect((GUEST_CID, AGENT_PORT))
+        except OSError:
+            connection.close()
+            if process.poll() is not None or time.monotonic() > deadline:
+                print(read_console_tail(str(console)), file=sys.stderr)
+                raise
+            time.sleep(POLL_S)
+        else:
+            connection.setblocking(False)
+            return connection
+
+
+async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(CHUNK_BYTES):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
