@@ -5,8 +5,6 @@ Owns no state.  Constants carry their UAPI header.
 
 import ctypes
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Final
 
 MS_RDONLY: Final = 1  # linux/mount.h
@@ -16,8 +14,7 @@ MS_NOEXEC: Final = 8
 MS_NOATIME: Final = 1024
 MNT_DETACH: Final = 2
 
-PR_SET_TIMERSLACK: Final = 29  # linux/prctl.h
-PR_SET_CHILD_SUBREAPER: Final = 36
+PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 RB_POWER_OFF: Final = 0x4321FEDC  # linux/reboot.h
 RB_AUTOBOOT: Final = 0x01234567
 
@@ -109,21 +106,6 @@ def load_module(path: str) -> None:
 def become_subreaper() -> None:
     """Orphans below this process become its children, as PID 1's do anyway."""
     check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
-
-
-@contextmanager
-def timer_slack(slack_ns: int) -> Generator[None, None, None]:
-    """How late this thread's timers may be meanwhile, and for good those of threads it makes."""
-    set_timer_slack(slack_ns)
-    try:
-        yield
-    finally:
-        set_timer_slack(0)  # as it was at the thread's start
-
-
-def set_timer_slack(slack_ns: int) -> None:
-    result = _libc.prctl(PR_SET_TIMERSLACK, ctypes.c_ulong(slack_ns), 0, 0, 0)
-    check(result, "prctl(PR_SET_TIMERSLACK)")
 
 
 def reboot(command: int) -> None:

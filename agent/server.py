@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
-from agent import errors, linux
+from agent import errors
 from agent.clock import HostClock
 from agent.console import say
 from agent.container import Surroundings
@@ -42,8 +42,6 @@ CODES: Final = {
 CANCELLED_WITH_CALLER: Final = frozenset({"WaitProcess"})
 """These only wait.  All others finish what they began, whatever becomes of the caller."""
 LATER_S: Final = 2
-IDLE_SLACK_NS: Final = 4 * 10**9
-"""Longer than the longest wait of any of gRPC's threads."""
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
     ("grpc.max_send_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
@@ -91,7 +89,10 @@ async def serve(
     with ExitStack() as owned:
         sandbox = open_sandbox(places, owned)
         service = AgentService(sandbox, info, stop, host_clock)
-        server = await start_server(service, places.grpc_path)
+        server = grpc.aio.server(options=OPTIONS)
+        server.add_generic_rpc_handlers((make_handlers(service),))
+        server.add_insecure_port(f"unix:{places.grpc_path}")
+        await server.start()
         service.listening()
         if places.relay is not None:
             relay = Relay(places.relay, places.grpc_path)
@@ -103,17 +104,6 @@ async def serve(
         await server.stop(grace=None)
         await sandbox.end_all()
         await sandbox.delete_all()
-
-
-async def start_server(service: AgentService, path: str) -> Any:
-    """gRPC's threads look for work some ten times a second, though whoever has some wakes
-    them: in a guest that is idle they are let to do so when something else wakes it."""
-    with linux.timer_slack(IDLE_SLACK_NS):
-        server = grpc.aio.server(options=OPTIONS)
-        server.add_generic_rpc_handlers((make_handlers(service),))
-        server.add_insecure_port(f"unix:{path}")
-        await server.start()
-    return server
 
 
 def open_sandbox(places: Places, owned: ExitStack) -> Sandbox:

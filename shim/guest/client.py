@@ -33,7 +33,6 @@ from shim.errors import (
     Unimplemented,
 )
 from shim.guest.clock import Correction
-from shim.host.threads import set_timer_slack
 
 CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
@@ -57,9 +56,6 @@ OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
-GRPC_THREADS: Final = ("event_engine", "lifeguard", "grpc_global_tim")
-IDLE_SLACK_NS: Final = 4 * 10**9
-"""Longer than the longest wait of any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +118,10 @@ class AgentClient:
         while True:
             await self._channel.channel_ready()
             try:
-                answer = await _translate(call())
+                return await _translate(call())
             except Unavailable:
                 # The connection was lost again: the guest is on its way up.
                 await asyncio.sleep(CONNECT_RETRY_MS / 1000)
-                continue
-            # They look for work some ten times a second, though whoever has some wakes
-            # them; what they time is over once there is a connection.
-            set_timer_slack(GRPC_THREADS, IDLE_SLACK_NS)
-            return answer
 
     async def read_clock(self) -> int | None:
         """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call; None
