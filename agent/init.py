@@ -15,7 +15,14 @@ from typing import Final
 from agent import bundle, linux, modules
 from agent.console import say
 from agent.listener import listen_vsock
-from agent.mounts import CGROUP_ROOT, KERNEL, SHARES, enable_controllers, mount_all, unmount_shares
+from agent.mounts import (
+    CGROUP_ROOT,
+    KERNEL,
+    enable_controllers,
+    mount_all,
+    mount_shares,
+    unmount_shares,
+)
 from agent.network import bring_up
 from proto import contract
 
@@ -47,7 +54,7 @@ def set_up() -> None:
     mount_all(KERNEL)
     open_console()
     modules.load_at_start()
-    mount_all(SHARES)
+    mount_shares()
     enable_controllers()
     bring_up("lo")
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))

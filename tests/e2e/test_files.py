@@ -33,6 +33,12 @@ def test_a_file_written_in_the_root_is_in_the_snapshot(ctr: Ctr, tmp_path: Path)
         ctr.remove(name)
 
 
+def test_a_root_may_have_as_much_unwritten_as_a_local_disk(ctr: Ctr) -> None:
+    """FUSE has 1 % of that by default, and writers wait for the host all the time."""
+    done = ctr.run("sh", "-c", "cat /sys/class/bdi/*/max_ratio", flags=("--privileged",))
+    assert done.stdout.split().count("100") >= 2, done  # the roots' and the volumes'
+
+
 def test_a_bind_mount_is_shared_both_ways_at_once(ctr: Ctr, tmp_path: Path) -> None:
     """What the host writes while the container runs is read, and the other way; sizes grow."""
     (tmp_path / "in").write_text("from the host\n")
