@@ -125,7 +125,7 @@ run: debian-packages ## a container in a microVM, from nothing
 
 bench: debian-packages ## sampan and runc side by side; build/bench.json, bench.svg, bench.md
 	@mkdir -p build
-	@$(TESTHOST) --timeout 3300 --get /tmp/bench.json:build/bench.json \
+	@$(TESTHOST) --timeout 7200 --get /tmp/bench.json:build/bench.json \
 		--get /tmp/bench.md:build/bench.md --get /tmp/bench.svg:build/bench.svg \
 		--get /tmp/network.json:build/network.json --get /tmp/files.json:build/files.json -- sh -c \
 		'python3 -m benchmarks --json /tmp/bench.json >/tmp/bench.md && \

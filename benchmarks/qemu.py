@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +25,23 @@ from benchmarks.memory import list_pids, read_settled_pss
 from benchmarks.phases import measure_marks
 from benchmarks.runtimes import make_sampan
 from benchmarks.usage import measure_wakeups
-from proto.contract import AGENT_PORT, GUEST_INIT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
+from proto.contract import AGENT_PORT
+from proto.control import MachineConfig
 from shim.config import Config, load_config
 from shim.guest.client import AgentClient
 from shim.machine.console import read_console_tail
-from shim.vmm.builder import COMMAND_LINE
+from shim.machine.launch import describe_machine
+from shim.machine.sandbox import Sandbox, SandboxKey
+from shim.machine.template import MachineClass
+from shim.oci.sandbox import MachineSize
+from shim.vmm.builder import build_command_line
+from tests.e2e.containerd import wait_for
 
 IMAGE: Final = "localhost/sampan/busybox:1"
 VIRTIOFSD: Final = "/usr/libexec/virtiofsd"
 FIRMWARE: Final = "/usr/share/qemu/qboot.rom"
 """Goes to the kernel's 32-bit entry at once; QEMU's own choice with ACPI is SeaBIOS."""
 GUEST_CID: Final = 77
-MEMORY_MIB: Final = 1024
 TIMEOUT_S: Final = 300
 POLL_S: Final = 0.02
 CHUNK_BYTES: Final = 1 << 16
@@ -103,32 +108,39 @@ def measure_sampan(cold: Runtime) -> Sample:
 
 def measure_qemu(config: Config, directory: Path) -> Sample:
     before = list_pids()
-    shares = {IMAGE_TAG: Path(config.image_root)}
-    for tag in (ROOTFS_TAG, VOLUMES_TAG):
-        shares[tag] = directory / tag
-        shares[tag].mkdir(parents=True)
-    sockets = {tag: directory / f"{tag}.sock" for tag in shares}
-    with served(shares, sockets):
+    sandbox = Sandbox(str(directory))
+    sandbox.create(SandboxKey("bench", "bench", "qemu"))
+    machine = describe(config, sandbox)
+    sockets = {share.tag: directory / f"{share.tag}.sock" for share in machine.shares}
+    with served(machine, sockets):
         began_s = time.monotonic()
-        console = directory / "console"
-        with started(make_command(config, sockets, console)) as process:
-            connection = connect_guest(process, console)
-            asyncio.run(ask_agent(connection, directory / "agent.sock"))
+        with started(make_command(machine, sockets, config.vmm_cpus)) as process:
+            connection = connect_guest(process, machine.console_path)
+            asyncio.run(ask_agent(connection, sandbox.agent_socket))
             return Sample(time.monotonic() - began_s, *measure_idle(before))
 
 
-def make_command(config: Config, sockets: dict[str, Path], console: Path) -> list[str]:
-    """On the processors that sampan's own monitors have."""
-    pinned = ["taskset", "-c", ",".join(map(str, config.vmm_cpus))] if config.vmm_cpus else []
-    root = f"root={IMAGE_TAG} rootfstype=virtiofs ro init={GUEST_INIT}"
+def describe(config: Config, sandbox: Sandbox) -> MachineConfig:
+    """The machine that sampan's own monitor would be asked for."""
+    size = MachineSize(config.vcpus, config.memory_mib << 20)
+    return describe_machine(config, sandbox, MachineClass(size, nics=0))
+
+
+def make_command(
+    machine: MachineConfig, sockets: dict[str, Path], cpus: tuple[int, ...]
+) -> list[str]:
+    """On the host's processors `cpus`, where any are named."""
+    pinned = ["taskset", "-c", ",".join(map(str, cpus))] if cpus else []
+    bytes_text = f"{machine.memory_bytes}B"
     command = [
         *pinned,
         "qemu-system-x86_64",
         *("-M", "microvm,accel=kvm,pcie=on,acpi=on,x-option-roms=off,memory-backend=ram"),
-        *("-bios", FIRMWARE, "-cpu", "host", "-smp", "1", "-m", f"{MEMORY_MIB}M", "-no-reboot"),
-        *("-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on"),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{console}"),
-        *("-kernel", config.kernel_path, "-append", f"{COMMAND_LINE} {root}"),
+        *("-bios", FIRMWARE, "-cpu", "host", "-smp", str(machine.vcpus), "-no-reboot"),
+        *("-m", bytes_text, "-object", f"memory-backend-memfd,id=ram,size={bytes_text},share=on"),
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-serial", f"file:{machine.console_path}"),
+        *("-kernel", machine.kernel_path, "-append", build_command_line(machine)),
         *("-device", f"vhost-vsock-pci,guest-cid={GUEST_CID}"),
     ]
     for number, (tag, path) in enumerate(sockets.items()):
@@ -138,23 +150,23 @@ def make_command(config: Config, sockets: dict[str, Path], console: Path) -> lis
 
 
 @contextmanager
-def served(shares: dict[str, Path], sockets: dict[str, Path]) -> Iterator[None]:
+def served(machine: MachineConfig, sockets: dict[str, Path]) -> Iterator[None]:
     servers = [
         subprocess.Popen(
             [
                 VIRTIOFSD,
-                f"--socket-path={sockets[tag]}",
-                f"--shared-dir={path}",
+                f"--socket-path={sockets[share.tag]}",
+                f"--shared-dir={share.path}",
                 "--cache=always",
                 "--sandbox=none",
                 "--log-level=error",
             ]
         )
-        for tag, path in shares.items()
+        for share in machine.shares
     ]
     try:
         for path in sockets.values():
-            wait_until(path.exists, f"{path}: virtiofsd does not listen")
+            wait_for(path.exists, f"{path}: virtiofsd does not listen")
         yield
     finally:
         for server in servers:
@@ -175,18 +187,10 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     process.wait(TIMEOUT_S)
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(POLL_S)
-
-
 # --- the agent, as the shim asks it ---------------------------------------------
 
 
-async def ask_agent(connection: socket.socket, path: Path) -> None:
+async def ask_agent(connection: socket.socket, path: str) -> None:
     async with asyncio.timeout(TIMEOUT_S):
         guest = await asyncio.open_connection(sock=connection)
 
@@ -194,12 +198,12 @@ async def ask_agent(connection: socket.socket, path: Path) -> None:
             await asyncio.gather(pump(reader, guest[1]), pump(guest[0], writer))
 
         async with await asyncio.start_unix_server(join, path):
-            client = AgentClient(str(path))
+            client = AgentClient(path)
             await client.wait_info()
             await client.close()
 
 
-def connect_guest(process: "subprocess.Popen[bytes]", console: Path) -> socket.socket:
+def connect_guest(process: "subprocess.Popen[bytes]", console: str) -> socket.socket:
     """Once the agent listens; until then the guest's kernel refuses or is not there."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
@@ -209,7 +213,7 @@ def connect_guest(process: "subprocess.Popen[bytes]", console: Path) -> socket.s
         except OSError:
             connection.close()
             if process.poll() is not None or time.monotonic() > deadline:
-                print(read_console_tail(str(console)), file=sys.stderr)
+                print(read_console_tail(console), file=sys.stderr)
                 raise
             time.sleep(POLL_S)
         else:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import FailedPrecondition, InvalidArgument
-from agent.listener import accept_nowait
+from agent.listener import accept_nowait, listen_unix
 from agent.oom import OomWatch
 from agent.pump import Pump
 from agent.reaper import Exit, Reaper
@@ -317,6 +317,13 @@ def test_only_the_host_is_let_in() -> None:
 # --- relay --------------------------------------------------------------------
 
 
+def open_relay(directory: Path) -> Relay:
+    """From the socket `outer` to a server that listens at `inner`."""
+    relay = Relay(listen_unix(str(directory / "outer")), str(directory / "inner"))
+    relay.open()
+    return relay
+
+
 async def test_a_relay_carries_both_ways_and_each_end_by_itself(tmp_path: Path) -> None:
     answered: asyncio.Queue[None] = asyncio.Queue()
 
@@ -328,11 +335,7 @@ async def test_a_relay_carries_both_ways_and_each_end_by_itself(tmp_path: Path) 
         answered.put_nowait(None)
 
     server = await asyncio.start_unix_server(answer, tmp_path / "inner")
-    outer = socket.socket(socket.AF_UNIX)
-    outer.bind(str(tmp_path / "outer"))
-    outer.listen()
-    relay = Relay(outer, str(tmp_path / "inner"))
-    relay.open()
+    relay = open_relay(tmp_path)
     reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
     question = os.urandom(MIB)
     writer.write(question)
@@ -354,11 +357,7 @@ async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> No
         greeted.put_nowait(writer)
 
     server = await asyncio.start_unix_server(greet, tmp_path / "inner")
-    outer = socket.socket(socket.AF_UNIX)
-    outer.bind(str(tmp_path / "outer"))
-    outer.listen()
-    relay = Relay(outer, str(tmp_path / "inner"))
-    relay.open()
+    relay = open_relay(tmp_path)
     for _ in range(2):
         inner = await greeted.get()
         reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from benchmarks.qemu import Sample, make_command, render
+from benchmarks.qemu import Sample, describe, make_command, render
 from shim.config import Config
+from shim.machine.sandbox import Sandbox
 
 
 def test_it_has_the_same_kernel_and_image_on_the_same_processors() -> None:
-    config = Config(image_dir="/image", vmm_cpus=(1, 3))
-    command = make_command(config, {"sampan-image": Path("/s/image.sock")}, Path("/s/console"))
+    config = Config(image_dir="/image")
+    machine = describe(config, Sandbox("/s"))
+    command = make_command(machine, {"sampan-image": Path("/s/image.sock")}, (1, 3))
     assert command[:3] == ["taskset", "-c", "1,3"]
     assert command[command.index("-kernel") + 1] == config.kernel_path
     assert "root=sampan-image rootfstype=virtiofs" in command[command.index("-append") + 1]
