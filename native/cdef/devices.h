@@ -117,6 +117,7 @@ struct fuse_server_config {
 	bool read_only;
 	uint64_t entry_valid_ns, attr_valid_ns;
 	bool exclusive;
+	uint64_t keep_after_ns;
 	bool announce_submounts;
 	...;
 };

@@ -142,7 +142,7 @@ static int create_or_open(struct fuse_call *call, struct fuse_inode *parent, con
 static int reply_open(struct fuse_call *call, struct fuse_entry_out *entry, int fd, uint32_t flags)
 {
 	struct fuse_open_out open;
-	int r = fuse_open_new(call, fd, flags, &open);
+	int r = fuse_open_new(call, NULL, fd, flags, &open);
 
 	if (r < 0) {
 		fuse_inodes_forget(&call->server->inodes, entry->nodeid, 1);

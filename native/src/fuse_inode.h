@@ -36,6 +36,8 @@ struct fuse_inode {
 	/* What is read and written without OPEN: see fuse_data.h. */
 	struct fuse_data read_data, write_data;
 	struct fuse_dir *_Atomic dir; /* of a directory that is read without OPENDIR */
+	/* Of what the client has of the contents, 0: not known.  See fuse_keep.h. */
+	_Atomic int64_t settled_ctime_ns;
 };
 
 struct fuse_inodes {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fuse_credentials.h"
+#include "fuse_keep.h"
 #include "fuse_state.h"
 
 int fuse_open_flags(const struct fuse_call *call, uint32_t flags)
@@ -24,13 +25,16 @@ int fuse_open_flags(const struct fuse_call *call, uint32_t flags)
 	return host;
 }
 
-int fuse_open_new(struct fuse_call *call, int fd, uint32_t flags, struct fuse_open_out *ret_open)
+int fuse_open_new(struct fuse_call *call, struct fuse_inode *inode, int fd, uint32_t flags,
+		  struct fuse_open_out *ret_open)
 {
-	const struct fuse_server *server = call->server;
 	struct fuse_handle *handle;
 	int r;
 
-	*ret_open = (struct fuse_open_out){0};
+	*ret_open = (struct fuse_open_out){
+		.open_flags = FOPEN_PARALLEL_DIRECT_WRITES |
+			      fuse_keep_on_open(&call->server->config, inode, fd),
+	};
 	r = fuse_handle_new(&call->server->handles, fd, S_IFREG, &ret_open->fh);
 	if (r < 0)
 		return r;
@@ -40,30 +44,21 @@ int fuse_open_new(struct fuse_call *call, int fd, uint32_t flags, struct fuse_op
 		handle->append = flags & O_APPEND && !(call->features & FUSE_WRITEBACK_CACHE);
 		fuse_handle_put(&call->server->handles, handle);
 	}
-	if (server->config.exclusive || server->config.read_only)
-		ret_open->open_flags |= FOPEN_KEEP_CACHE;
-	ret_open->open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
-	if (!server->flush_matters)
-		ret_open->open_flags |= FOPEN_NOFLUSH;
 	return 0;
 }
 
-static int open_node(struct fuse_call *call, const struct fuse_open_in *in)
+static int open_node(struct fuse_call *call, struct fuse_inode *inode,
+		     const struct fuse_open_in *in, struct fuse_open_out *ret_open)
 {
 	const bool kill = in->open_flags & FUSE_OPEN_KILL_SUIDGID;
-	struct fuse_server *server = call->server;
-	struct fuse_inode *inode = fuse_inode_get(&server->inodes, call->header.nodeid);
 	int fd;
 
-	if (!inode)
-		return -ESTALE;
 	if (kill)
 		fuse_no_fsetid_begin();
-	fd = fuse_reopen(server, inode, fuse_open_flags(call, in->flags));
+	fd = fuse_reopen(call->server, inode, fuse_open_flags(call, in->flags));
 	if (kill)
 		fuse_no_fsetid_end();
-	fuse_inode_put(&server->inodes, inode);
-	return fd;
+	return fd < 0 ? fd : fuse_open_new(call, inode, fd, in->flags, ret_open);
 }
 
 int fuse_do_open(struct fuse_call *call)
@@ -71,7 +66,8 @@ int fuse_do_open(struct fuse_call *call)
 	const struct fuse_open_in *in = fuse_take(call, sizeof(*in));
 	struct fuse_server *server = call->server;
 	struct fuse_open_out open;
-	int fd, r;
+	struct fuse_inode *inode;
+	int r;
 
 	if (server->without_open)
 		return -ENOSYS;
@@ -79,10 +75,11 @@ int fuse_do_open(struct fuse_call *call)
 		return -EINVAL;
 	if (server->config.read_only && (in->flags & O_ACCMODE) != O_RDONLY)
 		return -EROFS;
-	fd = open_node(call, in);
-	if (fd < 0)
-		return fd;
-	r = fuse_open_new(call, fd, in->flags, &open);
+	inode = fuse_inode_get(&server->inodes, call->header.nodeid);
+	if (!inode)
+		return -ESTALE;
+	r = open_node(call, inode, in, &open);
+	fuse_inode_put(&server->inodes, inode);
 	if (r < 0)
 		return r;
 	r = fuse_reply(call, &open, sizeof(open));
@@ -109,7 +106,7 @@ int fuse_do_flush(struct fuse_call *call)
 	struct fuse_file file;
 	int fd, r;
 
-	if (!server->flush_matters)
+	if (server->without_open)
 		return -ENOSYS;
 	if (!in)
 		return -EINVAL;

@@ -5,12 +5,15 @@
 
 #include <linux/fuse.h>
 
+#include "fuse_inode.h"
 #include "fuse_proto.h"
 
 /* The client's open(2) flags as the host is to see them. */
 int fuse_open_flags(const struct fuse_call *call, uint32_t flags);
 
-/* A handle for a file just opened; takes `fd` over in any case. */
-int fuse_open_new(struct fuse_call *call, int fd, uint32_t flags, struct fuse_open_out *ret_open);
+/* A handle for a file just opened; takes `fd` over in any case.  `inode`: NULL for one
+ * that was just made. */
+int fuse_open_new(struct fuse_call *call, struct fuse_inode *inode, int fd, uint32_t flags,
+		  struct fuse_open_out *ret_open);
 
 #endif

@@ -5,10 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "fuse_credentials.h"
@@ -71,27 +69,6 @@ static const struct operation operations[FUSE_OPCODES] = {
 #endif
 };
 
-static bool flush_matters(int fd)
-{
-	struct statfs fs;
-
-	if (fstatfs(fd, &fs) < 0)
-		return true;
-	switch ((unsigned)fs.f_type) {
-	case NFS_SUPER_MAGIC:
-	case SMB_SUPER_MAGIC:
-	case CIFS_SUPER_MAGIC:
-	case SMB2_SUPER_MAGIC:
-	case FUSE_SUPER_MAGIC:
-	case CEPH_SUPER_MAGIC:
-	case AFS_FS_MAGIC:
-	case V9FS_MAGIC:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static void reserve_descriptors(int fd)
 {
 	const int high = fcntl(fd, F_DUPFD_CLOEXEC, EXPECTED_FDS - 1);
@@ -122,7 +99,6 @@ int fuse_server_new(const struct fuse_server_config *config, struct fuse_server 
 	if (!server)
 		return -ENOMEM;
 	server->config = *config;
-	server->flush_matters = !config->read_only && flush_matters(config->root_fd);
 	/* Resolved now: later the process may be in another root, or forked. */
 	server->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (server->proc_fd < 0) {

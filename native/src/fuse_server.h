@@ -23,6 +23,9 @@ struct fuse_server_config {
 	/* The client is the only user of these files: write-back cache, page
 	 * cache kept over open, negative entries cached. */
 	bool exclusive;
+	/* The client of other shares may keep contents over an open when they had not
+	 * changed for so long; 0: never. */
+	uint64_t keep_after_ns;
 	bool announce_submounts; /* FUSE_SUBMOUNTS */
 };
 

@@ -19,9 +19,8 @@ struct fuse_server {
 	/* Files are reached by node id, without OPEN: nobody but the client
 	 * changes them, so that there is nothing to find out at an open. */
 	bool without_open;
-	bool flush_matters; /* closing a file may fail: a network file system */
-	int proc_fd;	    /* /proc/self/fd: opens files by their O_PATH descriptors */
-	int node_fds;	    /* descriptors from here on are for contents alone */
+	int proc_fd;  /* /proc/self/fd: opens files by their O_PATH descriptors */
+	int node_fds; /* descriptors from here on are for contents alone */
 	struct fuse_inodes inodes;
 	struct fuse_handles handles;
 	_Atomic uint64_t features;	      /* INIT flags agreed on; 0: no INIT yet */

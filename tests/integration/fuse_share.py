@@ -47,6 +47,8 @@ class Share:
         self._stack = ExitStack()
         self.source = work / "source"
         self.root = self.source
+        self.requests: dict[int, int] = {}
+        """By opcode, after the exit."""
 
     def __enter__(self) -> Self:
         self._work.chmod(0o755)
@@ -75,7 +77,7 @@ class Share:
     def _serve(self, stack: ExitStack) -> None:
         self.root = self._work / "root"
         self.root.mkdir()
-        command = [str(self._server), "-p", self._policy, *self._options]
+        command = [str(self._server), "-c", "-p", self._policy, *self._options]
         server = stack.enter_context(
             subprocess.Popen(
                 [*command, str(self.source), str(self.root)], stdout=subprocess.PIPE, text=True
@@ -87,7 +89,10 @@ class Share:
 
     def _stop(self, server: subprocess.Popen[str]) -> None:
         subprocess.run(["umount", "--lazy", str(self.root)], check=True)
-        assert server.wait(timeout=30) == 0, f"the server ended with {server.returncode}"
+        told, _ = server.communicate(timeout=30)
+        assert server.returncode == 0, f"the server ended with {server.returncode}"
+        lines = (line.removeprefix("opcode ").split(": ") for line in told.splitlines())
+        self.requests = {int(opcode): int(count) for opcode, count in lines}
 
 
 @contextmanager

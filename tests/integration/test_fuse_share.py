@@ -28,6 +28,9 @@ FALLOC_FL_KEEP_SIZE = 1  # linux/falloc.h
 FALLOC_FL_PUNCH_HOLE = 2
 MEMBER = 4000
 """A group."""
+FUSE_READ, FUSE_FLUSH = 15, 25  # linux/fuse.h
+TELLING_FILE_SYSTEMS = ("ext2/ext3", "xfs", "btrfs", "f2fs")
+"""As stat(1) names them: a file's ctime tells there whether its contents have changed."""
 STALE_S = 0.05
 """Longer than a client keeps what it knows of a shared file."""
 
@@ -66,6 +69,11 @@ def root(share: Share) -> Path:
 def shared(server: Path, tmp_path: Path) -> Iterator[Share]:
     with Share(server, tmp_path, "shared") as share:
         yield share
+
+
+def file_system_of(path: Path) -> str:
+    command = ["stat", "--file-system", "--format=%T", str(path)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def mode_of(path: Path) -> int:
@@ -372,6 +380,52 @@ def test_what_is_written_is_on_the_host_at_close(shared: Share) -> None:
         host.flush()
         client.write("3")
     assert (shared.source / "file").read_text() == "from the client123"
+
+
+def test_what_stays_the_same_is_read_once(server: Path, tmp_path: Path) -> None:
+    with Share(server, tmp_path, "shared", options=("-k", "10")) as share:
+        (share.source / "file").write_text("contents")
+        time.sleep(STALE_S)
+        for _ in range(5):
+            assert (share.root / "file").read_text() == "contents"
+            time.sleep(STALE_S)
+        (share.source / "file").write_text("CONTENTS")
+        time.sleep(STALE_S)
+        for _ in range(5):
+            assert (share.root / "file").read_text() == "CONTENTS"
+            time.sleep(STALE_S)
+    read_by = 2 if file_system_of(tmp_path) in TELLING_FILE_SYSTEMS else 10
+    assert share.requests[FUSE_READ] <= read_by, share.requests
+
+
+@pytest.mark.parametrize("age", [0, STALE_S])
+def test_what_the_host_changes_through_a_mapping_is_seen_at_the_next_open(
+    server: Path, tmp_path: Path, age: float
+) -> None:
+    """Its ctime does not change while the page is waiting to be written back."""
+    with Share(server, tmp_path, "shared", options=("-k", "60000")) as share:
+        (share.source / "file").write_bytes(bytes(mmap.PAGESIZE))
+        with (share.source / "file").open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+            for value in range(1, 4):
+                memory[0] = value
+                time.sleep(age)
+                assert (share.root / "file").read_bytes()[0] == value
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_closing_a_file_asks_a_file_system_that_may_have_more_to_say(
+    server: Path, tmp_path: Path, remote: bool
+) -> None:
+    """One of the network, or as here in user space, mounted in the share."""
+    for name in ("inner", "outer"):
+        (tmp_path / name).mkdir()
+    inner = Share(server, tmp_path / "inner", "shared" if remote else "direct")
+    outer = Share(server, tmp_path / "outer", "shared")
+    with inner, outer as share:
+        (share.source / "sub").mkdir()
+        with mounted(["--bind", str(inner.root)], share.source / "sub"):
+            (share.root / "sub/file").write_text("contents")
+    assert (FUSE_FLUSH in share.requests) == remote
 
 
 @pytest.mark.parametrize("policy", ["exclusive", "shared"])

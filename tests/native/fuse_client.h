@@ -28,6 +28,9 @@ struct client {
 	size_t reply_bytes; /* after the header */
 };
 
+/* Of the servers made from now on. */
+static uint64_t client_keep_after_ns;
+
 #define REPLY(client, type) ((const type *)((client)->reply + sizeof(struct fuse_out_header)))
 #define BODY(value) &(value), sizeof(value)
 #define STRING(text) (text), strlen(text) + 1
@@ -42,6 +45,7 @@ static inline void client_new_server(struct client *c, enum policy policy)
 		.root_fd = c->share_fd,
 		.read_only = policy == IMAGE,
 		.exclusive = policy != SHARED,
+		.keep_after_ns = client_keep_after_ns,
 		.announce_submounts = policy != IMAGE,
 		.entry_valid_ns = valid_ns,
 		.attr_valid_ns = valid_ns,
@@ -136,17 +140,22 @@ static inline uint64_t client_init(struct client *c, uint64_t features)
 	return REPLY(c, struct fuse_init_out)->flags;
 }
 
-static inline void client_new(struct client *c, enum policy policy)
+static inline void client_new_in(struct client *c, enum policy policy, const char *place)
 {
 	memset(c, 0, sizeof(*c));
 	c->room = CLIENT_ROOM;
-	strcpy(c->base, "/tmp/test-fuse-XXXXXX");
+	snprintf(c->base, sizeof(c->base), "%s/test-fuse-XXXXXX", place);
 	CHECK(mkdtemp(c->base));
 	snprintf(c->share, sizeof(c->share), "%s/share", c->base);
 	CHECK_EQUAL(mkdir(c->share, 0755), 0);
 	c->share_fd = open(c->share, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	client_new_server(c, policy);
 	client_init(c, ~0ULL);
+}
+
+static inline void client_new(struct client *c, enum policy policy)
+{
+	client_new_in(c, policy, "/tmp");
 }
 
 static inline void client_free(struct client *c)

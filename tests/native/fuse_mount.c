@@ -3,7 +3,8 @@
  * place, so that this machine's kernel is the client and whole test suites run
  * against the server without a virtual machine.
  *
- *   fuse_mount [-p image|exclusive|shared] [-j THREADS] [-v VALID_MS] [-c] SOURCE TARGET
+ *   fuse_mount [-p image|exclusive|shared] [-j THREADS] [-v VALID_MS] [-k KEEP_AFTER_MS] [-c]
+ * SOURCE TARGET
  *
  * Runs until TARGET is unmounted; prints READY when it is mounted; -c prints
  * the requests by opcode at the end. */
@@ -27,7 +28,7 @@
 
 struct options {
 	const char *policy, *source, *target;
-	unsigned threads, valid_ms;
+	unsigned threads, valid_ms, keep_after_ms;
 	bool counters;
 };
 
@@ -48,13 +49,15 @@ static void parse(int argc, char **argv, struct options *options)
 	int c;
 
 	*options = (struct options){.policy = "shared", .threads = 2, .valid_ms = 1};
-	while ((c = getopt(argc, argv, "p:j:v:c")) != -1) {
+	while ((c = getopt(argc, argv, "p:j:v:k:c")) != -1) {
 		if (c == 'p')
 			options->policy = optarg;
 		else if (c == 'j')
 			options->threads = (unsigned)atoi(optarg);
 		else if (c == 'v')
 			options->valid_ms = (unsigned)atoi(optarg);
+		else if (c == 'k')
+			options->keep_after_ms = (unsigned)atoi(optarg);
 		else if (c == 'c')
 			options->counters = true;
 		else
@@ -75,6 +78,7 @@ static struct fuse_server *open_server(const struct options *options)
 		.root_fd = open(options->source, O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.read_only = image,
 		.exclusive = !shared,
+		.keep_after_ns = options->keep_after_ms * 1000000ULL,
 		.announce_submounts = !image,
 		.entry_valid_ns = valid_ns,
 		.attr_valid_ns = valid_ns,

@@ -72,6 +72,7 @@ def test_only_what_the_guest_has_alone_is_kept_for_long(policy: SharePolicy) -> 
     assert config.entry_valid_ns == config.attr_valid_ns
     assert (config.attr_valid_ns == fs.LONG_VALIDITY_NS) == alone
     assert alone or config.attr_valid_ns <= 1_000_000  # a tick: it is rounded up
+    assert (config.keep_after_ns == 0) == alone
     assert config.read_only == (policy is SharePolicy.IMAGE)
 
 

@@ -28,6 +28,10 @@ SHORT_VALIDITY_NS: Final = 1_000_000
 """One or two ticks of the guest's timer.  With none at all each step of each path is asked
 for twice in every system call: CPython's test_os then sends 734,000 requests, and 15,000
 with this.  Hazard: for so long a guest may see a file as it was."""
+KEEP_AFTER_NS: Final = 60 * 1_000_000_000
+"""A shared file that has not changed for so long is not read again at each open.  Twice what
+Linux takes to write back a page that was changed through a mapping: from then on the next
+such change gives the file another ctime (vm.dirty_expire_centisecs)."""
 
 
 class FsDevice:
@@ -103,5 +107,6 @@ def configure(policy: SharePolicy, root_fd: int) -> Pointer:
     config.exclusive = alone
     valid_ns = LONG_VALIDITY_NS if alone else SHORT_VALIDITY_NS
     config.entry_valid_ns = config.attr_valid_ns = valid_ns
+    config.keep_after_ns = 0 if alone else KEEP_AFTER_NS
     config.announce_submounts = policy is not SharePolicy.IMAGE
     return config
