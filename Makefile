@@ -128,9 +128,10 @@ bench: debian-packages ## sampan and runc side by side; build/bench.json, bench.
 	@$(TESTHOST) --timeout 7200 --get /tmp/bench.json:build/bench.json \
 		--get /tmp/bench.md:build/bench.md --get /tmp/bench.svg:build/bench.svg \
 		--get /tmp/network.json:build/network.json --get /tmp/files.json:build/files.json -- sh -c \
-		'python3 -m benchmarks --json /tmp/bench.json >/tmp/bench.md && \
+		'python3 -m benchmarks --rounds 3 --stdout-mib 64 --json /tmp/bench.json >/tmp/bench.md && \
+		 python3 -m benchmarks.idle >>/tmp/bench.md && \
 		 python3 -m benchmarks.network --json /tmp/network.json >>/tmp/bench.md && \
-		 python3 -m benchmarks.files --json /tmp/files.json >>/tmp/bench.md && \
+		 python3 -m benchmarks.files --rounds 2 --json /tmp/files.json >>/tmp/bench.md && \
 		 python3 -m benchmarks.qemu >>/tmp/bench.md; \
 		 status=$$?; cat /tmp/bench.md; exit $$status'
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory bench-shimtest; \

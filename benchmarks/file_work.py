@@ -1,7 +1,7 @@
 """Work on files, timed: what a container does in its root and on its volumes.
 
-Runs in the container (`python3 -c`), with no more than the standard library, and
-prints a JSON object of seconds, or MiB/s, by name.
+Runs in the container (`python3 -c`), with the standard library and the image's programs, and
+prints a JSON object of seconds, MiB/s or operations a second by name.
 Arguments: a directory to make and to work in, one with files that the guest has not read.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 SMALL_FILES = 1000
 BIG_MIB = 64
+FIO_MIB = 16
 CHUNK_BYTES = 1 << 20
 SOURCES = 8
 TRANSACTIONS = 100
@@ -123,6 +124,17 @@ def write_big(path: Path) -> float:
     return BIG_MIB / (time.monotonic() - start)
 
 
+def run_fio(directory: Path, kind: str) -> float:
+    """Operations a second, of 4 KiB at random places."""
+    job = [f"--name={kind}", f"--filename={directory / 'fio'}", f"--rw=rand{kind}"]
+    job += ["--bs=4k", f"--size={FIO_MIB}m", "--ioengine=psync", "--invalidate=0"]
+    command = ["fio", *job, "--output-format=json"]
+    told = subprocess.run(command, check=True, capture_output=True, cwd=directory).stdout
+    (done,) = json.loads(told)["jobs"]
+    took_s = (done["job_runtime"] or 1) / 1000
+    return float(done[kind]["total_ios"]) / took_s
+
+
 WORKS: dict[str, Work] = {
     "small": make_small_files,
     "unpack": unpack,
@@ -140,6 +152,8 @@ def main(top: Path, unread: Path) -> None:
     found = {f"{name}_s": seconds(work, top / name) for name, work in WORKS.items()}
     found["read_mib_s"] = read_all(unread)
     found["write_mib_s"] = write_big(top / "written")
+    for kind in ("write", "read"):
+        found[f"random_{kind}_s"] = run_fio(top, kind)
     print(json.dumps(found))
 
 

@@ -42,6 +42,8 @@ METRICS: Final[dict[str, Metric]] = {
         **{name: Metric(f"{place}: {title}", "s") for name, title in TITLES.items()},
         "read_mib_s": Metric(f"{place}: a file read", "MiB/s", more_is_better=True),
         "write_mib_s": Metric(f"{place}: a file written", "MiB/s", more_is_better=True),
+        "random_write_s": Metric(f"{place}: fio, 4 KiB written", "1/s", more_is_better=True),
+        "random_read_s": Metric(f"{place}: fio, 4 KiB read", "1/s", more_is_better=True),
     }.items()
 }
 

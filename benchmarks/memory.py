@@ -1,7 +1,9 @@
 """What containers cost in host memory: the proportional set size (PSS) of every
-process that was not there before.  A guest's RAM counts as its vmm's."""
+process that was not there before, and a guest's RAM apart from its vmm."""
 
+import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +11,11 @@ SETTLE_S: Final = 2.0
 """Idle means: this long without more than SETTLE_BYTES of change."""
 SETTLE_BYTES: Final = 256 << 10
 MAX_SETTLE_S: Final = 60.0
+VMM: Final = "sampan-vmm"
+GUEST: Final = "guest"
+MAPPING: Final = re.compile("[0-9a-f]+-[0-9a-f]+ ")
+"""How a line of smaps begins that tells of a mapping."""
+GUEST_MAPPINGS: Final = ("[anon:guest-memory]", "/memory", "/vmlinux")
 
 
 def list_pids() -> frozenset[int]:
@@ -32,6 +39,21 @@ def parse_pss_bytes(rollup: str) -> int:
     return 0
 
 
+def parse_guest_bytes(smaps: str) -> int:
+    """PSS of a guest's RAM in its vmm's /proc/<pid>/smaps; 0 of another process.
+
+    What a clone has not changed is a mapping of its template's file or the kernel's.
+    """
+    size = 0
+    of_guest = False
+    for line in smaps.splitlines():
+        if MAPPING.match(line):
+            of_guest = line.endswith(GUEST_MAPPINGS)
+        elif of_guest and line.startswith("Pss:"):
+            size += int(line.split()[1]) << 10
+    return size
+
+
 def read_pss(pids: frozenset[int]) -> dict[str, int]:
     """Bytes by the processes' names; those that have ended meanwhile are left out."""
     sizes: dict[str, int] = {}
@@ -45,6 +67,15 @@ def read_pss(pids: frozenset[int]) -> dict[str, int]:
     return sizes
 
 
+def split_guests(sizes: dict[str, int], pids: frozenset[int]) -> dict[str, int]:
+    guests = 0
+    for pid in pids:
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == VMM:
+                guests += parse_guest_bytes(Path(f"/proc/{pid}/smaps").read_text())
+    return {**sizes, VMM: sizes[VMM] - guests, GUEST: guests} if guests else sizes
+
+
 def read_settled_pss(before: frozenset[int]) -> dict[str, int]:
     """PSS of the processes that are new since `before`, once it stays the same."""
     deadline = time.monotonic() + MAX_SETTLE_S
@@ -54,5 +85,5 @@ def read_settled_pss(before: frozenset[int]) -> dict[str, int]:
         now = read_pss(list_pids() - before)
         change = abs(sum(now.values()) - sum(last.values()))
         if change <= SETTLE_BYTES or time.monotonic() > deadline:
-            return now
+            return split_guests(now, list_pids() - before)
         last = now

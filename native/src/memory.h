@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define GUEST_MEMORY_MAX_REGIONS 8
+#define GUEST_MEMORY_NAME "guest-memory"
 
 struct guest_region {
 	uint64_t gpa;

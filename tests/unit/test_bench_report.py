@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.measures import Found
-from benchmarks.memory import parse_pss_bytes
+from benchmarks.memory import parse_guest_bytes, parse_pss_bytes
 from benchmarks.phases import find_first, parse_guest_clock, split_phases
 from benchmarks.picture import draw
 from benchmarks.processes import Exec, Rename, parse_events
@@ -64,6 +64,20 @@ def test_numbers_have_three_digits_that_matter(value: float, shown: str) -> None
 def test_pss_is_read_in_bytes() -> None:
     assert parse_pss_bytes("Rss:  10 kB\nPss:   7 kB\nPss_Anon: 3 kB\n") == 7168
     assert parse_pss_bytes("") == 0
+
+
+def test_a_guests_memory_is_what_is_named_so_and_what_its_template_has() -> None:
+    mappings = {
+        "7f00-7f10 rw-p 00000000 00:00 0  [anon:guest-memory]": 100,
+        "7f10-7f20 rw-p 00010000 fe:00 7  /var/lib/sampan/templates/47378207/memory": 20,
+        "7f20-7f30 rw-p 00000000 fe:00 8  /var/lib/sampan/image/vmlinux": 3,
+        "7f30-7f40 rw-p 00000000 00:00 0": 1000,
+        "7f40-7f50 r-xp 00000000 fe:00 9  /usr/lib/x86_64-linux-gnu/libc.so.6": 1000,
+    }
+    smaps = "".join(
+        f"{line}\nSize: 64 kB\nPss: {kib} kB\nPss_Dirty: 1 kB\n" for line, kib in mappings.items()
+    )
+    assert parse_guest_bytes(smaps) == 123 << 10
 
 
 def test_only_exec_events_are_taken() -> None:

@@ -1,0 +1,81 @@
+"""`python3 -m benchmarks.idle`: what many idle containers cost each.
+
+PSS at each number of containers, by shim, vmm and guest; sampan from a template, then
+runc.  Prints Markdown.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.ctr import Runtime, running, time_run
+from benchmarks.measures import IDLE_WATCHED_S, mib
+from benchmarks.memory import list_pids, read_settled_pss
+from benchmarks.runtimes import RUNC, SAMPAN, make_template
+from benchmarks.usage import measure_wakeups
+
+IMAGE: Final = "localhost/sampan/busybox:1"
+COUNTS: Final = (1, 10, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    containers: int
+    pss_mib: dict[str, float]
+    """For each container, by the processes' names."""
+    wakeups_s: float
+
+    @property
+    def total_mib(self) -> float:
+        return sum(self.pss_mib.values())
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m benchmarks.idle", description=__doc__)
+    parser.add_argument("--count", type=int, action="append", help="containers, in turn")
+    counts = parser.parse_args(arguments).count or COUNTS
+    make_template()
+    found = {}
+    for runtime in (Runtime("sampan", SAMPAN), Runtime("runc", RUNC)):
+        time_run(runtime, IMAGE, "echo", "x")  # the first one leaves the warm server
+        found[runtime.name] = list(measure(runtime, sorted(counts)))
+    print(render(found), end="")
+    return 0
+
+
+def measure(runtime: Runtime, counts: list[int]) -> Iterator[Sample]:
+    """More of them each time; all go at the end."""
+    before = list_pids()
+    with ExitStack() as stack:
+        there = 0
+        for count in counts:
+            for _ in range(count - there):
+                stack.enter_context(running(runtime, IMAGE, "sleep", "1000000"))
+            there = count
+            print(f"{runtime.name}: {there} are there", file=sys.stderr, flush=True)
+            pss = read_settled_pss(before)
+            wakeups = measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
+            each = {name: mib(size) / there for name, size in sorted(pss.items())}
+            yield Sample(there, each, wakeups / there)
+
+
+def render(found: dict[str, list[Sample]]) -> str:
+    lines = [
+        "| idle containers | PSS of each, MiB | of that | wake-ups a second |",
+        "|---|---|---|---|",
+    ]
+    for runtime, samples in found.items():
+        for sample in samples:
+            parts = ", ".join(f"{name} {size:.1f}" for name, size in sample.pss_mib.items())
+            lines.append(
+                f"| {runtime}: {sample.containers} | {sample.total_mib:.1f} | {parts}"
+                f" | {sample.wakeups_s:.0f} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
