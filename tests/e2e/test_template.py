@@ -11,7 +11,14 @@ from shim.config import load_config
 from shim.machine.template_store import list_templates
 from tests.e2e.conftest import Configure
 from tests.e2e.containerd import Containerd
-from tests.e2e.ctr import TIMEOUT_S, Ctr
+from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
+
+DRAW = """
+import random, secrets, ssl, tempfile, uuid
+print(uuid.uuid4(), secrets.token_hex(), ssl.RAND_bytes(32).hex(), random.random())
+print(open("/proc/sys/kernel/random/uuid").read(), tempfile.mkdtemp())
+"""
+DRAWS = 6
 
 
 def sampan(*words: str) -> str:
@@ -41,6 +48,16 @@ def test_a_clones_kernel_begins_anew_with_its_random_numbers(ctr: Ctr) -> None:
     name = ctr.start("sleep", "1000", flags=("--privileged",))
     assert was_cloned(name)
     assert "reseeded due to virtual machine fork" in ctr.exec(name, "dmesg").stdout
+
+
+def test_two_clones_never_draw_the_same(ctr: Ctr) -> None:
+    """What programs make UUIDs, tokens and, by OpenSSL's generator, the keys of TLS from."""
+    drawn: list[str] = []
+    for _ in range(2):
+        name = ctr.start("sleep", "1000", image=DEBIAN)
+        assert was_cloned(name)
+        drawn += ctr.exec(name, "python3", "-c", DRAW).stdout.split()
+    assert len(drawn) == len(set(drawn)) == 2 * DRAWS
 
 
 def test_a_container_of_another_class_boots(ctr: Ctr) -> None:
