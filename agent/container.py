@@ -68,7 +68,6 @@ class Container:
         try:
             init.stdio.expect(around.streams)
             await init.stdio.connect(around.streams)
-            shares.attach(self._spec.shared_paths)
             self._write_bundle()
             with around.reaper.adoption():
                 await init.launch(around.crun, "create", f"--bundle={self._bundle}", self.id)
@@ -205,8 +204,6 @@ class Container:
         for process in [self._init, *self._execs.values()]:
             self._discard(process)
         self._execs.clear()
-        if self._spec.shared_paths:
-            await asyncio.to_thread(shares.detach, self._spec.shared_paths)
         remove_file(f"{self._bundle}/config.json")
         with suppress(FileNotFoundError):
             os.rmdir(self._bundle)

@@ -79,11 +79,6 @@ def unmount(target: str, flags: int = 0) -> None:
     check(_libc.umount2(os.fsencode(target), flags), "umount", target)
 
 
-def enter_directory(path: str) -> None:
-    """Follows a mount that is made by the first to come by."""
-    os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-
-
 def sync_file_system(path: str) -> None:
     """All that is dirty in the file system of a directory, or of a file's; may take long."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

@@ -1,14 +1,11 @@
-"""What a container has of the host's file systems: entered, flushed, let go.
+"""What a container has of the host's file systems, and when it is there.
 
-Paths are directories or files below the virtio-fs shares of agent/mounts.py.
-Each may be a mount of its own on the host and is then one here, made by the
-first who enters it.  Every function that is given paths may take as long as the
-host does.
+Paths are directories or files below the virtio-fs shares of agent/mounts.py: mounts on
+the host, none here.  Every function that is given paths may take as long as the host does.
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Final
 
 from agent import linux
@@ -16,25 +13,11 @@ from agent import linux
 UNWRITTEN: Final = ("nr_dirty", "nr_writeback", "nr_writeback_temp")
 
 
-def attach(paths: Iterable[str]) -> None:
-    """Entered here, a mount is copied into the container's mount namespace; entered there
-    first, it would be another file system here, with other dirty pages."""
-    for path in paths:
-        with suppress(OSError):  # crun will tell
-            linux.enter_directory(path)
-
-
 def flush(paths: Iterable[str]) -> None:
-    """What has been written is on the host; costs a syncfs, which goes to its disk too."""
-    for path in paths:
+    """What has been written is on the host; costs a syncfs of each share, which goes to its
+    disk too."""
+    for path in {os.stat(path).st_dev: path for path in paths}.values():
         linux.sync_file_system(path)
-
-
-def detach(paths: Sequence[str]) -> None:
-    """So that the guest forgets all files in them, and the host can unmount."""
-    for path in reversed(paths):
-        with suppress(OSError):  # a plain directory or file, no mount
-            linux.unmount(path, linux.MNT_DETACH)
 
 
 def has_unwritten_pages() -> bool:

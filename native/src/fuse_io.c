@@ -124,22 +124,6 @@ int fuse_do_fsync(struct fuse_call *call)
 	return r;
 }
 
-int fuse_do_syncfs(struct fuse_call *call)
-{
-	struct fuse_inode *inode = fuse_inode_get(&call->server->inodes, call->header.nodeid);
-	int fd, r;
-
-	if (!inode)
-		return -ESTALE;
-	fd = fuse_reopen(call->server, inode, O_RDONLY);
-	fuse_inode_put(&call->server->inodes, inode);
-	if (fd < 0)
-		return fd;
-	r = syncfs(fd) < 0 ? -errno : 0;
-	close(fd);
-	return r;
-}
-
 int fuse_do_fallocate(struct fuse_call *call)
 {
 	const struct fuse_fallocate_in *in = fuse_take(call, sizeof(*in));

@@ -34,14 +34,25 @@ static void fill_validity(const struct fuse_server *server, const struct fuse_in
 	entry->attr_valid_nsec = (uint32_t)(config->attr_valid_ns % NS_PER_S);
 }
 
+/* What is mounted in the share's own file system is no submount: Linux asks there at
+ * each write(2) whether the file has capabilities to lose (FUSE_HANDLE_KILLPRIV_V2 is
+ * not handed on to the super block of a submount). */
+static bool is_submount(const struct fuse_server *server, const struct fuse_inode *parent,
+			const struct statx *st)
+{
+	const uint64_t mount_id = parent->identity.mount_id;
+
+	return server->features & FUSE_SUBMOUNTS && S_ISDIR(st->stx_mode) &&
+	       st->stx_mnt_id != mount_id && mount_id != server->inodes.root->identity.mount_id;
+}
+
 static void fill_entry(struct fuse_server *server, const struct fuse_inode *parent, uint64_t id,
 		       const struct statx *st, struct fuse_entry_out *entry)
 {
 	*entry = (struct fuse_entry_out){.nodeid = id};
 	fill_validity(server, parent, entry);
 	fuse_fill_attr(&entry->attr, st);
-	if (server->features & FUSE_SUBMOUNTS && S_ISDIR(st->stx_mode) &&
-	    st->stx_mnt_id != parent->identity.mount_id)
+	if (is_submount(server, parent, st))
 		entry->attr.flags |= FUSE_ATTR_SUBMOUNT;
 }
 

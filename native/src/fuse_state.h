@@ -91,10 +91,12 @@ int fuse_do_flush(struct fuse_call *call);
 int fuse_do_read(struct fuse_call *call);
 int fuse_do_write(struct fuse_call *call);
 int fuse_do_fsync(struct fuse_call *call);
-int fuse_do_syncfs(struct fuse_call *call);
 int fuse_do_fallocate(struct fuse_call *call);
 int fuse_do_lseek(struct fuse_call *call);
 int fuse_do_copy_file_range(struct fuse_call *call);
+
+/* --- fuse_sync.c ----------------------------------------------------------- */
+int fuse_do_syncfs(struct fuse_call *call);
 
 /* --- fuse_readdir.c -------------------------------------------------------- */
 int fuse_do_opendir(struct fuse_call *call);

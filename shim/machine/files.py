@@ -1,6 +1,7 @@
 """A container's files on the host: its root and its volumes, below the shares.
 
-Owns the mounts at rootfs/<id> and volumes/<id>/<n> of a sandbox's directory.
+Owns the mounts at rootfs/<id>, rootfs/<id>@<n> (volumes that the container has alone)
+and volumes/<id>/<n> of a sandbox's directory.
 Blocking: called from worker threads, one call at a time for a container.
 """
 
@@ -11,7 +12,7 @@ from typing import Final
 
 from shim.errors import HostResource, InvalidArgument
 from shim.host.mounts import HostMount, MountStack, make_mount_point
-from shim.machine.sandbox import Sandbox, list_directory, remove_mount_point
+from shim.machine.sandbox import Sandbox, remove_mount_point
 from shim.oci.mounts import Volume
 
 UNSUPPORTED_OPTIONS: Final = frozenset(("loop",))
@@ -23,8 +24,11 @@ class ContainerFiles:
     """Lifecycle: `mount`, which undoes itself when it fails; `unmount`, idempotent."""
 
     def __init__(self, sandbox: Sandbox, container_id: str) -> None:
+        self._sandbox = sandbox
+        self._id = container_id
         self._rootfs = f"{sandbox.rootfs_dir}/{container_id}"
         self._volumes = f"{sandbox.volumes_dir}/{container_id}"
+        self._targets: list[str] = []
         self._mounts = MountStack()
 
     def mount(self, rootfs: Sequence[HostMount], volumes: Sequence[Volume]) -> None:
@@ -42,7 +46,7 @@ class ContainerFiles:
 
     def unmount(self) -> None:
         self._mounts.unmount_all()
-        for path in (*list_directory(self._volumes), self._volumes, self._rootfs):
+        for path in (*self._targets, self._volumes, self._rootfs):
             remove_mount_point(path)
 
     def _mount_root(self, described: HostMount, field: str) -> None:
@@ -56,7 +60,10 @@ class ContainerFiles:
             ) from error
 
     def _bind_volume(self, volume: Volume) -> None:
-        target = f"{self._volumes}/{volume.number}"
+        sandbox = self._sandbox
+        share = sandbox.rootfs_dir if volume.exclusive else sandbox.volumes_dir
+        target = f"{share}/{volume.name(self._id)}"
+        self._targets.append(target)
         try:
             make_mount_point(volume.source, target)
             self._mounts.bind(volume.source, target, volume.read_only, volume.recursive)

@@ -5,6 +5,7 @@
         vmm.pid agent.sock           the machine, and the way to its agent
         console.log counters.json
         rootfs/<container>/          mounts, in the server's own mount namespace
+        rootfs/<container>@<n>       volumes that the container has alone
         volumes/<container>/<n>
         sandbox.json                 which sandbox this is, for people and `sampan`
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from proto.contract import GUEST_ROOTFS_DIR
 from shim.errors import InvalidArgument
-from shim.oci.mounts import Volume, translate_mounts
+from shim.oci.mounts import EXCLUSIVE_ANNOTATION, Volume, translate_mounts
 
 GUEST_NETWORK: Final = "/proc/self/ns/net"
 """The guest's own network namespace: naming it keeps crun from making another
@@ -77,14 +77,20 @@ class GuestSpec:
 
 
 def translate_spec(spec: dict[str, Any], container_id: str, around: Surroundings) -> GuestSpec:
-    mounts, volumes = translate_mounts(spec.get("mounts") or [], container_id, around.bundle)
+    annotations = spec.get("annotations") or {}
+    mounts, volumes = translate_mounts(
+        spec.get("mounts") or [],
+        container_id,
+        around.bundle,
+        annotations.get(EXCLUSIVE_ANNOTATION, ""),
+    )
     document = {
         **spec,
         "root": {**spec["root"], "path": f"{GUEST_ROOTFS_DIR}/{container_id}"},
         "process": translate_process(spec["process"], around.terminal, around.rlimits),
         "mounts": mounts,
         "hooks": translate_hooks(spec.get("hooks") or {}),
-        "annotations": translate_annotations(spec.get("annotations") or {}),
+        "annotations": translate_annotations(annotations),
         "linux": translate_linux(spec.get("linux") or {}, container_id, around),
     }
     return GuestSpec(document, volumes)

@@ -10,7 +10,7 @@ import os.path
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proto.contract import GUEST_VOLUMES_DIR
+from proto.contract import GUEST_ROOTFS_DIR, GUEST_VOLUMES_DIR
 from shim.errors import InvalidArgument
 
 GUEST_TYPES: Final = frozenset(
@@ -23,11 +23,13 @@ SHARED_MEMORY: Final = "/dev/shm"
 SHARED_MEMORY_OPTIONS: Final = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]
 BIND_OPTIONS: Final = frozenset(("bind", "rbind"))
 READ_ONLY_OPTIONS: Final = frozenset(("ro", "rro"))
+EXCLUSIVE_ANNOTATION: Final = "dev.sampan.exclusive_volumes"
+"""Destinations of bind mounts, with commas between: nobody but the container changes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A bind mount's source on the host, to be shared as <container>/<number>."""
+    """A bind mount's source on the host, to be shared with the guest."""
 
     number: int
     source: str
@@ -35,19 +37,35 @@ class Volume:
     recursive: bool
     field: str
     """Where the spec names it, for errors."""
+    exclusive: bool = False
+    """Cached in the guest as root file systems are, and below the same share."""
+
+    def name(self, container_id: str) -> str:
+        """Below its share.  No container's id has an @."""
+        return f"{container_id}{'@' if self.exclusive else '/'}{self.number}"
+
+    def guest_path(self, container_id: str) -> str:
+        share = GUEST_ROOTFS_DIR if self.exclusive else GUEST_VOLUMES_DIR
+        return f"{share}/{self.name(container_id)}"
 
 
 def translate_mounts(
-    mounts: list[dict[str, Any]], container_id: str, bundle: str
+    mounts: list[dict[str, Any]], container_id: str, bundle: str, exclusive: str = ""
 ) -> tuple[list[dict[str, Any]], tuple[Volume, ...]]:
-    """The guest's list of mounts, and the volumes that it refers to."""
+    """The guest's list of mounts, and the volumes that it refers to.  `exclusive`: what
+    EXCLUSIVE_ANNOTATION says."""
+    alone = find_exclusive(exclusive, mounts)
     translated: list[dict[str, Any]] = []
     volumes: list[Volume] = []
     for index, mount in enumerate(mounts):
         field = f"mounts[{index}]"
         options = mount.get("options") or []
         if mount.get("type") == "bind" or not BIND_OPTIONS.isdisjoint(options):
-            translated.append(translate_bind(mount, field, container_id, bundle, volumes))
+            volume = translate_bind(mount, field, bundle, len(volumes), alone)
+            if isinstance(volume, Volume):
+                volumes.append(volume)
+                volume = {**mount, "source": volume.guest_path(container_id)}
+            translated.append(volume)
         elif mount.get("type") in GUEST_TYPES:
             translated.append(mount)
         else:
@@ -58,9 +76,21 @@ def translate_mounts(
     return translated, tuple(volumes)
 
 
+def find_exclusive(text: str, mounts: list[dict[str, Any]]) -> frozenset[str]:
+    wanted = [os.path.normpath(path.strip()) for path in text.split(",") if path.strip()]
+    there = {os.path.normpath(mount["destination"]) for mount in mounts}
+    for path in wanted:
+        if path not in there:
+            raise InvalidArgument(
+                f"annotations[{EXCLUSIVE_ANNOTATION}]: nothing is mounted at {path!r}"
+            )
+    return frozenset(wanted)
+
+
 def translate_bind(
-    mount: dict[str, Any], field: str, container_id: str, bundle: str, volumes: list[Volume]
-) -> dict[str, Any]:
+    mount: dict[str, Any], field: str, bundle: str, number: int, exclusive: frozenset[str]
+) -> Volume | dict[str, Any]:
+    """A volume; or the mount itself, of something that the guest's kernel has."""
     if mount.get("uidMappings") or mount.get("gidMappings"):
         raise InvalidArgument(f"{field}: mappings of ids on a bind mount are not supported")
     source = mount.get("source") or ""
@@ -77,15 +107,14 @@ def translate_bind(
         }
     if is_below(source, GUEST_TREES):
         return {**mount, "source": source}
-    volume = Volume(
-        number=len(volumes),
+    return Volume(
+        number=number,
         source=source,
         read_only=not READ_ONLY_OPTIONS.isdisjoint(options),
         recursive="bind" not in options,
         field=f"{field}.source",
+        exclusive=os.path.normpath(mount["destination"]) in exclusive,
     )
-    volumes.append(volume)
-    return {**mount, "source": f"{GUEST_VOLUMES_DIR}/{container_id}/{volume.number}"}
 
 
 def is_below(path: str, trees: tuple[str, ...]) -> bool:

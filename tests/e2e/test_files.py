@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.usage import parse_sleeps
 from tests.e2e.ctr import DEBIAN, Ctr
 
 CHECKS = Path(__file__).with_name("probe_files.py").read_text()
@@ -39,6 +40,62 @@ def test_a_root_may_have_as_much_unwritten_as_a_local_disk(ctr: Ctr) -> None:
     assert done.stdout.split().count("100") >= 2, done  # the roots' and the volumes'
 
 
+LITTLE_BY_LITTLE = """
+import os
+file = os.open("/root/log", os.O_CREAT | os.O_WRONLY)
+for _ in range(2000):
+    os.write(file, b"a line")
+"""
+
+
+def count_fs_sleeps(vmm: int) -> int:
+    """A worker sleeps before each request that comes alone."""
+    return sum(
+        parse_sleeps((task / "status").read_text())
+        for task in Path(f"/proc/{vmm}/task").iterdir()
+        if (task / "comm").read_text() == "fs\n"
+    )
+
+
+def test_writing_little_by_little_does_not_ask_the_host_each_time(ctr: Ctr) -> None:
+    """Linux would, in a FUSE submount, whether the file has capabilities to lose."""
+    name = ctr.start("sleep", "1000", image=DEBIAN)
+    ctr.exec(name, "python3", "-c", "pass")  # has read Python
+    before = count_fs_sleeps(ctr.task_pid(name))
+    assert ctr.exec(name, "python3", "-c", LITTLE_BY_LITTLE).status == 0
+    assert count_fs_sleeps(ctr.task_pid(name)) - before < 1000
+
+
+EXCLUSIVELY = """
+import os
+file = open("/data/file", "wb", buffering=0)
+file.write(b"contents")
+print(os.path.getsize("/view/file"))
+os.fsync(file.fileno())
+print(os.path.getsize("/view/file"))
+open("/data/dir/last", "w").write("not synced")
+os.chown("/data/dir/last", 7, 8)
+"""
+
+
+def test_an_exclusive_volume_is_written_back_like_a_root(ctr: Ctr, tmp_path: Path) -> None:
+    """Seen through the same directory as an ordinary one: at fsync, and at the end."""
+    (tmp_path / "dir").mkdir()
+    flags = (*bind(tmp_path, "/data", "rbind", "rw"), *bind(tmp_path, "/view", "rbind", "ro"))
+    mark = ("--annotation", "dev.sampan.exclusive_volumes=/data")
+    done = ctr.run("python3", "-c", EXCLUSIVELY, image=DEBIAN, flags=(*flags, *mark))
+    assert (done.status, done.stdout) == (0, "0\n8\n"), done
+    assert (tmp_path / "file").read_text() == "contents"
+    assert (tmp_path / "dir/last").read_text() == "not synced"
+    assert ((tmp_path / "dir/last").stat().st_uid, (tmp_path / "dir/last").stat().st_gid) == (7, 8)
+
+
+def test_an_exclusive_volume_that_is_none_is_named(ctr: Ctr) -> None:
+    done = ctr.run("true", flags=("--annotation", "dev.sampan.exclusive_volumes=/gone"))
+    assert done.status != 0
+    assert "annotations[dev.sampan.exclusive_volumes]: nothing is mounted at '/gone'" in done.stderr
+
+
 def test_a_bind_mount_is_shared_both_ways_at_once(ctr: Ctr, tmp_path: Path) -> None:
     """What the host writes while the container runs is read, and the other way; sizes grow."""
     (tmp_path / "in").write_text("from the host\n")
@@ -57,6 +114,22 @@ def test_a_bind_mount_is_shared_both_ways_at_once(ctr: Ctr, tmp_path: Path) -> N
         assert ctr.exec(name, "cat", "/data/out").status == 1
     finally:
         ctr.remove(name)
+
+
+def test_what_is_mounted_in_a_volume_is_there_as_a_mount(ctr: Ctr, tmp_path: Path) -> None:
+    """With a device number of its own, and let go when the container ends."""
+    (tmp_path / "sub").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path / "sub")], check=True)
+    try:
+        (tmp_path / "sub/file").write_text("below\n")
+        script = "cat /data/sub/file; echo new > /data/sub/new; sync; stat -c %d /data /data/sub"
+        done = ctr.run("sh", "-c", script, flags=bind(tmp_path, "/data", "rbind", "rw"))
+        text, *devices = done.stdout.split()
+        assert (done.status, text) == (0, "below"), done
+        assert len(set(devices)) == 2
+        assert (tmp_path / "sub/new").read_text() == "new\n"
+    finally:
+        subprocess.run(["umount", str(tmp_path / "sub")], check=True)
 
 
 def test_a_read_only_bind_mount_is_not_writable(ctr: Ctr, tmp_path: Path) -> None:

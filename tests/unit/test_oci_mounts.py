@@ -27,6 +27,23 @@ def test_a_bind_becomes_a_numbered_volume() -> None:
     assert translated[0]["options"] == ["rbind", "ro"]
 
 
+def test_an_exclusive_volume_is_below_the_share_of_the_roots() -> None:
+    mounts = [bind("/data", "/srv/data"), bind("/db/", "/srv/db"), bind("/x", "/x")]
+    translated, volumes = translate_mounts(mounts, "c1", "/bundle", " /db, /x/,")
+    assert [volume.exclusive for volume in volumes] == [False, True, True]
+    assert [m["source"] for m in translated] == [
+        "/run/sampan/volumes/c1/0",
+        "/run/sampan/rootfs/c1@1",
+        "/run/sampan/rootfs/c1@2",
+    ]
+    assert volumes[1].name("c1") == "c1@1"
+
+
+def test_an_exclusive_volume_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"exclusive_volumes\]: .*'/gone'"):
+        translate_mounts([bind("/data", "/srv")], "c1", "/bundle", "/data,/gone")
+
+
 def test_a_bind_option_makes_a_bind_whatever_the_type() -> None:
     mount = {"destination": "/d", "type": "none", "source": "/s", "options": ["bind"]}
     _, volumes = translate_mounts([mount], "c1", "/bundle")
