@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import idle
 from benchmarks.measures import Found
 from benchmarks.memory import parse_guest_bytes, parse_pss_bytes
 from benchmarks.phases import find_first, parse_guest_clock, split_phases
@@ -64,6 +65,12 @@ def test_numbers_have_three_digits_that_matter(value: float, shown: str) -> None
 def test_pss_is_read_in_bytes() -> None:
     assert parse_pss_bytes("Rss:  10 kB\nPss:   7 kB\nPss_Anon: 3 kB\n") == 7168
     assert parse_pss_bytes("") == 0
+
+
+def test_idle_containers_are_told_by_number_and_part() -> None:
+    sample = idle.Sample(10, {"guest": 13.3, "sampan-shim": 11.3, "sampan-vmm": 7.9}, 42.4)
+    row = idle.render({"sampan": [sample]}).splitlines()[-1]
+    assert row == "| sampan: 10 | 32.5 | guest 13.3, sampan-shim 11.3, sampan-vmm 7.9 | 42 |"
 
 
 def test_a_guests_memory_is_what_is_named_so_and_what_its_template_has() -> None:
