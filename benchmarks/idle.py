@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.ctr import Runtime, running, time_run
-from benchmarks.measures import IDLE_WATCHED_S, mib
-from benchmarks.memory import list_pids, read_settled_pss
+from benchmarks.measures import read_idle
+from benchmarks.memory import list_pids
 from benchmarks.runtimes import RUNC, SAMPAN, make_template
-from benchmarks.usage import measure_wakeups
 
 IMAGE: Final = "localhost/sampan/busybox:1"
 COUNTS: Final = (1, 10, 50)
@@ -56,10 +55,7 @@ def measure(runtime: Runtime, counts: list[int]) -> Iterator[Sample]:
                 stack.enter_context(running(runtime, IMAGE, "sleep", "1000000"))
             there = count
             print(f"{runtime.name}: {there} are there", file=sys.stderr, flush=True)
-            pss = read_settled_pss(before)
-            wakeups = measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
-            each = {name: mib(size) / there for name, size in sorted(pss.items())}
-            yield Sample(there, each, wakeups / there)
+            yield Sample(there, *read_idle(before, there))
 
 
 def render(found: dict[str, list[Sample]]) -> str:

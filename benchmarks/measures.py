@@ -133,17 +133,21 @@ def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
     with ExitStack() as stack:
         for _ in range(settings.idle):
             name = stack.enter_context(running(runtime, settings.image, "sleep", "1000000"))
-        pss = read_settled_pss(before)
-        wakeups = measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
-        details: dict[str, Any] = {
-            "pss_mib": {comm: mib(size) / settings.idle for comm, size in sorted(pss.items())},
-            **read_boot_counters(name),
-        }
-    samples = {
-        "idle_pss_mib": mib(sum(pss.values())) / settings.idle,
-        "idle_wakeups_s": wakeups / settings.idle,
-    }
-    yield Found(samples, details)
+        pss_mib, wakeups_s = read_idle(before, settings.idle)
+        details: dict[str, Any] = {"pss_mib": pss_mib, **read_boot_counters(name)}
+    yield Found(
+        {"idle_pss_mib": sum(pss_mib.values()), "idle_wakeups_s": wakeups_s},
+        details,
+    )
+
+
+def read_idle(before: frozenset[int], containers: int = 1) -> tuple[dict[str, float], float]:
+    """What each of those that came since `before` holds, MiB by processes' names, and how
+    often a second it wakes, once they are idle."""
+    pss = read_settled_pss(before)
+    wakeups_s = measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
+    each = {comm: mib(size) / containers for comm, size in sorted(pss.items())}
+    return each, wakeups_s / containers
 
 
 def read_ready_pss(runtime: Runtime) -> int:

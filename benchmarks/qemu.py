@@ -20,11 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.ctr import Runtime, running
-from benchmarks.measures import IDLE_WATCHED_S, mib
-from benchmarks.memory import list_pids, read_settled_pss
+from benchmarks.measures import read_idle
+from benchmarks.memory import list_pids
 from benchmarks.phases import measure_marks
 from benchmarks.runtimes import make_sampan
-from benchmarks.usage import measure_wakeups
 from proto.contract import AGENT_PORT
 from proto.control import MachineConfig
 from shim.config import Config, load_config
@@ -87,11 +86,6 @@ def render(found: dict[str, list[Sample]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure_idle(before: frozenset[int]) -> tuple[dict[str, float], float]:
-    pss = {comm: mib(size) for comm, size in read_settled_pss(before).items()}
-    return pss, measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
-
-
 # --- sampan --------------------------------------------------------------------
 
 
@@ -100,7 +94,7 @@ def measure_sampan(cold: Runtime) -> Sample:
     marks = measure_marks(cold, IMAGE)
     before = list_pids()
     with running(cold, IMAGE, "sleep", "1000000"):
-        return Sample((marks["agent"] - marks["vmm"]) / 1e9, *measure_idle(before))
+        return Sample((marks["agent"] - marks["vmm"]) / 1e9, *read_idle(before))
 
 
 # --- QEMU ----------------------------------------------------------------------
@@ -117,7 +111,7 @@ def measure_qemu(config: Config, directory: Path) -> Sample:
         with started(make_command(machine, sockets, config.vmm_cpus)) as process:
             connection = connect_guest(process, machine.console_path)
             asyncio.run(ask_agent(connection, sandbox.agent_socket))
-            return Sample(time.monotonic() - began_s, *measure_idle(before))
+            return Sample(time.monotonic() - began_s, *read_idle(before))
 
 
 def describe(config: Config, sandbox: Sandbox) -> MachineConfig:

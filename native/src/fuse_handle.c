@@ -119,20 +119,25 @@ bool fuse_make_room(struct fuse_server *server)
 	return closed;
 }
 
-int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int flags)
+int fuse_reopen_fd(struct fuse_server *server, int path_fd, uint32_t type, int flags)
 {
 	char name[16];
 	int fd;
 
-	if (inode->type != S_IFREG && inode->type != S_IFDIR)
+	if (type != S_IFREG && type != S_IFDIR)
 		return -EINVAL;
-	snprintf(name, sizeof(name), "%d", inode->fd);
+	snprintf(name, sizeof(name), "%d", path_fd);
 	do
 		fd = openat(server->proc_fd, name, (flags & ~(O_NOFOLLOW | O_CREAT)) | O_CLOEXEC);
 	while (fd < 0 && fuse_make_room(server));
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
 	return fd;
+}
+
+int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int flags)
+{
+	return fuse_reopen_fd(server, inode->fd, inode->type, flags);
 }
 
 static int publish(struct fuse_server *server, struct fuse_data *data, int fd)

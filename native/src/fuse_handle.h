@@ -68,5 +68,7 @@ bool fuse_make_room(struct fuse_server *server);
 /* Opens a file that is known by an O_PATH descriptor: never one whose opening
  * has effects (a device, a fifo). */
 int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int flags);
+/* The same for a file that is no inode; `type`: its S_IFMT bits. */
+int fuse_reopen_fd(struct fuse_server *server, int path_fd, uint32_t type, int flags);
 
 #endif

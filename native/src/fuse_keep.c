@@ -12,17 +12,6 @@
 
 #define NS_PER_S 1000000000LL
 
-/* linux/magic.h has them since 5.14 and 6.0 only, or not at all. */
-#ifndef SMB2_SUPER_MAGIC
-#define SMB2_SUPER_MAGIC 0xfe534d42
-#endif
-#ifndef CIFS_SUPER_MAGIC
-#define CIFS_SUPER_MAGIC 0xff534d42
-#endif
-#ifndef XFS_SUPER_MAGIC
-#define XFS_SUPER_MAGIC 0x58465342
-#endif
-
 static unsigned file_system_of(int fd)
 {
 	struct statfs fs;

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,22 +13,9 @@
 /* <container>/<volume> */
 #define DEEPEST_PLACE 2
 
-static int sync_below(const struct fuse_server *server, int dir_fd, unsigned depth);
+static int sync_below(struct fuse_server *server, int dir_fd, unsigned depth);
 
-/* Never anything whose opening has effects: `st` is of what `path_fd` pins. */
-static int open_place(const struct fuse_server *server, int path_fd, const struct statx *st)
-{
-	char name[16];
-	int fd;
-
-	if (!S_ISDIR(st->stx_mode) && !S_ISREG(st->stx_mode))
-		return -EBADF;
-	snprintf(name, sizeof(name), "%d", path_fd);
-	fd = openat(server->proc_fd, name, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-static int sync_place(const struct fuse_server *server, int path_fd, unsigned depth)
+static int sync_place(struct fuse_server *server, int path_fd, unsigned depth)
 {
 	struct statx st;
 	bool is_mount;
@@ -40,9 +26,9 @@ static int sync_place(const struct fuse_server *server, int path_fd, unsigned de
 	is_mount = st.stx_mnt_id != server->inodes.root->identity.mount_id;
 	if (!is_mount && (!S_ISDIR(st.stx_mode) || depth == DEEPEST_PLACE))
 		return 0;
-	fd = open_place(server, path_fd, &st);
+	fd = fuse_reopen_fd(server, path_fd, st.stx_mode & S_IFMT, O_RDONLY);
 	if (fd < 0)
-		return fd == -EBADF ? 0 : fd;
+		return fd == -EINVAL ? 0 : fd; /* a device, say: nothing is written there */
 	if (!is_mount)
 		return sync_below(server, fd, depth);
 	r = syncfs(fd) < 0 ? -errno : 0;
@@ -50,8 +36,7 @@ static int sync_place(const struct fuse_server *server, int path_fd, unsigned de
 	return r;
 }
 
-static int sync_entry(const struct fuse_server *server, int dir_fd, const char *name,
-		      unsigned depth)
+static int sync_entry(struct fuse_server *server, int dir_fd, const char *name, unsigned depth)
 {
 	int fd, r;
 
@@ -66,7 +51,7 @@ static int sync_entry(const struct fuse_server *server, int dir_fd, const char *
 }
 
 /* Takes `dir_fd` over.  All of them, whatever becomes of one; the first error. */
-static int sync_below(const struct fuse_server *server, int dir_fd, unsigned depth)
+static int sync_below(struct fuse_server *server, int dir_fd, unsigned depth)
 {
 	DIR *dir = fdopendir(dir_fd);
 	const struct dirent *entry;

@@ -61,11 +61,11 @@ def translate_mounts(
         field = f"mounts[{index}]"
         options = mount.get("options") or []
         if mount.get("type") == "bind" or not BIND_OPTIONS.isdisjoint(options):
-            volume = translate_bind(mount, field, bundle, len(volumes), alone)
-            if isinstance(volume, Volume):
-                volumes.append(volume)
-                volume = {**mount, "source": volume.guest_path(container_id)}
-            translated.append(volume)
+            made = translate_bind(mount, field, bundle, len(volumes), alone)
+            if isinstance(made, Volume):
+                volumes.append(made)
+                made = {**mount, "source": made.guest_path(container_id)}
+            translated.append(made)
         elif mount.get("type") in GUEST_TYPES:
             translated.append(mount)
         else:

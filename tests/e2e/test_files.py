@@ -132,6 +132,21 @@ def test_what_is_mounted_in_a_volume_is_there_as_a_mount(ctr: Ctr, tmp_path: Pat
         subprocess.run(["umount", str(tmp_path / "sub")], check=True)
 
 
+def test_a_sync_reaches_the_disk_that_a_volume_lies_on(ctr: Ctr, tmp_path: Path) -> None:
+    """Which is another than the share's: its file shows what its file system was given."""
+    disk, volume = tmp_path / "disk", tmp_path / "volume"
+    disk.write_bytes(bytes(64 << 20))
+    volume.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", str(disk)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(disk), str(volume)], check=True)
+    try:
+        script = "echo a line that was synced > /data/file; sync"
+        assert ctr.run("sh", "-c", script, flags=bind(volume, "/data", "rbind", "rw")).status == 0
+        assert b"a line that was synced" in disk.read_bytes()
+    finally:
+        subprocess.run(["umount", str(volume)], check=True)
+
+
 def test_a_read_only_bind_mount_is_not_writable(ctr: Ctr, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("fixed\n")
     done = ctr.run(

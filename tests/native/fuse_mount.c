@@ -3,8 +3,8 @@
  * place, so that this machine's kernel is the client and whole test suites run
  * against the server without a virtual machine.
  *
- *   fuse_mount [-p image|exclusive|shared] [-j THREADS] [-v VALID_MS] [-k KEEP_AFTER_MS] [-c]
- * SOURCE TARGET
+ *   fuse_mount [-p image|exclusive|shared] [-j THREADS] [-v VALID_MS] [-k KEEP_AFTER_MS]
+ *              [-c] SOURCE TARGET
  *
  * Runs until TARGET is unmounted; prints READY when it is mounted; -c prints
  * the requests by opcode at the end. */
