@@ -97,32 +97,29 @@ static void what_the_client_writes_is_read_again(void)
 	client_free(&c);
 }
 
-static void what_is_new_is_not(void)
+static void check_never_kept(const char *place, uint64_t keep_after_ns)
 {
-	const uint64_t node = make_old_file(SHARED, "/tmp", AN_HOUR_NS);
+	const uint64_t node = make_old_file(SHARED, place, keep_after_ns);
 
 	for (int i = 0; i < 3; i++)
 		CHECK(!keeps(node));
 	client_free(&c);
 }
 
+static void what_is_new_is_not(void)
+{
+	check_never_kept("/tmp", AN_HOUR_NS);
+}
+
 static void nothing_is_where_a_server_does_not_want_it(void)
 {
-	const uint64_t node = make_old_file(SHARED, "/tmp", 0);
-
-	for (int i = 0; i < 3; i++)
-		CHECK(!keeps(node));
-	client_free(&c);
+	check_never_kept("/tmp", 0);
 }
 
 /* A write through a mapping leaves no trace there. */
 static void nothing_is_of_files_in_memory(void)
 {
-	const uint64_t node = make_old_file(SHARED, "/dev/shm", SOON_NS);
-
-	for (int i = 0; i < 3; i++)
-		CHECK(!keeps(node));
-	client_free(&c);
+	check_never_kept("/dev/shm", SOON_NS);
 }
 
 /* The one who forgets a file has dropped its contents; whoever knows it next may
