@@ -12,7 +12,6 @@ Containers themselves are run through containerd: see shim/bootstrap.py.
 """
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 
@@ -131,9 +130,9 @@ def run_template_command(options: argparse.Namespace) -> int:
 
 def create_template(options: argparse.Namespace, config: Config) -> None:
     # gRPC and all that: nothing else here needs it.
-    from shim.machine.template_maker import make_template  # noqa: PLC0415
+    from shim.machine.template_maker import make_template_alone  # noqa: PLC0415
 
-    template = asyncio.run(make_template(config, choose_class(options, config)))
+    template = make_template_alone(config, choose_class(options, config))
     print(template.name)
 
 

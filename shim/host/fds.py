@@ -1,7 +1,8 @@
 """File descriptors with exactly one owner."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class OwnedFd:
@@ -29,4 +30,13 @@ class OwnedFd:
 
 def close_all(numbers: Iterable[int]) -> None:
     for number in numbers:
+        os.close(number)
+
+
+@contextmanager
+def opened(number: int) -> Iterator[int]:
+    """Closes it at the end."""
+    try:
+        yield number
+    finally:
         os.close(number)

@@ -17,6 +17,7 @@ from shim.errors import HostResource
 from shim.machine.launch import (
     BOOT_REQUEST_ID,
     LaunchedMachine,
+    MakeShares,
     PreparedNetwork,
     StartVmm,
     ask_first,
@@ -25,6 +26,7 @@ from shim.machine.launch import (
     start_process,
 )
 from shim.machine.sandbox import Sandbox
+from shim.machine.shares import ShareTree
 from shim.machine.template import MachineClass, read_number
 
 PATIENCE_S: Final = 60.0
@@ -39,6 +41,7 @@ class HeldMachine:
     control: socket.socket
     machine_class: MachineClass
     template: str
+    shares: ShareTree
 
 
 def name_held(config: Config, machine_class: MachineClass, template: str) -> str:
@@ -54,9 +57,11 @@ def hold_machine(
     template: str,
     log_fd: int,
     start_vmm: StartVmm,
+    make_shares: MakeShares = ShareTree.make,
 ) -> HeldMachine:
     """HostResource when the template is no good; nothing is left then."""
     check_image(config)
+    shares = make_shares(sandbox)
     pid, control = start_process(config, sandbox, log_fd, start_vmm)
     try:
         described = describe_machine(config, sandbox, machine_class, template)
@@ -70,7 +75,7 @@ def hold_machine(
     if "error" in answer:
         control.close()
         raise HostResource(f"template {template}: {answer['error']['message']}")
-    return HeldMachine(pid, control, machine_class, template)
+    return HeldMachine(pid, control, machine_class, template, shares)
 
 
 def read_answer(control: socket.socket) -> dict[str, Any]:
@@ -101,5 +106,8 @@ def start_held(
         socket.send_fds(held.control, [json.dumps(request).encode()], descriptors)
     except OSError as error:
         raise HostResource(f"the vmm has ended: {error}") from error
+    held.shares.move(sandbox)
     sandbox.take_over(held_in)
-    return LaunchedMachine(held.pid, held.control, network, held.machine_class, held.template)
+    return LaunchedMachine(
+        held.pid, held.control, network, held.machine_class, held.template, held.shares
+    )

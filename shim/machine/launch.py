@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,11 +30,13 @@ from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.process import note_process
 from shim.host.spawn import PYTHON, spawn
 from shim.machine.sandbox import Sandbox
+from shim.machine.shares import ShareTree
 from shim.machine.template import MachineClass
 from shim.net.plan import MAX_NICS
 
 StartVmm = Callable[[Config, int, int], int]
 """Of the configuration, the control socket and the log; a child's pid."""
+MakeShares = Callable[[Sandbox], ShareTree]
 BOOT_REQUEST_ID: Final = 1
 LISTEN_BACKLOG: Final = 8
 HOSTNAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -67,6 +69,7 @@ class LaunchedMachine:
     machine_class: MachineClass
     template: str
     """That it was to go on from; "" to boot."""
+    shares: ShareTree
 
 
 def count_nics(path: str | None, config: Config) -> int:
@@ -113,6 +116,7 @@ def launch_machine(
     network: PreparedNetwork | None = None,
     template: str = "",
     start_vmm: StartVmm = spawn_vmm,
+    make_shares: MakeShares = ShareTree.make,
 ) -> LaunchedMachine:
     """The caller owns the result, which has `network` in it, and reaps the child.
 
@@ -121,11 +125,15 @@ def launch_machine(
     directory of one to go on from; "" to boot.
     """
     check_image(config)
-    with entered(network.namespace) if network else nullcontext():
-        pid, control = start_process(config, sandbox, log_fd, start_vmm)
-    described = describe_machine(config, sandbox, machine_class, template)
-    ask_first(control, sandbox, Operation.BOOT, described)
-    return LaunchedMachine(pid, control, network, machine_class, template)
+    with ExitStack() as undo:
+        shares = make_shares(sandbox)
+        undo.callback(shares.close)
+        with entered(network.namespace) if network else nullcontext():
+            pid, control = start_process(config, sandbox, log_fd, start_vmm)
+        described = describe_machine(config, sandbox, machine_class, template)
+        ask_first(control, sandbox, Operation.BOOT, described)
+        undo.pop_all()
+    return LaunchedMachine(pid, control, network, machine_class, template, shares)
 
 
 def start_process(

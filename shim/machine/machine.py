@@ -68,6 +68,7 @@ class Machine:
         self.pid = launched.pid
         self.machine_class = launched.machine_class
         self.template = launched.template
+        self.shares = launched.shares
         self.is_clone = False
         """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
@@ -152,6 +153,7 @@ class Machine:
             await self._end_vmm()
         finally:
             await self.network.close()
+            self.shares.close()
 
     async def _leave_agent(self) -> None:
         for keeper in self._keepers:

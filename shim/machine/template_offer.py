@@ -5,7 +5,6 @@ process, `sampan template offer`, sees whether a template is wanted, and makes i
 (`offer_template`).
 """
 
-import asyncio
 import logging
 import os
 import time
@@ -22,7 +21,7 @@ from shim.machine.template import (
     name_class,
     read_number,
 )
-from shim.machine.template_maker import make_template
+from shim.machine.template_maker import make_template_alone
 from shim.machine.template_store import (
     Template,
     get_template,
@@ -70,7 +69,7 @@ def offer_template(config: Config, machine_class: MachineClass, refused: int = 0
         return
     make_room(config)
     try:
-        asyncio.run(make_template(config, machine_class))
+        make_template_alone(config, machine_class)
     except AlreadyExists:
         return
     except (SampanError, OSError):

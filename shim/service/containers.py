@@ -16,7 +16,7 @@ from shim.host.mounts import HostMount
 from shim.host.reaper import Reaper
 from shim.machine.files import ContainerFiles
 from shim.machine.machine import Machine
-from shim.machine.sandbox import Sandbox
+from shim.machine.shares import ShareTree
 from shim.oci.guest import Surroundings
 from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
 from shim.service.announce import Announcer
@@ -41,17 +41,15 @@ class Containers:
         *,
         namespace: str,
         sandbox_id: str,
-        sandbox: Sandbox,
         machine: Machine | SampanError,
         announcer: Announcer,
         reaper: Reaper,
         shares_guest: bool = False,
-        make_files: Callable[[Sandbox, str], ContainerFiles] = ContainerFiles,
+        make_files: Callable[[ShareTree, str], ContainerFiles] = ContainerFiles,
     ) -> None:
         self.announcer = announcer
         self._namespace = namespace
         self._sandbox_id = sandbox_id
-        self._sandbox = sandbox
         self._machine = machine
         self._reaper = reaper
         self._shares_guest = shares_guest
@@ -148,7 +146,7 @@ class Containers:
             rootfs=rootfs or (bind_root(spec["root"]["path"], bundle),),
             stdio=self.make_stdio(container_id, paths),
         )
-        files = self._make_files(self._sandbox, container_id)
+        files = self._make_files(machine.shares, container_id)
         return await create_container(
             plan, machine, files, self.announcer, on_stopped=self._handle_stopped
         )

@@ -118,7 +118,6 @@ async def serve(
     containers = Containers(
         namespace=arguments.namespace,
         sandbox_id=arguments.sandbox_id,
-        sandbox=arguments.sandbox,
         machine=machine,
         announcer=Announcer(publisher, pid),
         reaper=reaper,

@@ -112,6 +112,7 @@ class FakeMachine(Machine):
         self.agent = FakeAgent()
         self.network = FakeNetwork()
         self.ended = asyncio.get_running_loop().create_future()
+        self.shares = None  # type: ignore[assignment]
         self.streams: list[tuple[Direction, str, Stream]] = []
         self.stopped = False
 

@@ -14,7 +14,6 @@ from shim.errors import SampanError
 from shim.guest.client import ProcessName
 from shim.host.mounts import HostMount
 from shim.host.reaper import Reaper
-from shim.machine.sandbox import Sandbox
 from shim.oci.mounts import Volume
 from shim.service.announce import Announcer
 from shim.service.containers import Containers
@@ -48,7 +47,7 @@ class FakeFiles:
     error: SampanError | None = None
     mounted: ClassVar[list[str]] = []
 
-    def __init__(self, sandbox: Sandbox, container_id: str) -> None:
+    def __init__(self, shares: object, container_id: str) -> None:
         self.container_id = container_id
 
     def mount(self, rootfs: Sequence[HostMount], volumes: Sequence[Volume]) -> None:
@@ -73,7 +72,6 @@ class Harness:
         self.containers = Containers(
             namespace="ns",
             sandbox_id=sandbox_id,
-            sandbox=Sandbox(str(tmp_path / "sandbox")),
             machine=machine,
             announcer=Announcer(self.publisher, pid),  # type: ignore[arg-type]
             reaper=self.reaper,

@@ -16,6 +16,7 @@ from shim.machine.sandbox import Sandbox, SandboxKey
 from shim.machine.template import MachineClass
 from shim.oci.sandbox import MachineSize
 from tests.fakes.script import CONTROL
+from tests.fakes.shares import FakeShares
 
 CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 PRELUDE = f"""\
@@ -52,7 +53,7 @@ def hold(config: Config, sandbox: Sandbox) -> Iterator[Hold]:
 
     def make(script: str) -> HeldMachine:
         changed = replace(config, vmm_command=(sys.executable, "-c", script))
-        held.append(hold_machine(changed, sandbox, CLASS, "/t", 2, spawn_vmm))
+        held.append(hold_machine(changed, sandbox, CLASS, "/t", 2, spawn_vmm, FakeShares))
         return held[-1]
 
     yield make
@@ -82,9 +83,8 @@ def test_what_the_machine_has_goes_with_it_to_its_sandbox(
     launched = start_held(held, sandbox, other, None, 2)
     assert (launched.pid, launched.machine_class, launched.template) == (held.pid, CLASS, "/t")
     assert not Path(sandbox.path).exists()
-    assert {"agent.sock", "console.log", "vmm.pid", "rootfs", "volumes"} <= set(
-        os.listdir(other.path)
-    )
+    assert {"agent.sock", "console.log", "vmm.pid"} <= set(os.listdir(other.path))
+    assert launched.shares.sandbox is other
 
 
 def test_nothing_is_moved_when_its_vmm_has_ended(

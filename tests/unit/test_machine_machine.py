@@ -20,6 +20,7 @@ from shim.machine.sandbox import Sandbox, SandboxKey
 from shim.machine.template import MachineClass
 from shim.oci.sandbox import MachineSize
 from tests.fakes.script import CONTROL
+from tests.fakes.shares import FakeShares
 
 PRELUDE = CONTROL + "boot, listeners = receive()\n"
 BOOTED = "send(id=boot['id'], result={'timings_us': {}})\n"
@@ -63,7 +64,7 @@ async def start(
     def start_machine(script: str, timeout_s: float = 30) -> Machine:
         command = (sys.executable, "-c", PRELUDE + script)
         config = Config(image_dir=str(tmp_path), vmm_command=command, agent_timeout_s=timeout_s)
-        launched = launch_machine(config, sandbox, CLASS, log)
+        launched = launch_machine(config, sandbox, CLASS, log, make_shares=FakeShares)
         started.append(Machine(launched, reaper, sandbox, config))
         return started[-1]
 
