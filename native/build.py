@@ -16,11 +16,15 @@ from cffi import FFI
 
 HERE: Final = Path(__file__).resolve().parent
 MODULE: Final = "native._native"
-CDEFS: Final = ("kvm.h", "machine.h", "devices.h")
+CDEFS: Final = ("kvm.h", "machine.h", "devices.h", "jail.h")
 HEADERS: Final = (
+    "linux/if_tun.h",
     "linux/kvm.h",
+    "linux/vhost.h",
+    "seccomp.h",
     "balloon_device.h",
     "fs_device.h",
+    "jail.h",
     "memory.h",
     "net_device.h",
     "pci_window.h",
@@ -55,6 +59,7 @@ def make_builder(root: Path) -> FFI:
         include_dirs=[str(HERE / "src")],
         depends=sorted(str(path) for path in (root / "src").glob("*.h")),
         extra_compile_args=list(COMPILE),
+        libraries=["seccomp"],
         py_limited_api=True,  # one file for every Python 3
     )
     return builder

@@ -108,7 +108,7 @@ static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsi
 	(void)features;
 	if (count != BALLOON_QUEUES)
 		return -EINVAL;
-	r = worker_new("balloon", &dev->worker);
+	r = worker_new("balloon", JAIL_MEMORY, &dev->worker);
 	for (unsigned i = 0; r == 0 && i < count; i++)
 		if (queues[i].enabled)
 			r = add_source(dev, i, &queues[i]);

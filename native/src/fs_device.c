@@ -11,6 +11,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "jail.h"
+
 struct fs_worker {
 	struct fs_device *dev;
 	pthread_t thread;
@@ -225,21 +227,17 @@ static void reset(struct virtio_device *virtio)
 
 static int start(struct fs_device *dev)
 {
-	sigset_t all, old;
+	sigset_t all;
 	int r = 0;
 
 	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (r == 0 && dev->running < dev->worker_count) {
 		struct fs_worker *w = &dev->workers[dev->running];
 
-		r = -pthread_create(&w->thread, NULL, run, w);
-		if (r == 0) {
-			pthread_setname_np(w->thread, "fs");
+		r = jail_thread(JAIL_FILES, "fs", &all, run, w, &w->thread);
+		if (r == 0)
 			dev->running++;
-		}
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return r;
 }
 

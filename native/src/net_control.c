@@ -71,7 +71,7 @@ static void on_kick(void *context, uint32_t events)
 
 int net_control_start(struct net_control *control, struct virtqueue *queue)
 {
-	int r = worker_new("net-control", &control->worker);
+	int r = worker_new("net-control", JAIL_NETWORK, &control->worker);
 
 	if (r < 0)
 		return r;

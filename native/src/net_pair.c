@@ -236,7 +236,7 @@ int net_pair_start(struct net_pair *pair, struct virtqueue *queues, uint64_t fea
 	pair->features = features;
 	pair->queues = queues;
 	net_path_start(&pair->path, &queues[RX_QUEUE], &queues[TX_QUEUE], features);
-	r = worker_new("net", &pair->worker);
+	r = worker_new("net", JAIL_NETWORK, &pair->worker);
 	if (r == 0)
 		r = register_sources(pair);
 	if (r == 0)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "jail.h"
 #include "vcpu_exit.h"
 
 enum wish {
@@ -198,18 +199,15 @@ static void *run(void *context)
 static int start_thread(struct vcpu *vcpu)
 {
 	char name[16];
-	sigset_t mask, old;
+	sigset_t mask;
 	int r;
 
 	sigfillset(&mask);
 	sigdelset(&mask, kick_signal());
-	pthread_sigmask(SIG_SETMASK, &mask, &old);
-	r = pthread_create(&vcpu->thread, NULL, run, vcpu);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r != 0)
-		return -r;
 	(void)snprintf(name, sizeof(name), "vcpu%d", vcpu->context.index);
-	pthread_setname_np(vcpu->thread, name);
+	r = jail_thread(JAIL_VCPU, name, &mask, run, vcpu, &vcpu->thread);
+	if (r < 0)
+		return r;
 	vcpu->started = true;
 	return 0;
 }

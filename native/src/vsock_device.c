@@ -187,7 +187,7 @@ static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsi
 	(void)features;
 	if (count != QUEUE_COUNT || !queues[RX_QUEUE].enabled || !queues[TX_QUEUE].enabled)
 		return -EINVAL;
-	r = worker_new("vsock", &dev->worker);
+	r = worker_new("vsock", JAIL_STREAMS, &dev->worker);
 	if (r < 0)
 		return r;
 	config.rx = &queues[RX_QUEUE];

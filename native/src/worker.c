@@ -19,13 +19,14 @@ struct worker {
 	bool running;
 	pthread_t thread;
 	char name[16];
+	enum jail_kind kind;
 	/* Of the round that runs: a source removed by a handler must not be
 	 * served from a report that came before. */
 	struct epoll_event ready[EVENTS_A_ROUND];
 	int ready_count;
 };
 
-int worker_new(const char *name, struct worker **ret_worker)
+int worker_new(const char *name, enum jail_kind kind, struct worker **ret_worker)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
@@ -34,6 +35,7 @@ int worker_new(const char *name, struct worker **ret_worker)
 	if (w == NULL)
 		return -ENOMEM;
 	strncpy(w->name, name, sizeof(w->name) - 1);
+	w->kind = kind;
 	w->stop_fd = -1;
 	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (w->epoll_fd < 0)
@@ -90,18 +92,15 @@ static void *run(void *context)
 
 int worker_start(struct worker *w)
 {
-	sigset_t all, old;
+	sigset_t all;
 	int r;
 
 	if (w->running)
 		return -EALREADY;
 	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&w->thread, NULL, run, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r != 0)
-		return -r;
-	pthread_setname_np(w->thread, w->name);
+	r = jail_thread(w->kind, w->name, &all, run, w, &w->thread);
+	if (r < 0)
+		return r;
 	w->running = true;
 	return 0;
 }

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include "jail.h"
+
 struct worker;
 
 /* Runs on the worker's thread.  `events` as of epoll(7). */
@@ -18,7 +20,7 @@ struct worker_source {
 };
 
 /* Creates the epoll set; no thread yet. */
-int worker_new(const char *name, struct worker **ret_worker);
+int worker_new(const char *name, enum jail_kind kind, struct worker **ret_worker);
 
 /* The source must outlive its registration.  Callable before start, and from
  * the worker's own thread afterwards. */

@@ -1,15 +1,12 @@
-"""Mounts on the host: from containerd's descriptions to detached trees, to places, and back.
+"""From containerd's descriptions of mounts to detached trees.
 
-A tree is a descriptor of a mount's root (open_tree(2)).  A MountStack owns the trees
-that it has mounted, in order, and takes them down in reverse.  Places are descriptors
-too: nothing here goes by a path that a guest could change.
-Blocking; called from worker threads.  Knows no containers.
+A tree is a descriptor of a mount's root (open_tree(2)); it lives as long as that, or as it
+is mounted somewhere.  Blocking; called from worker threads.  Knows no containers.
 """
 
-import errno
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from shim.host import syscalls
@@ -73,32 +70,6 @@ def parse_options(options: tuple[str, ...]) -> tuple[int, str]:
         bit, sets = FLAGS[option]
         flags = flags | bit if sets else flags & ~bit
     return flags, ",".join(data)
-
-
-@dataclass(slots=True)
-class MountStack:
-    """Trees in the order in which they were mounted; `unmount_all` is idempotent."""
-
-    trees: list[int] = field(default_factory=list)
-
-    def own(self, tree: int) -> int:
-        """Takes `tree` over, whether it will be mounted or not, and answers it."""
-        self.trees.append(tree)
-        return tree
-
-    def unmount_all(self) -> None:
-        """Unmounts in reverse; a busy mount goes with its last user."""
-        while self.trees:
-            unmount(self.trees[-1])
-            os.close(self.trees.pop())
-
-
-def unmount(tree: int) -> None:
-    try:
-        syscalls.unmount_descriptor(tree)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted any more
-            raise
 
 
 def make_tree(described: HostMount, scratch: str) -> int:

@@ -41,7 +41,9 @@ MS_SLAVE: Final = 1 << 19
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 
+CLONE_FS: Final = 0x200
 CLONE_NEWNS: Final = 0x20000
+CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 PR_SET_NAME: Final = 15
 PR_SET_MM: Final = 35
@@ -100,14 +102,6 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
 
 def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
     _check(_libc.umount2(target.encode(), flags), "umount2", target)
-
-
-def unmount_descriptor(fd: int) -> None:
-    """The mount that `fd` is the root of goes from its namespace, and what is mounted below.
-
-    It lives on for whoever has a descriptor of it.
-    """
-    _check(_libc.umount2(f"/proc/self/fd/{fd}".encode(), MNT_DETACH), "umount2")
 
 
 def make_file_system(fstype: str, options: dict[str, str]) -> int:
@@ -208,9 +202,25 @@ def unshare_network() -> None:
     _check(_libc.unshare(CLONE_NEWNET), "unshare CLONE_NEWNET")
 
 
+def unshare_processes() -> None:
+    """Children of the calling thread are in a new pid namespace, the first one its init."""
+    _check(_libc.unshare(CLONE_NEWPID), "unshare CLONE_NEWPID")
+
+
+def enter_namespace_of_processes(fd: int) -> None:
+    """For children of the calling thread."""
+    _check(_libc.setns(fd, CLONE_NEWPID), "setns CLONE_NEWPID")
+
+
 def enter_network_namespace(fd: int) -> None:
     """For the calling thread."""
     _check(_libc.setns(fd, CLONE_NEWNET), "setns CLONE_NEWNET")
+
+
+def enter_namespace_of_mounts(fd: int) -> None:
+    """For the calling thread, which has root and working directory for itself afterwards."""
+    _check(_libc.unshare(CLONE_FS), "unshare CLONE_FS")
+    _check(_libc.setns(fd, CLONE_NEWNS), "setns CLONE_NEWNS")
 
 
 def set_process_name(name: str) -> None:

@@ -11,13 +11,14 @@ from typing import Final
 
 from shim.errors import HostResource, InvalidArgument
 from shim.host.fds import opened
-from shim.host.mounts import HostMount, MountStack, bind_tree
-from shim.host.syscalls import attach_tree
-from shim.machine.shares import ROOTFS, VOLUMES, ShareTree
+from shim.host.mounts import HostMount, bind_tree
+from shim.machine.shares import ShareTree
 from shim.oci.mounts import Volume
 
 UNSUPPORTED_OPTIONS: Final = frozenset(("loop",))
 UNSUPPORTED_PREFIXES: Final = ("format/", "mkfs/", "mkdir/")
+ROOTFS: Final = "rootfs"
+VOLUMES: Final = "volumes"
 MISSING: Final = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
@@ -29,7 +30,6 @@ class ContainerFiles:
         self._id = container_id
         self._rootfs = f"{ROOTFS}/{container_id}"
         self._places: list[str] = []
-        self._mounts = MountStack()
 
     def mount(self, rootfs: Sequence[HostMount], volumes: Sequence[Volume]) -> None:
         try:
@@ -45,7 +45,7 @@ class ContainerFiles:
             raise
 
     def unmount(self) -> None:
-        self._mounts.unmount_all()
+        """A mount that is in use goes with its last user."""
         while self._places:
             self._shares.remove_place(self._places[-1])
             self._places.pop()
@@ -57,8 +57,8 @@ class ContainerFiles:
     def _mount_root(self, described: HostMount, field: str) -> None:
         check_supported(described, field)
         try:
-            tree = self._mounts.own(self._shares.make_tree(described))
-            self._attach(tree, self._rootfs, described.target.strip("/"))
+            with opened(self._shares.make_tree(described)) as tree:
+                self._shares.mount(tree, self._rootfs, described.target.strip("/"))
         except OSError as error:
             raise HostResource(
                 f"{field}: cannot mount {described.type} {described.source}: {error.strerror}"
@@ -67,18 +67,13 @@ class ContainerFiles:
     def _bind_volume(self, volume: Volume) -> None:
         path = f"{ROOTFS if volume.exclusive else VOLUMES}/{volume.name(self._id)}"
         try:
-            bound = bind_tree(volume.source, volume.read_only, volume.recursive)
-            tree = self._mounts.own(bound)
-            self._shares.add_place(path, tree)
-            self._places.append(path)
-            self._attach(tree, path)
+            with opened(bind_tree(volume.source, volume.read_only, volume.recursive)) as tree:
+                self._shares.add_place(path, tree)
+                self._places.append(path)
+                self._shares.mount(tree, path)
         except OSError as error:
             category = InvalidArgument if error.errno in MISSING else HostResource
             raise category(f"{volume.field}: {volume.source}: {error.strerror}") from error
-
-    def _attach(self, tree: int, path: str, below: str = "") -> None:
-        with opened(self._shares.open_place(path, below)) as place:
-            attach_tree(tree, place)
 
 
 def check_supported(described: HostMount, field: str) -> None:

@@ -8,6 +8,7 @@ held has not run: its randomness and its clock are set when it does, as any clon
 import hashlib
 import json
 import socket
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -35,13 +36,18 @@ PATIENCE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class HeldMachine:
-    """Owns `control`: when that is closed, the vmm ends."""
+    """Owns `control` and `shares`."""
 
     pid: int
     control: socket.socket
     machine_class: MachineClass
     template: str
     shares: ShareTree
+
+    def close(self) -> None:
+        """The vmm ends."""
+        self.control.close()
+        self.shares.close()
 
 
 def name_held(config: Config, machine_class: MachineClass, template: str) -> str:
@@ -61,20 +67,19 @@ def hold_machine(
 ) -> HeldMachine:
     """HostResource when the template is no good; nothing is left then."""
     check_image(config)
-    shares = make_shares(sandbox)
-    pid, control = start_process(config, sandbox, log_fd, start_vmm)
-    try:
+    with ExitStack() as undo:
+        shares = make_shares(sandbox)
+        undo.callback(shares.close)
+        pid, control = start_process(config, sandbox, log_fd, start_vmm)
+        undo.callback(control.close)
         described = describe_machine(config, sandbox, machine_class, template)
-        ask_first(control, sandbox, Operation.HOLD, described)
+        ask_first(control, sandbox, Operation.HOLD, described, shares)
         control.settimeout(PATIENCE_S)
         answer = read_answer(control)
         control.settimeout(None)
-    except BaseException:
-        control.close()
-        raise
-    if "error" in answer:
-        control.close()
-        raise HostResource(f"template {template}: {answer['error']['message']}")
+        if "error" in answer:
+            raise HostResource(f"template {template}: {answer['error']['message']}")
+        undo.pop_all()
     return HeldMachine(pid, control, machine_class, template, shares)
 
 
@@ -106,7 +111,7 @@ def start_held(
         socket.send_fds(held.control, [json.dumps(request).encode()], descriptors)
     except OSError as error:
         raise HostResource(f"the vmm has ended: {error}") from error
-    held.shares.move(sandbox)
+    held.shares.scratch = sandbox.scratch
     sandbox.take_over(held_in)
     return LaunchedMachine(
         held.pid, held.control, network, held.machine_class, held.template, held.shares

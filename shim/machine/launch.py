@@ -18,6 +18,9 @@ from typing import Final
 from proto.contract import AGENT_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
 from proto.control import (
     CONTROL_FD,
+    SHARED_IMAGE,
+    SHARED_ROOTFS,
+    SHARED_VOLUMES,
     MachineConfig,
     Operation,
     Share,
@@ -27,6 +30,7 @@ from proto.control import (
 from shim.config import Config
 from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
+from shim.host.pidns import new_pid_namespace
 from shim.host.process import note_process
 from shim.host.spawn import PYTHON, spawn
 from shim.machine.sandbox import Sandbox
@@ -117,12 +121,13 @@ def launch_machine(
     template: str = "",
     start_vmm: StartVmm = spawn_vmm,
     make_shares: MakeShares = ShareTree.make,
+    saves: bool = False,
 ) -> LaunchedMachine:
     """The caller owns the result, which has `network` in it, and reaps the child.
 
     The vmm is in the namespace, so that whoever is told its pid (CNI, by
     `/proc/<pid>/ns/net`) finds the container's network there.  `template`: the
-    directory of one to go on from; "" to boot.
+    directory of one to go on from; "" to boot.  `saves`: as of MachineConfig.
     """
     check_image(config)
     with ExitStack() as undo:
@@ -130,8 +135,8 @@ def launch_machine(
         undo.callback(shares.close)
         with entered(network.namespace) if network else nullcontext():
             pid, control = start_process(config, sandbox, log_fd, start_vmm)
-        described = describe_machine(config, sandbox, machine_class, template)
-        ask_first(control, sandbox, Operation.BOOT, described)
+        described = describe_machine(config, sandbox, machine_class, template, saves)
+        ask_first(control, sandbox, Operation.BOOT, described, shares)
         undo.pop_all()
     return LaunchedMachine(pid, control, network, machine_class, template, shares)
 
@@ -141,7 +146,7 @@ def start_process(
 ) -> tuple[int, socket.socket]:
     """A vmm's pid and its control socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
+    with theirs, new_pid_namespace():
         pid = start_vmm(config, theirs.fileno(), log_fd)
     if config.vmm_cpus:
         pin(pid, config.vmm_cpus)
@@ -151,13 +156,18 @@ def start_process(
 
 
 def ask_first(
-    control: socket.socket, sandbox: Sandbox, operation: Operation, machine: MachineConfig
+    control: socket.socket,
+    sandbox: Sandbox,
+    operation: Operation,
+    machine: MachineConfig,
+    shares: ShareTree,
 ) -> None:
     """For the machine; BOOT_REQUEST_ID."""
     request = {"id": BOOT_REQUEST_ID, "op": operation, "args": machine.to_json()}
     # A vmm that has died already is found out by whoever waits for its answer.
     with listen_for_agent(sandbox) as listener, suppress(BrokenPipeError):
-        socket.send_fds(control, [json.dumps(request).encode()], [listener.fileno()])
+        descriptors = [listener.fileno(), shares.shared]
+        socket.send_fds(control, [json.dumps(request).encode()], descriptors)
 
 
 def check_image(config: Config) -> None:
@@ -179,7 +189,11 @@ def listen_for_agent(sandbox: Sandbox) -> socket.socket:
 
 
 def describe_machine(
-    config: Config, sandbox: Sandbox, machine_class: MachineClass, template: str = ""
+    config: Config,
+    sandbox: Sandbox,
+    machine_class: MachineClass,
+    template: str = "",
+    saves: bool = False,
 ) -> MachineConfig:
     return MachineConfig(
         vcpus=machine_class.size.vcpus,
@@ -187,15 +201,19 @@ def describe_machine(
         kernel_path=config.kernel_path,
         console_path=sandbox.console,
         shares=(
-            Share(IMAGE_TAG, config.image_root, SharePolicy.IMAGE),
-            Share(ROOTFS_TAG, sandbox.rootfs_dir, SharePolicy.EXCLUSIVE),
-            Share(VOLUMES_TAG, sandbox.volumes_dir, SharePolicy.SHARED),
+            Share(IMAGE_TAG, SHARED_IMAGE, SharePolicy.IMAGE),
+            Share(ROOTFS_TAG, SHARED_ROOTFS, SharePolicy.EXCLUSIVE),
+            Share(VOLUMES_TAG, SHARED_VOLUMES, SharePolicy.SHARED),
         ),
         ports=(AGENT_PORT,),
         nics=machine_class.nics,
         kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,
         template=template,
+        place=sandbox.tree,
+        image_path=config.image_root,
+        jail=config.jail,
+        saves=saves,
     )
 
 

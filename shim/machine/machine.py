@@ -16,11 +16,19 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from proto.contract import ENTROPY_BYTES, PROTOCOL_VERSION, STREAM_TOKEN_BYTES
-from proto.control import Direction, Event, NicArgs, Operation, SaveArgs, StreamArgs
+from proto.contract import (
+    ENTROPY_BYTES,
+    MEMORY_FILE,
+    PROTOCOL_VERSION,
+    STATE_FILE,
+    STREAM_TOKEN_BYTES,
+    TOUCHED_FILE,
+)
+from proto.control import Direction, Event, NicArgs, Operation, StreamArgs
 from shim.config import Config
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
+from shim.host.fds import close_all
 from shim.host.reaper import Reaper
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
@@ -37,6 +45,8 @@ STOP_TIMEOUT_S: Final = 3.0
 """For the vmm to end: after a request, after its socket has closed, in turn."""
 STOPPED_GRACE_S: Final = 1.0
 """For a vmm whose guest has stopped to end by itself."""
+
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -84,6 +94,8 @@ class Machine:
         self.network = SandboxNetwork(self, sandbox, launched.network)
         self._control = ControlSocket(launched.control, self._handle_event)
         self._booted = self._control.expect(BOOT_REQUEST_ID)
+        self._adopted = asyncio.create_task(self._adopt_shares())
+        self._adopted.add_done_callback(_retrieve_result)
         self._process = reaper.watch(launched.pid)
         self._process.add_done_callback(self._handle_exit)
         self._ready = asyncio.create_task(self._connect())
@@ -134,26 +146,46 @@ class Machine:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})
         return counters
 
+    async def wait_booted(self) -> None:
+        """Until the vmm has its root: what is mounted in the shares from then on is there."""
+        await self.until_end(asyncio.shield(self._adopted))
+
     async def save(self, directory: str) -> None:
         """For clones to go on from, into an empty directory; only `stop` may follow."""
         await self.wait_agent()
         await self._leave_agent()
-        await self._control.request(Operation.SAVE, SaveArgs(directory)._asdict())
+        await self._ask_to_write(Operation.SAVE, directory, (MEMORY_FILE, STATE_FILE))
 
     async def note_touched(self, directory: str) -> None:
         """Into the directory of the template that this machine goes on from."""
-        await self._control.request(Operation.NOTE_TOUCHED, SaveArgs(directory)._asdict())
+        await self._ask_to_write(Operation.NOTE_TOUCHED, directory, (TOUCHED_FILE,))
+
+    async def _ask_to_write(
+        self, operation: Operation, directory: str, names: tuple[str, ...]
+    ) -> None:
+        fds: list[int] = []
+        try:
+            for name in names:
+                fds.append(os.open(f"{directory}/{name}", NEW_FILE, 0o600))
+            await self._control.send(operation, {}, fds)
+        finally:
+            close_all(fds)
 
     async def stop(self) -> None:
         """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
         self._stop_requested = True
         self._ready.cancel()
+        self._adopted.cancel()
         await self._leave_agent()
         try:
             await self._end_vmm()
         finally:
             await self.network.close()
             self.shares.close()
+
+    async def _adopt_shares(self) -> None:
+        await self._await_boot()
+        self.shares.adopt(self.pid)
 
     async def _leave_agent(self) -> None:
         for keeper in self._keepers:

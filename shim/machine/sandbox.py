@@ -4,12 +4,11 @@
         shim.sock shim.pid           the server, and who it is
         vmm.pid agent.sock           the machine, and the way to its agent
         console.log counters.json
-        tree/ scratch/               where the server mounts things, in a mount namespace
-                                     of its own: see shim/machine/shares.py
+        tree/ scratch/               where things are mounted for a moment, in a mount
+                                     namespace of the server's: see shim/machine/shares.py
         sandbox.json                 which sandbox this is, for people and `sampan`
 
-No guest can change anything in here: the roots of its shares are in tree/, a file system
-of their own, which is read only for it.
+No guest, and no vmm in its jail, can see anything in here.
 
 Synchronous.  `start` and `delete` import it, and their time is a container's
 start and end: so it imports nothing that takes milliseconds (no dataclasses,
@@ -62,8 +61,6 @@ class Sandbox:
         self.network = f"{path}/network.json"
         self.tree = f"{path}/tree"
         self.scratch = f"{path}/scratch"
-        self.rootfs_dir = f"{self.tree}/rootfs"
-        self.volumes_dir = f"{self.tree}/volumes"
         self.description = f"{path}/sandbox.json"
 
     def create(self, key: SandboxKey) -> None:
@@ -76,10 +73,7 @@ class Sandbox:
             json.dump(key.to_json(), description)
 
     def take_over(self, other: "Sandbox") -> None:
-        """What a machine has in `other`, which is removed; open files and sockets stay so.
-
-        The shares have been moved before.
-        """
+        """What a machine has in `other`, which is removed; open files and sockets stay so."""
         for name in ("console.log", "agent.sock", "vmm.pid"):
             os.rename(f"{other.path}/{name}", f"{self.path}/{name}")
         other.remove()

@@ -1,32 +1,35 @@
-"""The tree of directories that a machine shares with its guest, apart from its image.
+"""The tree of directories that a machine shares with its guest.
 
+    image/ proc/             the guest's own root; what file servers reopen files by
     rootfs/<container>       container root file systems
     rootfs/<container>@<n>   volumes that the container has alone
     volumes/<container>/<n>  other volumes
 
-All of these are places: empty directories and files in a file system of the shim's own
-(tmpfs), made through a mount of it that only the shim has.  The mount that the machine's
-file servers have is read only, whoever they obey, and what a guest may change is mounted
-on its places.  So root on the host makes, mounts and removes nothing by a path below what
-a guest may change; everything here goes by descriptors.
+It is a file system of the shim's own (tmpfs), and the vmm's root in its jail, where the
+mount of it is read only, whoever the vmm obeys.  The shim makes places in it, empty
+directories and files, through another mount that nobody else has, and mounts on them what
+the guest may change.  So root on the host makes, mounts and removes nothing by a path below
+what a guest may change, and from what it may change no path leads out of the tree.
 
 Blocking; called from worker threads.
 """
 
+import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from threading import Lock
+from threading import Lock, Thread
 from typing import Final, Self
 
+from proto.control import SHARED_IMAGE, SHARED_ROOTFS, SHARED_VOLUMES
 from shim.errors import HostResource
 from shim.host import syscalls
 from shim.host.fds import close_all, opened
-from shim.host.mounts import HostMount, make_tree, unmount
+from shim.host.mounts import HostMount, make_tree
 from shim.machine.sandbox import Sandbox
 
-ROOTFS: Final = "rootfs"
-VOLUMES: Final = "volumes"
+DIRECTORIES: Final = (SHARED_IMAGE, SHARED_ROOTFS, SHARED_VOLUMES, "/proc")
 OPTIONS: Final = {"mode": "0755", "size": "4m", "nr_inodes": "65536"}
 """What is written to it are names alone."""
 STRICTLY_BELOW: Final = (
@@ -36,46 +39,44 @@ AS_IF_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 class ShareTree:
-    """Lifecycle: `make` before the vmm starts; places while it runs; `close` after it.
+    """Lifecycle: `make`; `shared` goes to the vmm, whose root it becomes; `adopt`; places
+    and mounts; `close`, and what is still mounted goes with the vmm.
 
-    Owns the file system; the mounts on its places are their makers'.
+    Paths are relative to the tree.
     """
 
     def __init__(self, own: int, shared: int, scratch: str) -> None:
+        self.shared = shared
+        """Detached until it is the vmm's root.  It stays this object's."""
+        self.scratch = scratch
         self._own = own
-        self._shared = shared
-        self._scratch = scratch
-        self._scratching = Lock()
+        self._namespace = -1
+        self._lock = Lock()  # for the scratch directory
         self._closed = False
 
     @classmethod
     def make(cls, sandbox: Sandbox) -> Self:
+        """In a mount namespace of the caller's own: for a moment the tree is mounted there."""
         try:
             own = syscalls.make_file_system("tmpfs", OPTIONS)
-            for name in (ROOTFS, VOLUMES):
-                os.mkdir(name, 0o755, dir_fd=own)
-            # Before Linux 6.15 only what is mounted somewhere can be cloned.
-            mount_on(sandbox.tree, own)
-            shared = syscalls.clone_tree("", recursive=False, directory=own)
-            unmount(own)
-            syscalls.set_mount_attributes(
-                shared, False, syscalls.MOUNT_ATTR_RDONLY, syscalls.MS_PRIVATE
-            )
-            tree = cls(own, shared, sandbox.scratch)
-            tree.move(sandbox)
+            for name in DIRECTORIES:
+                os.mkdir(name[1:], 0o755, dir_fd=own)
+            return cls(own, clone_read_only(own, sandbox.tree), sandbox.scratch)
         except OSError as error:
             raise HostResource(f"{sandbox.tree}: the shares: {error}") from error
-        return tree
 
-    def move(self, sandbox: Sandbox) -> None:
-        """To its place in the directory of `sandbox`."""
-        mount_on(sandbox.tree, self._shared)
-        self._scratch = sandbox.scratch
+    def adopt(self, vmm: int) -> None:
+        """The process has made the tree its root: what is mounted from now on, is there."""
+        path = f"/proc/{vmm}/ns/mnt"
+        try:
+            self._namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise HostResource(f"{path}: {error.strerror}") from error
 
     def make_tree(self, described: HostMount) -> int:
         """A detached mount: see shim/host/mounts.py."""
-        with self._scratching:
-            return make_tree(described, self._scratch)
+        with self._lock:
+            return make_tree(described, self.scratch)
 
     def add_directory(self, path: str) -> None:
         parent, _, name = path.rpartition("/")
@@ -92,9 +93,11 @@ class ShareTree:
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=directory)
 
     def remove_place(self, path: str) -> None:
-        """Nothing may be mounted on it any more.  Nothing happens if it is not there."""
+        """With what is mounted on it, which goes with its last user; idempotent."""
         if self._closed:
             return
+        if self._namespace >= 0:
+            self._inside(lambda: detach_all(f"/{path}"))
         parent, _, name = path.rpartition("/")
         with suppress(FileNotFoundError), self._open_own(parent) as directory:
             try:
@@ -102,30 +105,67 @@ class ShareTree:
             except NotADirectoryError:
                 os.unlink(name, dir_fd=directory)
 
-    def open_place(self, path: str, below: str = "") -> int:
-        """A descriptor of what is there: the place, or the root of what is mounted on it.
-
-        `below` that: as a process would find it whose root it is.
-        """
-        place = syscalls.open_path(self._shared, path, os.O_PATH, STRICTLY_BELOW)
-        if not below:
-            return place
-        with opened(place):
-            return syscalls.open_path(place, below, os.O_PATH, AS_IF_ROOT)
+    def mount(self, tree: int, path: str, below: str = "") -> None:
+        """On the place `path`; or on what is there `below` what is mounted on it, found as by
+        a process whose root that is."""
+        with self._open_place(path, below) as place:
+            self._inside(lambda: syscalls.attach_tree(tree, place))
 
     def close(self) -> None:
-        """What is still mounted below goes with its last user; idempotent."""
+        """Idempotent."""
         if not self._closed:
             self._closed = True
-            unmount(self._shared)
-            close_all((self._shared, self._own))
+            close_all(fd for fd in (self._own, self.shared, self._namespace) if fd >= 0)
 
     def _open_own(self, path: str) -> AbstractContextManager[int]:
         return opened(syscalls.open_path(self._own, path, os.O_PATH, STRICTLY_BELOW))
 
+    def _open_place(self, path: str, below: str) -> AbstractContextManager[int]:
+        place = syscalls.open_path(self.shared, path, os.O_PATH, STRICTLY_BELOW)
+        if not below:
+            return opened(place)
+        with opened(place):
+            return opened(syscalls.open_path(place, below, os.O_PATH, AS_IF_ROOT))
 
-def mount_on(path: str, tree: int) -> None:
-    """`path` is a directory that only root can change."""
+    def _inside(self, work: Callable[[], None]) -> None:
+        """In the vmm's mount namespace, for which it takes a thread of its own."""
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                syscalls.enter_namespace_of_mounts(self._namespace)
+                work()
+            except BaseException as error:
+                errors.append(error)
+
+        thread = Thread(target=run, name="mount")
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+
+
+def clone_read_only(tree: int, place: str) -> int:
+    """Another mount of a detached one, detached too.
+
+    Before Linux 6.15 only what is mounted somewhere can be cloned: `place` is a directory.
+    """
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with opened(os.open(path, flags)) as place:
-        syscalls.attach_tree(tree, place)
+    with opened(os.open(place, flags)) as directory:
+        syscalls.attach_tree(tree, directory)
+    try:
+        clone = syscalls.clone_tree("", recursive=False, directory=tree)
+    finally:
+        syscalls.umount(place, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+    syscalls.set_mount_attributes(clone, False, syscalls.MOUNT_ATTR_RDONLY, syscalls.MS_PRIVATE)
+    return clone
+
+
+def detach_all(path: str) -> None:
+    """Whatever is mounted there, if anything is; in the tree, where only the shim makes names."""
+    try:
+        while True:
+            syscalls.umount(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise

@@ -101,7 +101,7 @@ async def running(
     config: Config, machine_class: MachineClass, sandbox: Sandbox, template: str = ""
 ) -> AsyncIterator[Machine]:
     network = PreparedNetwork(make_namespace(), "", machine_class.nics)
-    launched = launch_machine(config, sandbox, machine_class, STDERR, network, template)
+    launched = launch_machine(config, sandbox, machine_class, STDERR, network, template, saves=True)
     reaper = Reaper(asyncio.get_running_loop())
     machine = Machine(launched, reaper, sandbox, config)
     try:

@@ -312,6 +312,7 @@ async def create_container(
     async with AsyncExitStack() as undo:
         await plan.stdio.open()
         undo.callback(plan.stdio.close)
+        await machine.wait_booted()
         await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
         undo.push_async_callback(asyncio.to_thread, files.unmount)
         agent = await machine.wait_agent()

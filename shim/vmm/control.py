@@ -34,12 +34,17 @@ class Request:
 
     def take_fds(self, count: int) -> list[int]:
         """The caller owns them from here on."""
+        taken = self.borrow_fds(count)
+        self.fds = []
+        return taken
+
+    def borrow_fds(self, count: int) -> list[int]:
+        """They stay the request's."""
         if len(self.fds) != count:
             raise InvalidArgument(
                 f"control: {self.operation} came with {len(self.fds)} descriptors, not {count}"
             )
-        taken, self.fds = self.fds, []
-        return taken
+        return self.fds
 
     @contextmanager
     def taken_fds(self, count: int) -> Iterator[list[int]]:

@@ -116,6 +116,10 @@ class FakeMachine(Machine):
         self.streams: list[tuple[Direction, str, Stream]] = []
         self.stopped = False
 
+    async def wait_booted(self) -> None:
+        if self.ended.done():
+            raise GuestFault(self.ended.result().reason)
+
     async def wait_agent(self) -> FakeAgent:  # type: ignore[override]
         if self.ended.done():
             raise GuestFault(self.ended.result().reason)

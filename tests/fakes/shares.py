@@ -1,15 +1,20 @@
 """A ShareTree without mounts: those need root.  The real one: tests/integration/test_shares.py."""
 
+import os
+
 from shim.machine.sandbox import Sandbox
 
 
 class FakeShares:
     def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self.closed = False
+        self.shared = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
+        self.scratch = sandbox.scratch
+        self.vmm = 0
 
-    def move(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
+    def adopt(self, vmm: int) -> None:
+        self.vmm = vmm
 
     def close(self) -> None:
-        self.closed = True
+        if self.shared >= 0:
+            os.close(self.shared)
+            self.shared = -1

@@ -1,11 +1,13 @@
 """Root on the host keeps to itself what a guest, or the vmm that serves it, may change.
 
-The attacker here is a process with every right of root that holds what a vmm holds of the
-shares: descriptors of their roots.
+The attacker here is a process with every right of root that holds what a vmm in its jail
+holds of the shares: descriptors of their roots.
 """
 
 import errno
 import os
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from native.ffi import lib
 from shim.errors import HostResource, InvalidArgument
 from shim.host.mounts import HostMount
 from shim.machine.files import ContainerFiles
@@ -36,12 +39,49 @@ def sandbox(tmp_path: Path) -> Sandbox:
 
 
 @pytest.fixture
-def shares(sandbox: Sandbox) -> Iterator[ShareTree]:
+def shares(sandbox: Sandbox, tmp_path: Path) -> Iterator[ShareTree]:
+    """With a process whose root the tree is, as a vmm's."""
     tree = ShareTree.make(sandbox)
+    (tmp_path / "image").mkdir()
+    vmm = start_vmm(tree, tmp_path / "image", sandbox)
+    tree.adopt(vmm)
     yield tree
+    os.kill(vmm, signal.SIGKILL)
+    os.waitpid(vmm, 0)
     tree.close()
     sandbox.remove()
     assert not os.path.exists(sandbox.path)
+
+
+def start_vmm(tree: ShareTree, image: Path, sandbox: Sandbox) -> int:
+    entered, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        result = lib.jail_enter(tree.shared, str(image).encode(), sandbox.tree.encode())
+        os.write(told, str(result).encode())
+        signal.pause()
+        os._exit(0)
+    os.close(told)
+    assert os.read(entered, 16) == b"0"
+    os.close(entered)
+    return child
+
+
+def open_shared(shares: ShareTree, path: str) -> int:
+    return os.open(path, os.O_RDONLY, dir_fd=shares.shared)
+
+
+def read_shared(shares: ShareTree, path: str) -> str:
+    with open(open_shared(shares, path)) as file:
+        return file.read()
+
+
+def list_shared(shares: ShareTree, path: str) -> list[str]:
+    directory = open_shared(shares, path)
+    try:
+        return sorted(os.listdir(directory))
+    finally:
+        os.close(directory)
 
 
 @pytest.fixture
@@ -85,10 +125,10 @@ CHANGES: dict[str, Callable[[int], object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("share", ["rootfs", "volumes"])
 def test_the_root_of_a_share_is_read_only_for_whoever_serves_it(
-    sandbox: Sandbox, shares: ShareTree, share: str, change: str
+    shares: ShareTree, share: str, change: str
 ) -> None:
     shares.add_directory(f"{share}/c1")
-    root = os.open(f"{sandbox.tree}/{share}", os.O_PATH | os.O_DIRECTORY)
+    root = open_shared(shares, share)
     try:
         with pytest.raises(OSError) as refused:
             CHANGES[change](root)
@@ -97,9 +137,7 @@ def test_the_root_of_a_share_is_read_only_for_whoever_serves_it(
     assert refused.value.errno == errno.EROFS
 
 
-def test_containers_come_and_go_below_it(
-    sandbox: Sandbox, shares: ShareTree, tmp_path: Path, victim: Path
-) -> None:
+def test_containers_come_and_go_below_it(shares: ShareTree, tmp_path: Path, victim: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "file").write_text("a file")
     files = ContainerFiles(shares, "c1")
@@ -108,21 +146,23 @@ def test_containers_come_and_go_below_it(
         [bind_root(tmp_path / "root")],
         [volume(victim), volume(tmp_path / "file", 1, read_only=True), alone],
     )
-    tree = Path(sandbox.tree)
-    (tree / "rootfs/c1/made").write_text("by the container")
+    made = os.open("rootfs/c1/made", os.O_CREAT | os.O_WRONLY, dir_fd=shares.shared)
+    os.write(made, b"by the container")
+    os.close(made)
     assert (tmp_path / "root/made").read_text() == "by the container"
-    assert (tree / "volumes/c1/0/full").read_text() == "precious"
-    assert (tree / "rootfs/c1@2/full").read_text() == "precious"
+    assert read_shared(shares, "volumes/c1/0/full") == "precious"
+    assert read_shared(shares, "rootfs/c1@2/full") == "precious"
     with pytest.raises(OSError, match="Read-only"):
-        (tree / "volumes/c1/1").write_text("not")
+        os.open("volumes/c1/1", os.O_WRONLY, dir_fd=shares.shared)
     files.unmount()
     files.unmount()
-    assert sorted(str(path.relative_to(tree)) for path in tree.rglob("*")) == ["rootfs", "volumes"]
+    assert list_shared(shares, ".") == ["image", "proc", "rootfs", "volumes"]
+    assert list_shared(shares, "rootfs") == list_shared(shares, "volumes") == []
     assert read_names(victim) == ["directory", "empty", "full"]
 
 
 def test_an_overlay_with_a_target_inside_it_follows_the_images_links_inside_it(
-    sandbox: Sandbox, shares: ShareTree, tmp_path: Path, victim: Path
+    shares: ShareTree, tmp_path: Path, victim: Path
 ) -> None:
     """What is mounted on `target` is mounted in the container's root, whatever its links say."""
     for name in ("lower/etc", "upper", "work", "inner"):
@@ -135,8 +175,7 @@ def test_an_overlay_with_a_target_inside_it_follows_the_images_links_inside_it(
     root = HostMount("overlay", "overlay", options=tuple(layers.split(",")))
     inner = HostMount("bind", str(tmp_path / "inner"), "/etc/link", ("rbind",))
     files.mount([root, inner], [])
-    seen = Path(sandbox.tree, "rootfs/c1", str(victim)[1:])
-    assert [path.name for path in seen.iterdir()] == ["inside"]
+    assert list_shared(shares, f"rootfs/c1{victim}") == ["inside"]
     assert read_names(victim) == ["directory", "empty", "full"]
     files.unmount()
 
@@ -149,15 +188,13 @@ def test_a_container_that_cannot_be_mounted_leaves_nothing(
         files.mount([bind_root(tmp_path)], [volume(tmp_path), volume(Path("/no/such"), 1)])
     with pytest.raises(HostResource, match="rootfs\\[0\\]: cannot mount"):
         files.mount([HostMount("ext4", "/no/such")], [])
-    assert os.listdir(f"{sandbox.tree}/rootfs") == os.listdir(f"{sandbox.tree}/volumes") == []
+    assert list_shared(shares, "rootfs") == list_shared(shares, "volumes") == []
     assert os.listdir(sandbox.scratch) == []
 
 
 def test_a_mount_of_the_host_below_a_volume_arrives_in_it(
-    sandbox: Sandbox, shares: ShareTree, tmp_path: Path
+    shares: ShareTree, tmp_path: Path
 ) -> None:
-    import subprocess
-
     source = tmp_path / "source"
     (source / "later").mkdir(parents=True)
     subprocess.run(["mount", "--bind", "--make-shared", source, source], check=True)
@@ -167,7 +204,7 @@ def test_a_mount_of_the_host_below_a_volume_arrives_in_it(
         files.mount([bind_root(tmp_path / "root")], [volume(source)])
         subprocess.run(["mount", "-t", "tmpfs", "none", source / "later"], check=True)
         (source / "later/note").touch()
-        assert os.listdir(f"{sandbox.tree}/volumes/c1/0/later") == ["note"]
+        assert list_shared(shares, "volumes/c1/0/later") == ["note"]
         files.unmount()
     finally:
         subprocess.run(["umount", "-R", source], check=True)
@@ -181,7 +218,7 @@ def test_a_large_file_a_link_and_renames_in_a_loop_in_the_root_stop_no_other_con
     root.mkdir()
     first = ContainerFiles(shares, "c1")
     first.mount([bind_root(root)], [])
-    place = shares.open_place("rootfs/c1")
+    place = open_shared(shares, "rootfs/c1")
     over = threading.Event()
 
     def attack() -> None:
@@ -228,29 +265,44 @@ def test_root_works_by_path_nowhere_below_what_a_guest_may_change(
     sandbox.remove()
     watching = False
     ours = {name for name in seen if not name.startswith(sandbox.path)}
-    assert ours <= {"c1", "0", "c1@1", "scratch", "tree", "sandbox.json", "r", "rb", "w"}, ours
+    ours -= {"c1", "0", "c1@1", "scratch", "tree", "sandbox.json", "r", "rb", "w"}
+    assert all(name.startswith("/proc/self/") for name in ours), ours
     below = [name for name in seen if name.startswith((f"{sandbox.tree}/", f"{sandbox.scratch}/"))]
     assert below == []
 
 
-def test_a_waiting_machines_shares_move_with_what_is_mounted_there(
-    shares: ShareTree, tmp_path: Path, sandbox: Sandbox
+def test_no_path_leads_out_of_what_is_shared(
+    shares: ShareTree, tmp_path: Path, victim: Path
 ) -> None:
-    """Descriptors that its vmm has of them lead to what is mounted later."""
-    other = Sandbox(str(tmp_path / "other"))
-    other.create(SandboxKey("c", "n", "o"))
-    root = os.open(sandbox.rootfs_dir, os.O_PATH | os.O_DIRECTORY)
-    (tmp_path / "root/inside").mkdir(parents=True)
-    try:
-        shares.move(other)
-        files = ContainerFiles(shares, "c1")
-        files.mount([bind_root(tmp_path / "root")], [])
-        inner = os.open("c1", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
-        assert os.listdir(inner) == ["inside"]
-        os.close(inner)
-        files.unmount()
-    finally:
-        os.close(root)
-        shares.close()
-        other.remove()
-    assert not os.path.exists(other.path)
+    """Not even for whoever may send its own requests to the kernel."""
+    files = ContainerFiles(shares, "c1")
+    files.mount([bind_root(victim)], [])
+    for start in ("rootfs/c1", "rootfs", "proc", "image"):
+        inside = open_shared(shares, start)
+        top = os.open("../" * 20, os.O_RDONLY, dir_fd=inside)
+        assert sorted(os.listdir(top)) == ["image", "proc", "rootfs", "volumes"]
+        os.close(inside)
+        os.close(top)
+    files.unmount()
+
+
+def test_what_is_in_use_is_unmounted_all_the_same(
+    shares: ShareTree, tmp_path: Path, victim: Path
+) -> None:
+    files = ContainerFiles(shares, "c1")
+    files.mount([bind_root(victim)], [])
+    held = open_shared(shares, "rootfs/c1")
+    files.unmount()
+    assert list_shared(shares, "rootfs") == []
+    assert sorted(os.listdir(held)) == ["directory", "empty", "full"]
+    os.close(held)
+
+
+def test_after_the_end_of_its_vmm_nothing_is_left_to_unmount(
+    shares: ShareTree, victim: Path
+) -> None:
+    files = ContainerFiles(shares, "c1")
+    files.mount([bind_root(victim)], [])
+    shares.close()
+    files.unmount()
+    assert read_names(victim) == ["directory", "empty", "full"]

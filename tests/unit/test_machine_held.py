@@ -22,7 +22,7 @@ CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 PRELUDE = f"""\
 {CONTROL}
 hold, fds = receive()
-assert hold["op"] == "hold" and len(fds) == 1
+assert hold["op"] == "hold" and len(fds) == 2
 open(hold["args"]["console_path"], "w").close()
 """
 HELD = PRELUDE + "send(id=1, result={})\n"
@@ -58,7 +58,7 @@ def hold(config: Config, sandbox: Sandbox) -> Iterator[Hold]:
 
     yield make
     for machine in held:
-        machine.control.close()
+        machine.close()
         os.waitpid(machine.pid, 0)
 
 
@@ -84,7 +84,7 @@ def test_what_the_machine_has_goes_with_it_to_its_sandbox(
     assert (launched.pid, launched.machine_class, launched.template) == (held.pid, CLASS, "/t")
     assert not Path(sandbox.path).exists()
     assert {"agent.sock", "console.log", "vmm.pid"} <= set(os.listdir(other.path))
-    assert launched.shares.sandbox is other
+    assert launched.shares.scratch == other.scratch
 
 
 def test_nothing_is_moved_when_its_vmm_has_ended(

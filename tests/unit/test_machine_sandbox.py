@@ -56,7 +56,7 @@ def test_remove_takes_everything_of_ours_and_can_be_repeated(sandbox: Sandbox) -
 def test_remove_leaves_files_that_are_somebody_elses(sandbox: Sandbox) -> None:
     """What is below a mount point is a user's volume if the mount is still there."""
     sandbox.create(KEY)
-    precious = Path(sandbox.volumes_dir, "c1", "0", "data")
+    precious = Path(sandbox.tree, "volumes", "data")
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")
     sandbox.remove()
