@@ -119,6 +119,7 @@ struct fuse_server_config {
 	bool exclusive;
 	uint64_t keep_after_ns;
 	bool announce_submounts;
+	bool own_mount_writable;
 	...;
 };
 

@@ -185,9 +185,9 @@ int fuse_do_setattr(struct fuse_call *call)
 
 	if (!in)
 		return -EINVAL;
-	inode = fuse_inode_get(&server->inodes, call->header.nodeid);
-	if (!inode)
-		return -ESTALE;
+	r = fuse_get_to_change(server, call->header.nodeid, &inode);
+	if (r < 0)
+		return r;
 	r = change(call, inode, in);
 	if (r == 0 && statx(inode->fd, "", AT_EMPTY_PATH, FUSE_STATX_MASK, &st) < 0)
 		r = -errno;

@@ -17,8 +17,7 @@ static int take_place(struct fuse_call *call, struct fuse_inode **ret_parent, co
 
 	if (r < 0)
 		return r;
-	*ret_parent = fuse_inode_get(&call->server->inodes, call->header.nodeid);
-	return *ret_parent ? 0 : -ESTALE;
+	return fuse_get_to_change(call->server, call->header.nodeid, ret_parent);
 }
 
 /* The reply for what is at `name` now; gives `parent` back. */
@@ -201,9 +200,9 @@ int fuse_do_tmpfile(struct fuse_call *call)
 
 	if (!in)
 		return -EINVAL;
-	parent = fuse_inode_get(&server->inodes, call->header.nodeid);
-	if (!parent)
-		return -ESTALE;
+	r = fuse_get_to_change(server, call->header.nodeid, &parent);
+	if (r < 0)
+		return r;
 	fuse_create_begin(call, in->umask);
 	fd = openat(parent->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | (int)(in->flags & O_EXCL),
 		    in->mode & 07777);

@@ -137,6 +137,11 @@ int fuse_reopen_fd(struct fuse_server *server, int path_fd, uint32_t type, int f
 
 int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int flags)
 {
+	const bool changes = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
+	const int r = changes ? fuse_check_change(server, inode) : 0;
+
+	if (r < 0)
+		return r;
 	return fuse_reopen_fd(server, inode->fd, inode->type, flags);
 }
 
@@ -219,9 +224,11 @@ int fuse_file_use(struct fuse_server *server, uint64_t handle_id, uint64_t node_
 	handle = fuse_handle_get(&server->handles, handle_id);
 	if (!handle)
 		return -EBADF;
-	if (handle->type != type) {
+	if (handle->type != type || (write && handle->unchangeable)) {
+		const int r = handle->type != type ? -EBADF : -EROFS;
+
 		fuse_handle_put(&server->handles, handle);
-		return -EBADF;
+		return r;
 	}
 	*ret_file = (struct fuse_file){
 		.fd = handle->fd, .append = handle->append, .dir = handle->dir, .handle = handle};

@@ -14,6 +14,7 @@ struct fuse_handle {
 	int fd;
 	uint32_t type;	      /* S_IFREG or S_IFDIR */
 	bool append;	      /* WRITE appends, whatever its offset */
+	bool unchangeable;    /* a file in the share's own mount */
 	struct fuse_dir *dir; /* of a directory */
 };
 
@@ -49,7 +50,7 @@ struct fuse_file {
 };
 
 /* `handle_id` 0: by node id, where the server allows it.  `type`: S_IFREG or
- * S_IFDIR.  -EBADF, -ESTALE, or why the file cannot be opened. */
+ * S_IFDIR.  -EBADF, -ESTALE, -EROFS, or why the file cannot be opened. */
 int fuse_file_use(struct fuse_server *server, uint64_t handle_id, uint64_t node_id, uint32_t type,
 		  bool write, struct fuse_file *ret_file);
 void fuse_file_unuse(struct fuse_server *server, struct fuse_file *file);
@@ -66,7 +67,7 @@ void fuse_file_keep(struct fuse_server *server, struct fuse_inode *inode, int fd
 bool fuse_make_room(struct fuse_server *server);
 
 /* Opens a file that is known by an O_PATH descriptor: never one whose opening
- * has effects (a device, a fifo). */
+ * has effects (a device, a fifo), never one for a change that is not the client's. */
 int fuse_reopen(struct fuse_server *server, const struct fuse_inode *inode, int flags);
 /* The same for a file that is no inode; `type`: its S_IFMT bits. */
 int fuse_reopen_fd(struct fuse_server *server, int path_fd, uint32_t type, int flags);

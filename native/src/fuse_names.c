@@ -30,13 +30,14 @@ int fuse_do_link(struct fuse_call *call)
 	r = fuse_take_name(call, &name);
 	if (r < 0)
 		return r;
+	r = fuse_get_to_change(call->server, call->header.nodeid, &parent);
+	if (r < 0)
+		return r;
 	old = fuse_inode_get(inodes, in->oldnodeid);
-	parent = fuse_inode_get(inodes, call->header.nodeid);
-	r = old && parent ? link_to(call, old, parent, name, &entry) : -ESTALE;
+	r = old ? link_to(call, old, parent, name, &entry) : -ESTALE;
 	if (old)
 		fuse_inode_put(inodes, old);
-	if (parent)
-		fuse_inode_put(inodes, parent);
+	fuse_inode_put(inodes, parent);
 	return r < 0 ? r : fuse_reply_entry(call, &entry, NULL);
 }
 
@@ -48,9 +49,9 @@ static int remove_name(struct fuse_call *call, int flags)
 
 	if (r < 0)
 		return r;
-	parent = fuse_inode_get(&call->server->inodes, call->header.nodeid);
-	if (!parent)
-		return -ESTALE;
+	r = fuse_get_to_change(call->server, call->header.nodeid, &parent);
+	if (r < 0)
+		return r;
 	r = unlinkat(parent->fd, name, flags) < 0 ? -errno : 0;
 	fuse_inode_put(&call->server->inodes, parent);
 	return r;
@@ -68,7 +69,7 @@ int fuse_do_rmdir(struct fuse_call *call)
 
 static int rename_to(struct fuse_call *call, uint64_t new_parent_id, unsigned flags)
 {
-	struct fuse_inodes *inodes = &call->server->inodes;
+	struct fuse_server *server = call->server;
 	struct fuse_inode *old_parent, *new_parent;
 	const char *old_name, *new_name;
 	int r;
@@ -76,19 +77,18 @@ static int rename_to(struct fuse_call *call, uint64_t new_parent_id, unsigned fl
 	r = fuse_take_name(call, &old_name);
 	if (r == 0)
 		r = fuse_take_name(call, &new_name);
+	if (r == 0)
+		r = fuse_get_to_change(server, call->header.nodeid, &old_parent);
 	if (r < 0)
 		return r;
-	old_parent = fuse_inode_get(inodes, call->header.nodeid);
-	new_parent = fuse_inode_get(inodes, new_parent_id);
-	r = -ESTALE;
-	if (old_parent && new_parent)
+	r = fuse_get_to_change(server, new_parent_id, &new_parent);
+	if (r == 0) {
 		r = renameat2(old_parent->fd, old_name, new_parent->fd, new_name, flags) < 0
 			    ? -errno
 			    : 0;
-	if (old_parent)
-		fuse_inode_put(inodes, old_parent);
-	if (new_parent)
-		fuse_inode_put(inodes, new_parent);
+		fuse_inode_put(&server->inodes, new_parent);
+	}
+	fuse_inode_put(&server->inodes, old_parent);
 	return r;
 }
 

@@ -10,6 +10,33 @@
 
 #define NS_PER_S 1000000000ULL
 
+static bool is_own_mount(const struct fuse_server *server, uint64_t mount_id)
+{
+	return mount_id == server->inodes.root->identity.mount_id;
+}
+
+int fuse_check_change(const struct fuse_server *server, const struct fuse_inode *inode)
+{
+	if (server->config.own_mount_writable || !is_own_mount(server, inode->identity.mount_id))
+		return 0;
+	return -EROFS;
+}
+
+int fuse_get_to_change(struct fuse_server *server, uint64_t node_id, struct fuse_inode **ret_inode)
+{
+	struct fuse_inode *inode = fuse_inode_get(&server->inodes, node_id);
+	int r;
+
+	if (!inode)
+		return -ESTALE;
+	r = fuse_check_change(server, inode);
+	if (r < 0)
+		fuse_inode_put(&server->inodes, inode);
+	else
+		*ret_inode = inode;
+	return r;
+}
+
 /* The host mounts and unmounts file systems on directories right below the root
  * of a share with submounts, so nothing about those names may be kept. */
 static bool names_are_kept(const struct fuse_server *server, const struct fuse_inode *parent)
@@ -43,7 +70,7 @@ static bool is_submount(const struct fuse_server *server, const struct fuse_inod
 	const uint64_t mount_id = parent->identity.mount_id;
 
 	return server->features & FUSE_SUBMOUNTS && S_ISDIR(st->stx_mode) &&
-	       st->stx_mnt_id != mount_id && mount_id != server->inodes.root->identity.mount_id;
+	       st->stx_mnt_id != mount_id && !is_own_mount(server, mount_id);
 }
 
 static void fill_entry(struct fuse_server *server, const struct fuse_inode *parent, uint64_t id,

@@ -42,6 +42,7 @@ int fuse_open_new(struct fuse_call *call, struct fuse_inode *inode, int fd, uint
 	if (handle) {
 		/* With a write-back cache the client knows the end of the file. */
 		handle->append = flags & O_APPEND && !(call->features & FUSE_WRITEBACK_CACHE);
+		handle->unchangeable = inode && fuse_check_change(call->server, inode) < 0;
 		fuse_handle_put(&call->server->handles, handle);
 	}
 	return 0;

@@ -27,6 +27,10 @@ struct fuse_server_config {
 	 * changed for so long; 0: never. */
 	uint64_t keep_after_ns;
 	bool announce_submounts; /* FUSE_SUBMOUNTS */
+	/* The client may also change what lies in the mount that the root is in.  Only for
+	 * tests over a plain directory: what a machine shares there is the host's, which
+	 * mounts and removes by its names; the client changes what is mounted below. */
+	bool own_mount_writable;
 };
 
 int fuse_server_new(const struct fuse_server_config *config, struct fuse_server **ret_server);

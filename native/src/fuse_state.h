@@ -53,6 +53,13 @@ int fuse_do_statfs(struct fuse_call *call);
 int fuse_do_statx(struct fuse_call *call);
 
 /* --- fuse_node.c ----------------------------------------------------------- */
+/* 0, or -EROFS for a file in the share's own mount.  Told by the mount id of the
+ * descriptor that the file is known by: what the host mounts over a name later does not
+ * matter, and a file system that is mounted twice is two. */
+int fuse_check_change(const struct fuse_server *server, const struct fuse_inode *inode);
+/* The file, or directory of a name, that a request is to change, with a reference:
+ * -ESTALE or -EROFS. */
+int fuse_get_to_change(struct fuse_server *server, uint64_t node_id, struct fuse_inode **ret_inode);
 /* Looks one name up for the client and fills the reply; counts a lookup. */
 int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, const char *name,
 		     struct fuse_entry_out *ret_entry);

@@ -29,6 +29,15 @@ static int name_file(struct fuse_call *call, struct named_file *file)
 	return 0;
 }
 
+static int name_file_to_change(struct fuse_call *call, struct named_file *file)
+{
+	const int r = fuse_get_to_change(call->server, call->header.nodeid, &file->inode);
+
+	if (r == 0)
+		snprintf(file->path, sizeof(file->path), "%d", file->inode->fd);
+	return r;
+}
+
 static void unname_file(struct fuse_call *call, struct named_file *file)
 {
 	fuse_inode_put(&call->server->inodes, file->inode);
@@ -64,7 +73,7 @@ static int set(struct fuse_call *call, const struct fuse_setxattr_in *in, const 
 	       const void *value)
 {
 	struct named_file file;
-	int r = name_file(call, &file);
+	int r = name_file_to_change(call, &file);
 
 	if (r < 0)
 		return r;
@@ -161,7 +170,7 @@ int fuse_do_removexattr(struct fuse_call *call)
 	int r = take_attribute_name(call, &name);
 
 	if (r == 0)
-		r = name_file(call, &file);
+		r = name_file_to_change(call, &file);
 	if (r < 0)
 		return r;
 	r = removexattr(file.path, name) < 0 ? -errno : 0;

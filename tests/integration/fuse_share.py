@@ -38,12 +38,13 @@ class Share:
         policy: str,
         base: str = "plain",
         options: Sequence[str] = (),
+        own_mount_writable: bool = True,
     ) -> None:
         self._server = server
         self._work = work
         self._policy = policy
         self._base = base
-        self._options = options
+        self._options = (*options, "-w") if own_mount_writable else options
         self._stack = ExitStack()
         self.source = work / "source"
         self.root = self.source

@@ -30,6 +30,7 @@ struct client {
 
 /* Of the servers made from now on. */
 static uint64_t client_keep_after_ns;
+static bool client_own_mount_writable = true;
 
 #define REPLY(client, type) ((const type *)((client)->reply + sizeof(struct fuse_out_header)))
 #define BODY(value) &(value), sizeof(value)
@@ -47,6 +48,7 @@ static inline void client_new_server(struct client *c, enum policy policy)
 		.exclusive = policy != SHARED,
 		.keep_after_ns = client_keep_after_ns,
 		.announce_submounts = policy != IMAGE,
+		.own_mount_writable = client_own_mount_writable,
 		.entry_valid_ns = valid_ns,
 		.attr_valid_ns = valid_ns,
 	};

@@ -100,6 +100,8 @@ def open_share(share: Share) -> int:
 
 
 def configure(policy: SharePolicy, root_fd: int) -> Pointer:
+    """A guest changes what the host has mounted in a share, never the share's own directories:
+    `own_mount_writable` stays false."""
     config = ffi.new("struct fuse_server_config *")
     alone = policy is not SharePolicy.SHARED
     config.root_fd = root_fd
