@@ -1,7 +1,7 @@
 """The one importer of the compiled C layer: `ffi`, `lib` and `check`.
 
 Types what cffi leaves untyped; adds nothing.  What the functions mean, which
-thread may call them and who owns what stands in native/src/*.h.  cffi releases
+thread may call them and who owns what stands in native/src/*/*.h.  cffi releases
 the GIL around every call.  Errors: C answers -errno, `check` raises OSError.
 
 Lifetime: `ffi.new` memory lives as long as the Python object that it returned;
@@ -55,7 +55,7 @@ class KvmLibrary(Protocol):
 
 
 class MachineLibrary(Protocol):
-    """memory.h, prefault.h, events.h, bus.h, console.h, serial.h, power.h, vcpu.h."""
+    """cdef/memory.h, platform.h, and prefault.h and vcpu.h of cdef/kvm.h."""
 
     def guest_memory_add(self, mem: Memory, gpa: int, length: int, hva: Pointer, /) -> int: ...
     def guest_memory_map(self, length: int, ret_hva: Pointer, /) -> int: ...
@@ -109,7 +109,7 @@ class MachineLibrary(Protocol):
 
 
 class DeviceLibrary(Protocol):
-    """device.h, pci_window.h, and *_device.h and fuse_server.h."""
+    """cdef/virtio.h and one of each device."""
 
     def virtio_device_destroy(self, device: VirtioDevice, /) -> None: ...
     def pci_window_new(

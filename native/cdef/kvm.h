@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For cffi: KVM's user interface of <linux/kvm.h>.  Numbers and layouts come
- * from the header when this is compiled ("..."). */
+/* For cffi: KVM's user interface of <linux/kvm.h>, whose numbers and layouts come from the
+ * header when this is compiled ("..."), and native/src/kvm. */
+#include <kvm/ioctl.h>
+#include <kvm/prefault.h>
+#include <kvm/vcpu.h>
+#include <linux/kvm.h>
 
 #define KVM_API_VERSION ...
 
@@ -208,7 +212,7 @@ struct kvm_mp_state {
 	...;
 };
 
-/* --- kvm_ioctl.h ---------------------------------------------------------- */
+/* --- ioctl.h */
 
 struct kvm_calls {
 	...;
@@ -217,3 +221,32 @@ struct kvm_calls {
 extern struct kvm_calls kvm_calls;
 
 int kvm_ioctl(int fd, unsigned long request, void *arg);
+
+/* --- prefault.h */
+
+struct prefault_range {
+	uint64_t gpa;
+	uint64_t len;
+	uint64_t written;
+};
+
+int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memory *mem,
+			  int vcpu_fd, const struct prefault_range *ranges, unsigned count);
+int guest_memory_fault_singly(const struct guest_memory *mem);
+
+/* --- vcpu.h */
+
+#define VCPU_MAX_EXIT_REASONS ...
+
+struct vcpu_set;
+
+int vcpu_set_new(const struct kvm_calls *calls, struct bus *bus, struct machine_events *events,
+		 struct vcpu_set **ret_set);
+int vcpu_set_add(struct vcpu_set *set, int vcpu_fd, size_t run_bytes);
+int vcpu_set_start(struct vcpu_set *set);
+void vcpu_set_pause(struct vcpu_set *set);
+void vcpu_set_resume(struct vcpu_set *set);
+void vcpu_set_stop(struct vcpu_set *set);
+void vcpu_set_free(struct vcpu_set *set);
+uint64_t vcpu_set_exits(const struct vcpu_set *set, unsigned reason);
+const char *vcpu_exit_name(unsigned reason);

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #include "check.h"
-#include "fuse_server.h"
+#include "fuse/server.h"
 
 #define CLIENT_ROOM 0x20000
 #define CLIENT_GUARD 64 /* bytes after the room that must not change */

@@ -21,7 +21,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "fuse_server.h"
+#include "fuse/server.h"
 
 /* The largest write, its header and arguments, in whole pages. */
 #define BUFFER_BYTES ((1U << 20) + 8192)

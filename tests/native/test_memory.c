@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 
 #include "check.h"
-#include "memory.h"
+#include "memory/memory.h"
 
 #define LOW_BYTES 0x10000u
 #define HIGH_GPA 0x100000000u

@@ -7,7 +7,7 @@
 #include <sys/epoll.h>
 
 #include "check.h"
-#include "worker.h"
+#include "virtio/worker.h"
 
 struct served {
 	struct worker *worker;
