@@ -53,22 +53,26 @@ static int answer_one(struct net_control *control)
 	return 1;
 }
 
+/* One round is no longer than the queue: a driver that never stops must not keep the
+ * worker from its end. */
 static void on_kick(void *context, uint32_t events)
 {
 	struct net_control *control = context;
+	struct virtqueue *queue = control->queue;
+	unsigned answered = 0;
 	eventfd_t count;
 	int r;
 
 	(void)events;
-	eventfd_read(control->queue->kick_fd, &count);
-	do {
-		do
-			r = answer_one(control);
-		while (r > 0);
-		virtqueue_signal(control->queue);
-	} while (r == 0 && virtqueue_enable_kicks(control->queue));
+	eventfd_read(queue->kick_fd, &count);
+	do
+		r = answer_one(control);
+	while (r > 0 && ++answered < queue->size);
+	virtqueue_signal(queue);
 	if (r < 0 && control->virtio->needs_reset)
 		control->virtio->needs_reset(control->virtio->transport);
+	else if (r > 0 || (r == 0 && virtqueue_enable_kicks(queue)))
+		eventfd_write(queue->kick_fd, 1);
 }
 
 int net_control_start(struct net_control *control, struct virtqueue *queue)

@@ -122,15 +122,14 @@ static bool fill_chain(struct vsock_bridge *b)
 	return true;
 }
 
-/* Takes a chain of the rx queue; false when there is none (a kick will tell)
- * or the queue is broken. */
+/* Takes a chain of the rx queue; false when there is none (a kick will tell, of one
+ * that came meanwhile our own) or the queue is broken. */
 static bool take_rx_chain(struct vsock_bridge *b)
 {
-	int r;
+	const int r = virtqueue_pop(b->config.rx, &b->chain);
 
-	do
-		r = virtqueue_pop(b->config.rx, &b->chain);
-	while (r == 0 && virtqueue_enable_kicks(b->config.rx));
+	if (r == 0 && virtqueue_enable_kicks(b->config.rx))
+		kick_self(b->config.rx);
 	if (r == 1 && b->chain.writable_bytes >= VSOCK_HEADER_BYTES)
 		return true;
 	if (r != 0)
