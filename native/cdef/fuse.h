@@ -13,6 +13,7 @@ struct fuse_server_config {
 	uint64_t keep_after_ns;
 	bool announce_submounts;
 	bool own_mount_writable;
+	bool privileged_attributes;
 	...;
 };
 

@@ -49,6 +49,7 @@ static inline void client_new_server(struct client *c, enum policy policy)
 		.keep_after_ns = client_keep_after_ns,
 		.announce_submounts = policy != IMAGE,
 		.own_mount_writable = client_own_mount_writable,
+		.privileged_attributes = policy == EXCLUSIVE,
 		.entry_valid_ns = valid_ns,
 		.attr_valid_ns = valid_ns,
 	};

@@ -84,6 +84,7 @@ static struct fuse_server *open_server(const struct options *options)
 		.keep_after_ns = options->keep_after_ms * 1000000ULL,
 		.announce_submounts = !image,
 		.own_mount_writable = options->own_mount_writable,
+		.privileged_attributes = !image && !shared,
 		.entry_valid_ns = valid_ns,
 		.attr_valid_ns = valid_ns,
 	};

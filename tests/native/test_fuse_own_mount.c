@@ -333,6 +333,49 @@ static void a_node_beside_a_handle_does_not_lend_it_its_place(void)
 	end();
 }
 
+/* --- listings -------------------------------------------------------------------- */
+
+static uint64_t number_of(const char *name)
+{
+	struct stat st;
+
+	CHECK_EQUAL(fstatat(c.share_fd, name, &st, 0), 0);
+	return st.st_ino;
+}
+
+/* As READDIR tells it for "..". */
+static uint64_t number_of_parent(uint64_t node)
+{
+	const struct fuse_open_in open_in = {0};
+	struct fuse_read_in in = {.size = 4096};
+
+	CHECK_EQUAL(client_call(&c, FUSE_OPENDIR, node, BODY(open_in), END), 0);
+	in.fh = REPLY(&c, struct fuse_open_out)->fh;
+	CHECK_EQUAL(client_call(&c, FUSE_READDIR, node, BODY(in), END), 0);
+	for (size_t at = 0; at < c.reply_bytes;) {
+		const struct fuse_dirent *entry = (const void *)(REPLY(&c, char) + at);
+
+		if (entry->namelen == 2 && memcmp(entry->name, "..", 2) == 0)
+			return entry->ino;
+		at += FUSE_DIRENT_SIZE(entry);
+	}
+	return 0;
+}
+
+static void no_listing_tells_of_a_directory_outside(void)
+{
+	struct tree t;
+
+	begin(SHARED, &t);
+	CHECK_EQUAL(number_of_parent(ROOT), number_of("."));
+	CHECK_EQUAL(number_of_parent(t.dir), number_of("."));
+	if (can_mount) {
+		CHECK_EQUAL(number_of_parent(t.mounted), number_of("mounted"));
+		CHECK_EQUAL(number_of_parent(t.mounted_dir), number_of("mounted"));
+	}
+	end();
+}
+
 /* --- what is mounted below ------------------------------------------------------ */
 
 static void check_names_change(uint64_t parent, uint64_t file)
@@ -429,6 +472,7 @@ static const struct test tests[] = {
 	TEST(contents_are_the_hosts_without_open),
 	TEST(contents_are_the_hosts_by_handle),
 	TEST(a_node_beside_a_handle_does_not_lend_it_its_place),
+	TEST(no_listing_tells_of_a_directory_outside),
 	TEST(what_is_mounted_below_is_the_clients),
 	TEST(a_mount_made_later_does_not_open_what_is_below_it),
 	TEST(a_session_that_goes_on_changes_no_more),

@@ -112,7 +112,7 @@ static int change_size(struct fuse_call *call, const struct fuse_setattr_in *in)
 	fuse_about_to_wait(server);
 	if (in->valid & FATTR_FH && in->fh) {
 		r = fuse_file_use(server, in->fh, 0, S_IFREG, true, &file);
-	} else if (server->without_open) {
+	} else if (fuse_is_without_open(server)) {
 		r = fuse_file_use_inode(server, call->header.nodeid, S_IFREG, true, &file);
 	} else {
 		struct fuse_inode *inode = fuse_inode_get(&server->inodes, call->header.nodeid);

@@ -162,7 +162,7 @@ int fuse_do_create(struct fuse_call *call)
 	int fd, r;
 
 	/* The client makes do with MKNOD, as it needs no handle. */
-	if (call->server->without_open)
+	if (fuse_is_without_open(call->server))
 		return -ENOSYS;
 	if (!in)
 		return -EINVAL;
@@ -216,7 +216,7 @@ int fuse_do_tmpfile(struct fuse_call *call)
 			close(fd);
 		return r;
 	}
-	if (server->without_open)
+	if (fuse_is_without_open(server))
 		return keep_tmpfile(call, &entry, fd);
 	return reply_open(call, &entry, fd, in->flags);
 }

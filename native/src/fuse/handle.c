@@ -219,7 +219,7 @@ int fuse_file_use(struct fuse_server *server, uint64_t handle_id, uint64_t node_
 {
 	struct fuse_handle *handle;
 
-	if (handle_id == 0 && server->without_open)
+	if (handle_id == 0 && fuse_is_without_open(server))
 		return fuse_file_use_inode(server, node_id, type, write, ret_file);
 	handle = fuse_handle_get(&server->handles, handle_id);
 	if (!handle)

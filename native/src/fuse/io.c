@@ -11,8 +11,8 @@
 #include "fuse/credentials.h"
 #include "fuse/state.h"
 
-/* Of one COPY_FILE_RANGE, which keeps a worker busy; the client asks again. */
-#define MAX_COPY ((size_t)64 << 20)
+/* Of one COPY_FILE_RANGE: a slow disk has done it within a second; the client asks again. */
+#define MAX_COPY ((size_t)8 << 20)
 /* Reads and writes of this size may wait, for all that is known. */
 #define LONG_IO (64U << 10)
 
@@ -43,7 +43,7 @@ int fuse_do_read(struct fuse_call *call)
 	int r;
 
 	/* Bounds: no more than there is room for in the reply. */
-	if (!in || in->size > fuse_reply_room(call))
+	if (!in || in->size > FUSE_IO_MAX || in->size > fuse_reply_room(call))
 		return -EINVAL;
 	r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, false, &file);
 	if (r < 0)
@@ -83,7 +83,7 @@ int fuse_do_write(struct fuse_call *call)
 	int flags, r;
 
 	/* Bounds: the data is what follows, all of it. */
-	if (!in || in->size != call->in_bytes - data_at)
+	if (!in || in->size > FUSE_IO_MAX || in->size != call->in_bytes - data_at)
 		return -EINVAL;
 	r = use_for_write(call, in, &file, &flags);
 	if (r < 0)

@@ -244,14 +244,16 @@ int fuse_do_forget(struct fuse_call *call)
 int fuse_do_batch_forget(struct fuse_call *call)
 {
 	const struct fuse_batch_forget_in *in = fuse_take(call, sizeof(*in));
-	size_t offset = sizeof(*in);
+	struct iov_cursor list = iov_cursor_at(call->in, call->in_count,
+					       sizeof(call->header) + sizeof(*in));
 	struct fuse_forget_one one;
 
 	if (!in)
 		return 0;
-	/* Bounds: ends with the request, whatever its count says. */
-	for (uint32_t i = in->count; i > 0; i--, offset += sizeof(one)) {
-		if (fuse_copy_body(call, offset, &one, sizeof(one)) != sizeof(one))
+	/* Bounds: ends with the request, whatever its count says; each segment of it is
+	 * passed once. */
+	for (uint32_t i = in->count; i > 0; i--) {
+		if (iov_cursor_read(&list, &one, sizeof(one)) != sizeof(one))
 			break;
 		fuse_inodes_forget(&call->server->inodes, one.nodeid, one.nlookup);
 	}

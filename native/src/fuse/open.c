@@ -70,7 +70,7 @@ int fuse_do_open(struct fuse_call *call)
 	struct fuse_inode *inode;
 	int r;
 
-	if (server->without_open)
+	if (fuse_is_without_open(server))
 		return -ENOSYS;
 	if (!in)
 		return -EINVAL;
@@ -107,7 +107,7 @@ int fuse_do_flush(struct fuse_call *call)
 	struct fuse_file file;
 	int fd, r;
 
-	if (server->without_open)
+	if (fuse_is_without_open(server))
 		return -ENOSYS;
 	if (!in)
 		return -EINVAL;

@@ -5,8 +5,6 @@
 #include <limits.h>
 #include <string.h>
 
-#include "memory/iovec.h"
-
 static size_t total_bytes(const struct iovec *iov, unsigned count)
 {
 	size_t bytes = 0;
@@ -27,7 +25,8 @@ int fuse_call_parse(struct fuse_call *call, const struct iovec *in, unsigned in_
 	call->out = out;
 	call->out_count = out_count;
 	call->out_bytes = total_bytes(out, out_count);
-	call->body_bytes = call->parsed_bytes = call->extension_bytes = call->reply_bytes = 0;
+	call->body_bytes = call->parsed_bytes = call->reply_bytes = 0;
+	call->reply_at = iov_cursor_at(out, out_count, sizeof(struct fuse_out_header));
 	/* Bounds: the whole header or nothing; its own length must be what came. */
 	if (iov_to_buf(in, in_count, 0, &call->header, sizeof(call->header)) !=
 	    sizeof(call->header))
@@ -120,8 +119,7 @@ int fuse_reply(struct fuse_call *call, const void *data, size_t len)
 {
 	if (len > fuse_reply_room(call))
 		return -ERANGE;
-	buf_to_iov(call->out, call->out_count, sizeof(struct fuse_out_header) + call->reply_bytes,
-		   data, len);
+	iov_cursor_write(&call->reply_at, data, len);
 	call->reply_bytes += len;
 	return 0;
 }

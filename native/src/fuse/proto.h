@@ -14,13 +14,18 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "memory/iovec.h"
+
 struct fuse_server;
 
 /* The longest arguments of any request but WRITE, SETXATTR and BATCH_FORGET:
  * SYMLINK's two strings. */
 #define FUSE_BODY_MAX 8192
 #define FUSE_PATH_MAX 4096 /* a symlink's target, NUL included */
-#define FUSE_NO_FD (-1)
+/* What one READ or WRITE moves at most (max_write, max_pages). */
+#define FUSE_IO_MAX (1U << 20)
+/* The longest request of all: header, arguments and what a WRITE carries. */
+#define FUSE_REQUEST_MAX (sizeof(struct fuse_in_header) + FUSE_BODY_MAX + FUSE_IO_MAX)
 
 struct fuse_call {
 	struct fuse_server *server;
@@ -33,9 +38,9 @@ struct fuse_call {
 	uint8_t body[FUSE_BODY_MAX]; /* what follows the header, or its first part */
 	size_t body_bytes;	     /* of the copy */
 	size_t parsed_bytes;	     /* of the copy, taken by fuse_take_* */
-	size_t extension_bytes;	     /* at its end (fuse_in_header.total_extlen) */
 
-	size_t reply_bytes; /* after the header */
+	size_t reply_bytes;	    /* after the header */
+	struct iov_cursor reply_at; /* behind what fuse_reply has appended */
 };
 
 /* Copies header and arguments; -EPROTO when there is no whole header, -EINVAL

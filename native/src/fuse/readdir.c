@@ -9,11 +9,22 @@
 #include "fuse/dir.h"
 #include "fuse/state.h"
 
+/* Of one reply, whatever room there is: each name of a READDIRPLUS is looked up. */
+#define MAX_LISTING ((size_t)128 << 10)
+
 struct reading {
 	struct fuse_call *call;
 	struct fuse_inode *inode; /* READDIRPLUS only */
+	int fd;
 	size_t room;
 };
+
+static size_t smallest(size_t a, size_t b, size_t c)
+{
+	const size_t ab = a < b ? a : b;
+
+	return ab < c ? ab : c;
+}
 
 int fuse_do_opendir(struct fuse_call *call)
 {
@@ -22,7 +33,7 @@ int fuse_do_opendir(struct fuse_call *call)
 	struct fuse_inode *inode;
 	int fd, r;
 
-	if (server->without_open)
+	if (fuse_is_without_open(server))
 		return -ENOSYS;
 	inode = fuse_inode_get(&server->inodes, call->header.nodeid);
 	if (!inode)
@@ -57,10 +68,28 @@ static void reply_record(struct reading *reading, const void *head, size_t head_
 	reading->room -= used + padding;
 }
 
-static void fill_head(const struct fuse_dir_entry *entry, size_t name_bytes,
-		      struct fuse_dirent *head)
+/* Where the share or a mount in it begins, the parent is none of the client's business. */
+static uint64_t number_of(const struct reading *reading, const struct fuse_dir_entry *entry)
 {
-	head->ino = entry->ino;
+	const struct fuse_identity *root = &reading->call->server->inodes.root->identity;
+	struct fuse_identity here;
+	struct statx st;
+
+	if (strcmp(entry->name, "..") != 0)
+		return entry->ino;
+	if (statx(reading->fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &st) < 0)
+		return 0;
+	here = fuse_identity_of(&st);
+	if (st.stx_attributes & STATX_ATTR_MOUNT_ROOT ||
+	    (here.number == root->number && here.device == root->device))
+		return here.number;
+	return entry->ino;
+}
+
+static void fill_head(const struct reading *reading, const struct fuse_dir_entry *entry,
+		      size_t name_bytes, struct fuse_dirent *head)
+{
+	head->ino = number_of(reading, entry);
 	head->off = (uint64_t)entry->position;
 	head->namelen = (uint32_t)name_bytes;
 	head->type = entry->type;
@@ -72,7 +101,7 @@ static int add_plain(struct reading *reading, const struct fuse_dir_entry *entry
 	const size_t name_bytes = strlen(entry->name);
 	struct fuse_dirent head;
 
-	fill_head(entry, name_bytes, &head);
+	fill_head(reading, entry, name_bytes, &head);
 	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET + name_bytes) > reading->room)
 		return 0;
 	reply_record(reading, &head, FUSE_NAME_OFFSET, entry->name, name_bytes);
@@ -88,7 +117,7 @@ static int add_plus(struct reading *reading, const struct fuse_dir_entry *entry)
 
 	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + name_bytes) > reading->room)
 		return 0;
-	fill_head(entry, name_bytes, &record.dirent);
+	fill_head(reading, entry, name_bytes, &record.dirent);
 	if (!fuse_is_name(entry->name) || fuse_node_lookup(reading->call->server, reading->inode,
 							   entry->name, &record.entry_out) < 0)
 		record.entry_out = (struct fuse_entry_out){0};
@@ -128,7 +157,7 @@ static int read_directory(struct fuse_call *call, bool plus)
 
 	if (!in)
 		return -EINVAL;
-	reading.room = in->size < fuse_reply_room(call) ? in->size : fuse_reply_room(call);
+	reading.room = smallest(in->size, fuse_reply_room(call), MAX_LISTING);
 	if (plus) {
 		reading.inode = fuse_inode_get(&server->inodes, call->header.nodeid);
 		if (!reading.inode)
@@ -136,6 +165,7 @@ static int read_directory(struct fuse_call *call, bool plus)
 	}
 	r = fuse_file_use(server, in->fh, call->header.nodeid, S_IFDIR, false, &file);
 	if (r == 0) {
+		reading.fd = file.fd;
 		fuse_dir_begin(file.dir);
 		r = read_entries(&reading, &file, (int64_t)in->offset);
 		fuse_dir_end(file.dir);

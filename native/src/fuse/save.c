@@ -14,8 +14,7 @@
 
 struct saved_session {
 	uint64_t features;
-	uint32_t without_open;
-	uint32_t files;
+	uint64_t files;
 };
 
 /* Its path follows, without a NUL. */
@@ -126,6 +125,8 @@ static int save_files(struct fuse_server *server, struct output *out)
 	char root_path[FUSE_PATH_MAX];
 	int r = read_path(server, server->inodes.root->fd, root_path);
 
+	if (r < 0)
+		return r;
 	if (strcmp(root_path, "/") == 0)
 		root_path[0] = '\0';
 	for (uint32_t slot = 0; r == 0 && slot < table->used; slot++) {
@@ -141,7 +142,6 @@ ptrdiff_t fuse_server_save(struct fuse_server *server, void *buffer, size_t byte
 {
 	const struct saved_session session = {
 		.features = server->features,
-		.without_open = server->without_open,
 		.files = server->inodes.count - 1,
 	};
 	struct output out = {.buffer = buffer, .room = bytes};
@@ -206,7 +206,7 @@ int fuse_server_restore(struct fuse_server *server, const void *state, size_t by
 		return -EBUSY;
 	if (!take(&in, &session, sizeof(session)))
 		return -EINVAL;
-	for (uint32_t i = 0; r == 0 && i < session.files; i++)
+	for (uint64_t i = 0; r == 0 && i < session.files; i++)
 		r = restore_file(server, &in);
 	if (r == 0 && in.left > 0)
 		r = -EINVAL;
@@ -214,7 +214,6 @@ int fuse_server_restore(struct fuse_server *server, const void *state, size_t by
 		fuse_server_reset(server);
 		return r;
 	}
-	server->without_open = session.without_open;
 	server->features = session.features;
 	return 0;
 }

@@ -22,6 +22,7 @@ struct operation {
 	bool changes; /* refused on a read-only share */
 	bool no_reply;
 	bool waits; /* for a disk, as a rule */
+	bool bulk;  /* more than arguments: up to FUSE_REQUEST_MAX */
 };
 
 static const struct operation operations[FUSE_OPCODES] = {
@@ -40,11 +41,11 @@ static const struct operation operations[FUSE_OPCODES] = {
 	[FUSE_LINK] = {fuse_do_link, .changes = true},
 	[FUSE_OPEN] = {fuse_do_open},
 	[FUSE_READ] = {fuse_do_read},
-	[FUSE_WRITE] = {fuse_do_write, .changes = true},
+	[FUSE_WRITE] = {fuse_do_write, .changes = true, .bulk = true},
 	[FUSE_STATFS] = {fuse_do_statfs},
 	[FUSE_RELEASE] = {fuse_do_release},
 	[FUSE_FSYNC] = {fuse_do_fsync, .waits = true},
-	[FUSE_SETXATTR] = {fuse_do_setxattr, .changes = true},
+	[FUSE_SETXATTR] = {fuse_do_setxattr, .changes = true, .bulk = true},
 	[FUSE_GETXATTR] = {fuse_do_getxattr},
 	[FUSE_LISTXATTR] = {fuse_do_listxattr},
 	[FUSE_REMOVEXATTR] = {fuse_do_removexattr, .changes = true},
@@ -59,7 +60,7 @@ static const struct operation operations[FUSE_OPCODES] = {
 	[FUSE_TMPFILE] = {fuse_do_tmpfile, .changes = true},
 	[FUSE_INTERRUPT] = {.no_reply = true}, /* what runs is finished */
 	[FUSE_DESTROY] = {fuse_do_destroy},
-	[FUSE_BATCH_FORGET] = {fuse_do_batch_forget, .no_reply = true},
+	[FUSE_BATCH_FORGET] = {fuse_do_batch_forget, .no_reply = true, .bulk = true},
 	[FUSE_FALLOCATE] = {fuse_do_fallocate, .changes = true, .waits = true},
 	[FUSE_LSEEK] = {fuse_do_lseek},
 	[FUSE_COPY_FILE_RANGE] = {fuse_do_copy_file_range, .changes = true, .waits = true},
@@ -152,6 +153,13 @@ void fuse_server_on_wait(struct fuse_server *server, void (*about_to_wait)(void 
 	server->wait_context = context;
 }
 
+/* Bounds: work is in proportion to what a request carries, so that is bounded. */
+static bool is_too_long(const struct fuse_call *call, const struct operation *operation)
+{
+	return call->in_bytes >
+	       (operation->bulk ? FUSE_REQUEST_MAX : sizeof(call->header) + FUSE_BODY_MAX);
+}
+
 static int dispatch(struct fuse_call *call, const struct operation *operation)
 {
 	struct fuse_server *server = call->server;
@@ -183,7 +191,7 @@ ptrdiff_t fuse_server_handle(struct fuse_server *server, const struct iovec *in,
 		server->counters[call.header.opcode]++;
 	}
 	if (r == 0)
-		r = dispatch(&call, operation);
+		r = is_too_long(&call, operation) ? -EINVAL : dispatch(&call, operation);
 	return operation->no_reply ? 0 : fuse_reply_finish(&call, r);
 }
 

@@ -31,6 +31,9 @@ struct fuse_server_config {
 	 * tests over a plain directory: what a machine shares there is the host's, which
 	 * mounts and removes by its names; the client changes what is mounted below. */
 	bool own_mount_writable;
+	/* The client may set attributes for which a process of the host needs CAP_SYS_ADMIN:
+	 * trusted.*, and security.* but security.capability. */
+	bool privileged_attributes;
 };
 
 int fuse_server_new(const struct fuse_server_config *config, struct fuse_server **ret_server);

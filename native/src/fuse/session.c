@@ -8,7 +8,6 @@
 
 /* Linux 5.4: FUSE_CACHE_SYMLINKS, FUSE_NO_OPENDIR_SUPPORT, FUSE_MAX_PAGES. */
 #define OLDEST_MINOR 31
-#define MAX_WRITE (1U << 20)
 /* Requests that the client sends in the background at once: read-ahead and
  * write-back must keep all workers busy. */
 #define MAX_BACKGROUND 128
@@ -54,9 +53,9 @@ static void fill(struct fuse_init_out *out, const struct fuse_init_in *in, uint6
 		.flags2 = (uint32_t)(features >> 32),
 		.max_background = MAX_BACKGROUND,
 		.congestion_threshold = MAX_BACKGROUND / 4 * 3,
-		.max_write = MAX_WRITE,
+		.max_write = FUSE_IO_MAX,
 		.time_gran = 1,
-		.max_pages = (uint16_t)(MAX_WRITE / (unsigned)getpagesize()),
+		.max_pages = (uint16_t)(FUSE_IO_MAX / (unsigned)getpagesize()),
 	};
 }
 
@@ -81,8 +80,6 @@ int fuse_do_init(struct fuse_call *call)
 	call->features = offered(&in) & wanted(&call->server->config);
 	fill(&out, &in, call->features);
 	call->server->features = call->features | FUSE_IS_OPEN;
-	call->server->without_open = call->features & FUSE_NO_OPEN_SUPPORT &&
-				     call->features & FUSE_NO_OPENDIR_SUPPORT;
 	return fuse_reply(call, &out, sizeof(out));
 }
 

@@ -16,9 +16,6 @@
 
 struct fuse_server {
 	struct fuse_server_config config;
-	/* Files are reached by node id, without OPEN: nobody but the client
-	 * changes them, so that there is nothing to find out at an open. */
-	bool without_open;
 	int proc_fd;  /* /proc/self/fd: opens files by their O_PATH descriptors */
 	int node_fds; /* descriptors from here on are for contents alone */
 	struct fuse_inodes inodes;
@@ -28,6 +25,16 @@ struct fuse_server {
 	void *wait_context;
 	_Atomic uint64_t counters[FUSE_OPCODES];
 };
+
+/* Files are reached by node id, without OPEN: nobody but the client changes them, so that
+ * there is nothing to find out at an open.  One word has all that INIT agrees on: another
+ * INIT may come while requests are handled. */
+static inline bool fuse_is_without_open(const struct fuse_server *server)
+{
+	const uint64_t both = FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT;
+
+	return (server->features & both) == both;
+}
 
 static inline void fuse_about_to_wait(const struct fuse_server *server)
 {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Extended attributes: names and values pass through as they are.
+/* Extended attributes: names and values pass through as they are, but for those that a
+ * process of the host without CAP_SYS_ADMIN could not set or see (xattr(7)), on a share
+ * that does not allow them.
  *
  * There is no setxattrat(2) that takes an O_PATH descriptor on the kernels
  * served: the file is named relative to the thread's working directory, which
@@ -7,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/limits.h>
+#include <linux/xattr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +46,24 @@ static void unname_file(struct fuse_call *call, struct named_file *file)
 	fuse_inode_put(&call->server->inodes, file->inode);
 }
 
+static bool is_of(const char *name, const char *space)
+{
+	return strncmp(name, space, strlen(space)) == 0;
+}
+
+static bool is_hidden(const struct fuse_call *call, const char *name)
+{
+	return !call->server->config.privileged_attributes && is_of(name, XATTR_TRUSTED_PREFIX);
+}
+
+static bool is_settable(const struct fuse_call *call, const char *name)
+{
+	if (call->server->config.privileged_attributes)
+		return true;
+	return !is_of(name, XATTR_TRUSTED_PREFIX) &&
+	       (!is_of(name, XATTR_SECURITY_PREFIX) || strcmp(name, XATTR_NAME_CAPS) == 0);
+}
+
 static int take_attribute_name(struct fuse_call *call, const char **ret_name)
 {
 	const char *name = fuse_take_string(call);
@@ -77,7 +98,9 @@ static int set(struct fuse_call *call, const struct fuse_setxattr_in *in, const 
 
 	if (r < 0)
 		return r;
-	r = setxattr(file.path, name, value, in->size, (int)in->flags) < 0 ? -errno : 0;
+	r = -EPERM;
+	if (is_settable(call, name))
+		r = setxattr(file.path, name, value, in->size, (int)in->flags) < 0 ? -errno : 0;
 	if (r == 0 && in->setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID)
 		r = kill_sgid(call, &file);
 	unname_file(call, &file);
@@ -114,10 +137,18 @@ int fuse_do_setxattr(struct fuse_call *call)
 	return r;
 }
 
-/* `name` NULL: the list of names.  Size 0 asks how much there is. */
+/* Size 0 asks how much there is. */
+static int reply_sized(struct fuse_call *call, uint32_t size, const void *data, size_t bytes)
+{
+	const struct fuse_getxattr_out out = {.size = (uint32_t)bytes};
+
+	if (size == 0)
+		return fuse_reply(call, &out, sizeof(out));
+	return bytes > size ? -ERANGE : fuse_reply(call, data, bytes);
+}
+
 static int get(struct fuse_call *call, uint32_t size, const char *name)
 {
-	struct fuse_getxattr_out out = {0};
 	struct named_file file;
 	void *buffer = NULL;
 	ssize_t n;
@@ -129,18 +160,49 @@ static int get(struct fuse_call *call, uint32_t size, const char *name)
 		return -ENOMEM;
 	r = name_file(call, &file);
 	if (r == 0) {
-		n = name ? getxattr(file.path, name, buffer, size)
-			 : listxattr(file.path, buffer, size);
+		n = getxattr(file.path, name, buffer, size);
 		r = n < 0 ? -errno : 0;
 		unname_file(call, &file);
 	}
-	if (r == 0 && size > 0) {
-		r = fuse_reply(call, buffer, (size_t)n);
-	} else if (r == 0) {
-		out.size = (uint32_t)n;
-		r = fuse_reply(call, &out, sizeof(out));
-	}
+	if (r == 0)
+		r = reply_sized(call, size, buffer, (size_t)n);
 	free(buffer);
+	return r;
+}
+
+/* Answers the bytes of the names that are left. */
+static size_t drop_hidden(const struct fuse_call *call, char *names, size_t bytes)
+{
+	size_t kept = 0;
+
+	for (size_t at = 0, len; at < bytes; at += len) {
+		len = strnlen(names + at, bytes - at - 1) + 1;
+		if (is_hidden(call, names + at))
+			continue;
+		memmove(names + kept, names + at, len);
+		kept += len;
+	}
+	return kept;
+}
+
+static int list(struct fuse_call *call, uint32_t size)
+{
+	struct named_file file;
+	char *names = malloc(XATTR_LIST_MAX);
+	ssize_t n;
+	int r;
+
+	if (!names)
+		return -ENOMEM;
+	r = name_file(call, &file);
+	if (r == 0) {
+		n = listxattr(file.path, names, XATTR_LIST_MAX);
+		r = n < 0 ? -errno : 0;
+		unname_file(call, &file);
+	}
+	if (r == 0)
+		r = reply_sized(call, size, names, drop_hidden(call, names, (size_t)n));
+	free(names);
 	return r;
 }
 
@@ -153,14 +215,16 @@ int fuse_do_getxattr(struct fuse_call *call)
 	if (!in)
 		return -EINVAL;
 	r = take_attribute_name(call, &name);
-	return r < 0 ? r : get(call, in->size, name);
+	if (r < 0)
+		return r;
+	return is_hidden(call, name) ? -ENODATA : get(call, in->size, name);
 }
 
 int fuse_do_listxattr(struct fuse_call *call)
 {
 	const struct fuse_getxattr_in *in = fuse_take(call, sizeof(*in));
 
-	return in ? get(call, in->size, NULL) : -EINVAL;
+	return in ? list(call, in->size) : -EINVAL;
 }
 
 int fuse_do_removexattr(struct fuse_call *call)
@@ -173,7 +237,9 @@ int fuse_do_removexattr(struct fuse_call *call)
 		r = name_file_to_change(call, &file);
 	if (r < 0)
 		return r;
-	r = removexattr(file.path, name) < 0 ? -errno : 0;
+	r = -EPERM;
+	if (is_settable(call, name))
+		r = removexattr(file.path, name) < 0 ? -errno : 0;
 	unname_file(call, &file);
 	return r;
 }
