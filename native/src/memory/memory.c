@@ -67,16 +67,6 @@ int guest_memory_write(const struct guest_memory *mem, uint64_t gpa, const void 
 	return 0;
 }
 
-int guest_memory_read(const struct guest_memory *mem, uint64_t gpa, void *data, uint64_t len)
-{
-	const void *hva = guest_memory_at(mem, gpa, len);
-
-	if (!hva)
-		return -EFAULT;
-	memcpy(data, hva, len);
-	return 0;
-}
-
 int guest_memory_load(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
 		      uint64_t len)
 {

@@ -37,7 +37,6 @@ int guest_memory_unmap(void *hva, uint64_t len);
 /* -EFAULT outside guest memory, everywhere below. */
 int guest_memory_write(const struct guest_memory *mem, uint64_t gpa, const void *data,
 		       uint64_t len);
-int guest_memory_read(const struct guest_memory *mem, uint64_t gpa, void *data, uint64_t len);
 
 /* Copies `len` bytes of a file; -ENODATA when it ends before. */
 int guest_memory_load(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
