@@ -35,7 +35,9 @@ class Operation(StrEnum):
     ATTACH_NIC = (
         "attach_nic"  # NicArgs → {}; fds: a tap's queues, then as many of vhost-net or none
     )
-    SAVE = "save"  # {} → {}; fds: for memory and state; the machine has ended: only `stop` may follow
+    SAVE = (
+        "save"  # {} → {}; fds: for memory and state; the machine has ended: only `stop` may follow
+    )
     NOTE_TOUCHED = "note_touched"  # {} → {}; fds: for the pages that this clone has touched so far
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
     PAUSE = "pause"  # {} → {}; vCPUs stop burning host CPU

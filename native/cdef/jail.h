@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* For cffi: the jail, and what of libseccomp makes its filters (seccomp.h(3)). */
 
+#include <jail/jail.h>
+#include <linux/if_tun.h>
+#include <linux/vhost.h>
+#include <seccomp.h>
+
 /* --- jail.h ----------------------------------------------------------------- */
 
 #define JAIL_KINDS ...

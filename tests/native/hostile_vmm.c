@@ -26,7 +26,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "jail.h"
+#include "jail/jail.h"
 
 #define P(x) ((long)(x))
 #define CONTAINERD "/run/containerd/containerd.sock"

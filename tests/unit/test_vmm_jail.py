@@ -1,4 +1,4 @@
-"""The jail's table and its filters, as pure values; what they do: tests/integration/test_jail.py."""
+"""The jail's table and its filters, as values; what they do: tests/integration/test_jail.py."""
 
 import struct
 

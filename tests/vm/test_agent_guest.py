@@ -28,7 +28,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
         guest = Guest(vmm, tmp_path_factory.mktemp("guest"))
         guest.boot()
         yield guest
-        guest.channel.close()
+        guest.close()
 
 
 def test_the_agent_tells_what_it_runs_on(guest: Guest) -> None:

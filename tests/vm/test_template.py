@@ -29,7 +29,7 @@ def save_template(directory: Path, origin: Path, **changes: int) -> str:
     with VmmProcess() as vmm:
         guest = Guest(vmm, origin)
         guest.boot(**changes)
-        guest.channel.close()
+        guest.close()
         vmm.request("save", {"directory": str(directory)})
     return str(directory)
 
@@ -43,7 +43,7 @@ def cloned(template: str, directory: Path, **changes: int) -> Iterator[Guest]:
         guest.faults_at_start = count_faults(vmm.process.pid)
         awaken(guest)
         yield guest
-        guest.channel.close()
+        guest.close()
 
 
 def awaken(guest: Guest) -> None:
@@ -146,7 +146,7 @@ def test_a_clone_that_was_held_does_not_notice_that_it_had_to_wait(
         assert Path(f"/proc/{vmm.process.pid}/fd/2").readlink() == tmp_path / "log"
         awaken(guest)
         assert read_uptime(guest) <= uptime + time.monotonic() - started + 1
-        guest.channel.close()
+        guest.close()
 
 
 def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
         directory.mkdir()
         guest = Guest(vmm, directory)
         assert not guest.begin(str(spoilt), **changes)["cloned"]
-        guest.channel.close()
+        guest.close()
 
 
 def test_a_rate_that_was_measured_a_little_differently_is_no_hindrance(

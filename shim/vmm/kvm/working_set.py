@@ -22,7 +22,7 @@ PRESENT: Final = 1 << 63
 OF_A_FILE: Final = 1 << 61
 """Or shared: a page that is still as the file has it."""
 RANGE: Final = Struct("=QQQ")
-"""struct prefault_range of native/src/prefault.h."""
+"""struct prefault_range of native/src/kvm/prefault.h."""
 
 
 class Touched(NamedTuple):
