@@ -16,7 +16,6 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 
-from shim.bootstrap import VERSION
 from shim.config import Config, load_config
 from shim.errors import SampanError
 from shim.machine.launch import check_image
@@ -29,6 +28,7 @@ from shim.machine.template_store import (
     verify_template,
 )
 from shim.oci.sandbox import MIB, MachineSize
+from shim.version import VERSION
 
 
 def make_parser() -> argparse.ArgumentParser:

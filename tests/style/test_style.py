@@ -11,6 +11,7 @@ TREE = Path(__file__).resolve().parents[2]
 MAX_FILE_LINES = 500
 MAX_C_TEST_LINES = 800  # one device's driver-side tests stay in one file
 MAX_FUNCTION_LINES = 80
+MAX_CHANGE_CHARACTERS = 130
 MAX_C_TEST_FUNCTION_LINES = 100  # a fuzzer's table of bodies, one case an opcode
 REGISTRY_HOST = re.compile(
     r"(?:[a-z0-9-]+\.)*(?:debian\.org/debian|pypi\.org|pythonhosted\.org|docker\.io|quay\.io"
@@ -52,9 +53,13 @@ def is_c_test(path: Path) -> bool:
     return path.is_relative_to(TREE / "tests/native")
 
 
-def test_changelog_has_an_unreleased_section() -> None:
-    text = (TREE / "CHANGELOG.md").read_text()
-    assert re.search(r"^## \[Unreleased\]$", text, re.M)
+def test_a_change_is_one_line_of_the_changelog() -> None:
+    """Which versions there are: tests/unit/test_version.py."""
+    lines = (TREE / "CHANGELOG.md").read_text().splitlines()
+    body = lines[next(n for n, line in enumerate(lines) if line.startswith("## ")) :]
+    wrong = [line for line in body if line and not line.startswith(("- ", "## ", "### "))]
+    wrong += [line for line in body if len(line) > MAX_CHANGE_CHARACTERS]
+    assert wrong == []
 
 
 def test_no_source_file_is_longer_than_500_lines() -> None:
