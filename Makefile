@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 # KERNEL=tuned: tests and benchmarks with that kernel in the guests.
 TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 
-PY_DIRS := shim agent native proto image tests benchmarks
+PY_DIRS := shim agent native proto image tests benchmarks docs
 TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
 C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
@@ -20,7 +20,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
 	test-long suites build-conformance conformance shimtest versions fuzz soak \
-	run bench bench-shimtest fmt proto image lock clean
+	run bench bench-shimtest fmt proto pictures image lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -151,6 +151,9 @@ fmt: $(LOCKED) ## format Python and C, sort imports
 
 proto: $(LOCKED) ## generate proto/gen from the .proto files
 	@$(BIN)/python -m proto.generate
+
+pictures: ## the pictures of the documents from their data
+	@$(PYTHON) docs/pictures/make.py
 
 image: $(LOCKED) ## the guest image (root; IMAGE=DIR)
 	@$(BIN)/python -m image build --output $(IMAGE)
