@@ -28,7 +28,7 @@ PLACES: Final = {
 }
 """Where the work is done, and files that the guest has not read yet."""
 TITLES: Final = {
-    "small_s": f"{file_work.SMALL_FILES} small files: made, looked at, removed",
+    "small_s": f"{file_work.SMALL_FILES} small files created, listed, removed",
     "unpack_s": "an archive unpacked",
     "compile_s": "a program compiled",
     "install_s": "`pip install` of a wheel",

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.ctr import Runtime, running
-from benchmarks.measures import read_idle
+from benchmarks.host import name_ground, read_processor
+from benchmarks.measures import find_shared, read_idle
 from benchmarks.memory import list_pids
 from benchmarks.phases import measure_marks
 from benchmarks.runtimes import make_sampan
@@ -67,12 +68,15 @@ def main(arguments: list[str]) -> int:
             print(f"round {number} of {rounds}", file=sys.stderr)
             found["QEMU microvm"].append(measure_qemu(config, Path(directory) / str(number)))
             found["sampan, cold"].append(measure_sampan(cold))
-    print(render(found), end="")
+    print(render(found, name_ground(read_processor())), end="")
     return 0
 
 
-def render(found: dict[str, list[Sample]]) -> str:
-    lines = ["| | process to agent's answer, s | PSS, MiB | of these | wake-ups a second |"]
+def render(found: dict[str, list[Sample]], ground: str) -> str:
+    lines = [
+        f"| | process to agent's answer, s ({ground}) | PSS, MiB (count) | of these "
+        "| wake-ups a second (count) |"
+    ]
     lines.append("|---|---|---|---|---|")
     for name, samples in found.items():
         times = [sample.answer_s for sample in samples]
@@ -90,11 +94,12 @@ def render(found: dict[str, list[Sample]]) -> str:
 
 
 def measure_sampan(cold: Runtime) -> Sample:
-    """Its memory with a shim, and a container that sleeps, which QEMU has not."""
+    """Its memory with a shim, a warm server and a container that sleeps, which QEMU has not."""
     marks = measure_marks(cold, IMAGE)
     before = list_pids()
     with running(cold, IMAGE, "sleep", "1000000"):
-        return Sample((marks["agent"] - marks["vmm"]) / 1e9, *read_idle(before))
+        idle = read_idle(before, shared=find_shared(cold))
+        return Sample((marks["agent"] - marks["vmm"]) / 1e9, *idle)
 
 
 # --- QEMU ----------------------------------------------------------------------
