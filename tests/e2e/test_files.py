@@ -214,7 +214,7 @@ def test_programs_find_the_file_system_they_expect(
     assert "FAILED" not in ours.stdout, ours
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["/root/many", "/data/many"], ids=["rootfs", "bind mount"])
 def test_a_hundred_thousand_small_files(module_ctr: Ctr, debian: str, where: str) -> None:
     script = (

@@ -164,7 +164,6 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
     assert faults[1] < faults[0] / 2, faults
 
 
-@pytest.mark.long
 def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
     for name in ("template", "origin"):
         (tmp_path / name).mkdir()
