@@ -82,7 +82,7 @@ def measure_files(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def make_unread(directory: Path) -> None:
-    """What is written just now is in the host's page cache."""
+    """Files that were just written: they are in the host's page cache."""
     directory.mkdir()
     block = os.urandom(file_work.CHUNK_BYTES)
     with (directory / "big").open("wb") as file:

@@ -44,12 +44,12 @@ def read_processor() -> str:
 
 
 def name_ground(processor: str) -> str:
-    """What a time of this host is: its ratios alone say something where it is emulated."""
+    """Of times on this host.  Where it is emulated, only their ratios are meaningful."""
     return "emulated" if "QEMU TCG" in processor else "hardware speed"
 
 
 def read_machine() -> str:
-    """An emulated machine says so: its times are no hardware's."""
+    """Vendor and product; an emulated machine names its emulator."""
     path = Path("/sys/class/dmi/id")
     try:
         return " ".join(

@@ -44,14 +44,14 @@ def main(arguments: list[str]) -> int:
     make_template()
     found = {}
     for runtime in (Runtime("sampan", SAMPAN), Runtime("runc", RUNC)):
-        time_run(runtime, IMAGE, "echo", "x")  # the first one leaves the warm server
+        time_run(runtime, IMAGE, "echo", "x")  # starts the warm server, which stays
         found[runtime.name] = list(measure(runtime, sorted(counts)))
     print(render(found), end="")
     return 0
 
 
 def measure(runtime: Runtime, counts: list[int]) -> Iterator[Sample]:
-    """More of them each time; all go at the end."""
+    """More of them each time; all are removed at the end."""
     before = list_pids()
     with ExitStack() as stack:
         there = 0
@@ -59,7 +59,7 @@ def measure(runtime: Runtime, counts: list[int]) -> Iterator[Sample]:
             for _ in range(count - there):
                 stack.enter_context(running(runtime, IMAGE, "sleep", "1000000"))
             there = count
-            print(f"{runtime.name}: {there} are there", file=sys.stderr, flush=True)
+            print(f"{runtime.name}: {there} containers run", file=sys.stderr, flush=True)
             yield Sample(there, *read_idle(before, there, find_shared(runtime)))
 
 

@@ -1,7 +1,7 @@
 """What one round measures of one runtime.
 
-Each measure yields what it finds as it goes: samples by metric (METRICS says
-what a metric is) and details that have no median.  Times that include ctr
+Each measure yields its results one by one: samples by metric (METRICS says what a
+metric is) and details that have no median.  Times that include ctr
 itself include it for both runtimes.
 """
 
@@ -112,7 +112,7 @@ def measure_run(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def measure_phases(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    if not runtime.waits_for:  # else what the phases begin with was there before
+    if not runtime.waits_for:  # a prewarmed machine was there before the first phase
         yield Found(split_phases(measure_marks(runtime, settings.image)))
 
 
@@ -140,7 +140,7 @@ def measure_exec(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    """With what is known of the last one: memory by process, exits of its boot."""
+    """With details of the last container: memory by process, exits of its boot."""
     if runtime.waits_for:
         yield Found({"ready_pss_mib": mib(read_ready_pss(runtime))})
         return
@@ -196,7 +196,7 @@ def measure_stdout(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def warm_up(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    """The first container after boot pays for cold caches: no sample."""
+    """The first container after boot finds cold caches, so it is no sample."""
     time_run(replace(runtime, waits_for=""), settings.image, "echo", "x")
     yield Found({})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 SETTLE_S: Final = 2.0
-"""Idle means: this long without more than SETTLE_BYTES of change."""
+"""Idle: no change of more than SETTLE_BYTES for this long."""
 SETTLE_BYTES: Final = 256 << 10
 MAX_SETTLE_S: Final = 60.0
 VMM: Final = "sampan-vmm"
@@ -16,7 +16,7 @@ WARM: Final = "sampan-warm"
 """Comes with the first container and stays: containers share what it costs."""
 GUEST: Final = "guest"
 MAPPING: Final = re.compile("[0-9a-f]+-[0-9a-f]+ ")
-"""How a line of smaps begins that tells of a mapping."""
+"""The beginning of a line of smaps that describes a mapping."""
 GUEST_MAPPINGS: Final = ("[anon:guest-memory]", "/memory", "/vmlinux")
 
 
@@ -54,7 +54,8 @@ def parse_pss_bytes(rollup: str) -> int:
 def parse_guest_bytes(smaps: str) -> int:
     """PSS of a guest's RAM in its vmm's /proc/<pid>/smaps; 0 of another process.
 
-    What a clone has not changed is a mapping of its template's file or the kernel's.
+    Pages that a clone has not changed belong to the mapping of its template's file, or of
+    the kernel's.
     """
     size = 0
     of_guest = False
@@ -96,7 +97,7 @@ def list_counted(before: frozenset[int], shared: frozenset[int]) -> frozenset[in
 def read_settled_pss(
     before: frozenset[int], shared: frozenset[int] = frozenset()
 ) -> dict[str, int]:
-    """PSS of what list_counted has, once it stays the same."""
+    """PSS of the processes of list_counted, once it does not change any more."""
     deadline = time.monotonic() + MAX_SETTLE_S
     last = read_pss(list_counted(before, shared))
     while True:

@@ -113,7 +113,7 @@ def made_bridge() -> Iterator[None]:
 
 @contextmanager
 def joined(runtime: Runtime, settings: Settings, *command: str) -> Iterator[None]:
-    """A container behind a veth of the bridge, as CNI's bridge would make it."""
+    """A container whose veth is a port of the bridge, as CNI's bridge plugin makes it."""
     with made_namespace(NAMESPACE):
         run_ip(
             f"-n {NAMESPACE} link add eth0 type veth peer name bench-veth0",

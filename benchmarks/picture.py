@@ -1,7 +1,7 @@
 """Where the time of a start goes, as a picture: one lane a runtime, one bar a step.
 
 Pure: from the figures' JSON to SVG 1.1.  Steps are drawn one after another with
-their medians; below a machine's lane stand the vmm's own steps, of the last round.
+their medians; below a machine's lane are the vmm's own steps, of the last round.
 """
 
 from typing import Any, Final, NamedTuple

@@ -1,8 +1,8 @@
 """`python3 -m benchmarks.qemu`: another monitor boots the same kernel, image and agent.
 
 QEMU's microvm, with virtio over PCI, vhost-vsock and a virtiofsd for each share,
-beside sampan's own monitor (cold): from the start of its process until the agent
-has answered, and what its processes hold then.  Prints Markdown.
+beside sampan's own monitor (cold): the time from the start of its process until the
+agent has answered, and the memory of its processes then.  Prints Markdown.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from tests.e2e.containerd import wait_for
 IMAGE: Final = "localhost/sampan/busybox:1"
 VIRTIOFSD: Final = "/usr/libexec/virtiofsd"
 FIRMWARE: Final = "/usr/share/qemu/qboot.rom"
-"""Goes to the kernel's 32-bit entry at once; QEMU's own choice with ACPI is SeaBIOS."""
+"""Enters the kernel directly; with ACPI, QEMU's default is SeaBIOS."""
 GUEST_CID: Final = 77
 TIMEOUT_S: Final = 300
 POLL_S: Final = 0.02
@@ -52,7 +52,7 @@ class Sample:
     answer_s: float
     """From the start of the monitor's process to the agent's answer."""
     pss_mib: dict[str, float]
-    """By the processes' names, when nothing changes any more."""
+    """By the processes' names, once it does not change any more."""
     wakeups_s: float
 
 
@@ -203,7 +203,7 @@ async def ask_agent(connection: socket.socket, path: str) -> None:
 
 
 def connect_guest(process: "subprocess.Popen[bytes]", console: str) -> socket.socket:
-    """Once the agent listens; until then the guest's kernel refuses or is not there."""
+    """Once the agent listens: before, the guest's kernel refuses, or has not booted."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         connection = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)

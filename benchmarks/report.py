@@ -109,12 +109,12 @@ def render_ratio(by_runtime: dict[str, list[float]], ours: str, theirs: str) -> 
 
 
 def render(value: float) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def render_exits(runtime: str, details: dict[str, Any]) -> list[str]:
-    """From the first instruction of this machine to the agent's answer, the most first."""
+    """From the machine's first instruction to the agent's answer, most frequent first."""
     exits = details.get("boot", {}).get("exits", {})
     title = f"{runtime}: exits until the agent answers, count: {sum(exits.values())}"
     ranked = sorted(exits.items(), key=lambda item: -item[1])

@@ -71,7 +71,7 @@ def test_a_program_that_ignores_stdin_ends_all_the_same(ctr: Ctr) -> None:
 
 
 def test_terminal_has_a_size_and_follows_it(ctr: Ctr) -> None:
-    """A tty with resize: the program sees the window of the person's terminal, and its changes."""
+    """The program sees the size of the client's terminal, and its changes."""
     import fcntl
     import struct
     import termios

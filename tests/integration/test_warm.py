@@ -1,4 +1,4 @@
-"""The warm server and the launcher: one for a world, never needed, never outdated."""
+"""The warm server and the launcher: one server for each world, optional, never outdated."""
 
 import fcntl
 import os
@@ -95,7 +95,7 @@ def test_code_that_has_changed_is_not_served_by_the_old(installed: Installed) ->
 
 
 def test_one_that_hangs_holds_nobody_up_for_long(installed: Installed) -> None:
-    """And what it was asked for is not done again when it goes on."""
+    """And when it continues, it does not do the request a second time."""
     server = installed.warm_up()
     os.kill(server, signal.SIGSTOP)
     installed.start()
