@@ -28,12 +28,12 @@ from collections.abc import Callable
 from shim.host.process import end_process, load_identity, note_process
 from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
 from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_text
+from shim.version import VERSION
 
 TYPE_CHECKING = False  # typing's costs its import
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-VERSION = "0.1.0"
 RUNTIME_NAME = "io.containerd.sampan.v2"
 SERVER_NAME = "sampan-shim"
 GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")

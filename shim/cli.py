@@ -15,7 +15,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from shim.bootstrap import VERSION
 from shim.config import Config, load_config
 from shim.errors import SampanError
 from shim.machine.launch import check_image
@@ -28,6 +27,7 @@ from shim.machine.template_store import (
     verify_template,
 )
 from shim.oci.sandbox import MIB, MachineSize
+from shim.version import VERSION
 
 
 def make_parser() -> argparse.ArgumentParser:

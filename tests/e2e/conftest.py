@@ -14,7 +14,7 @@ Configure = Callable[..., None]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """At once: a slow suite that is cut off has then said what failed."""
+    """At once: so a slow suite that is cut off has already printed what failed."""
     if report.failed:
         print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext}", flush=True)
 
@@ -49,7 +49,7 @@ def module_runc() -> Iterator[Ctr]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _template() -> None:
-    """Most tests' containers go on from it; those that change the machine's class boot."""
+    """Most tests' containers start from it; those that change the machine's class boot."""
     subprocess.run(["sampan", "template", "create"], check=True)
 
 

@@ -41,7 +41,7 @@ def test_an_update_holds_in_the_guest_and_shows_in_the_statistics(ctr: Ctr) -> N
     assert busy.stdout.startswith("ended 1"), busy  # 124 or 143: by the clock
     cpu = read_metrics(ctr, name)["cpu"]
     assert int(cpu["nr_throttled"]) > 0, cpu
-    # What is left of them nobody reaps: the container's first process is a sleep.
+    # Zombies stay: the container's first process is a sleep, which reaps nobody.
     crowd = ctr.shell(name, "for i in $(seq 40); do sleep 2 & done; wait")
     assert "can't fork" in crowd.stderr, crowd
     update(name, {"pids": {"limit": 200}})

@@ -1,4 +1,4 @@
-"""A machine is saved once and goes on in many others: the same agent, nothing else in common."""
+"""A machine is saved once and restored many times: clones share the agent and nothing else."""
 
 import json
 import secrets
@@ -72,7 +72,7 @@ def test_a_clone_runs_containers_with_their_files(template: str, tmp_path: Path)
 
 
 def test_much_output_comes_through_whole(template: str, tmp_path: Path) -> None:
-    """Every device goes on for long, not for one request."""
+    """Each device works for long after the restore, not for one request."""
     with cloned(template, tmp_path / "clone") as guest:
         guest.make_root("output")
         status, output = guest.run("output", f"head -c {32 * MIB} /dev/zero")
@@ -122,10 +122,10 @@ def test_two_clones_live_side_by_side_and_change_nothing_of_the_template(
     assert Path(template, "memory").read_bytes() == memory
 
 
-def test_a_clone_that_was_held_does_not_notice_that_it_had_to_wait(
+def test_a_prewarmed_clone_does_not_notice_that_it_had_to_wait(
     template: str, tmp_path: Path
 ) -> None:
-    """Its clocks stand still, and it is where its shim is when it goes on."""
+    """Its clocks stand still, and it runs in its shim's namespaces when it continues."""
     began = time.monotonic()
     with cloned(template, tmp_path / "at-once") as guest:
         uptime = read_uptime(guest)
@@ -150,7 +150,7 @@ def test_a_clone_that_was_held_does_not_notice_that_it_had_to_wait(
 
 
 def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_path: Path) -> None:
-    """Fewer than half of the faults are left, and the container is the same."""
+    """Fewer than half of the page faults are left, and the container runs as before."""
     faults = []
     for name in ("first", "second"):
         with cloned(template, tmp_path / name) as guest:
@@ -164,7 +164,6 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
     assert faults[1] < faults[0] / 2, faults
 
 
-@pytest.mark.long
 def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
     for name in ("template", "origin"):
         (tmp_path / name).mkdir()
@@ -204,7 +203,7 @@ def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
 def test_a_rate_that_was_measured_a_little_differently_is_no_hindrance(
     template: str, tmp_path: Path
 ) -> None:
-    """As after a boot of the host: its kernel's calibration is not exact."""
+    """As after a reboot of the host: the kernel's calibration of the TSC is not exact."""
     other = tmp_path / "other"
     other.mkdir()
     for name in ("state.json", "memory"):
