@@ -29,7 +29,7 @@ from benchmarks.memory import list_pids, read_pss, read_settled_pss
 from benchmarks.phases import SHIM_MARK, TITLES, find_first, measure_marks, split_phases
 from benchmarks.processes import ProcessWatch
 from benchmarks.usage import measure_wakeups
-from shim.machine.sandbox import list_sandboxes
+from shim.machine.directory import list_sandboxes
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ import time
 from collections.abc import Callable
 
 from shim.host.process import end_process, load_identity, note_process
-from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
+from shim.machine.directory import SandboxDirectory, SandboxKey, find_sandbox
+from shim.oci.annotations import find_group
 from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_text
 
 TYPE_CHECKING = False  # typing's costs its import
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 RUNTIME_NAME = "io.containerd.sampan.v2"
 SERVER_NAME = "sampan-shim"
-GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 OPTIONS_TYPE = "runtimeoptions.v1.Options"
 MAX_STDIN_BYTES = 4 << 20
 MAX_SPEC_BYTES = 8 << 20
@@ -129,8 +129,7 @@ def read_group(bundle: str) -> str:
     try:
         with open(f"{bundle}/config.json", "rb") as file:
             spec = json.loads(file.read(MAX_SPEC_BYTES))
-        annotations = spec.get("annotations") or {}
-        return next((annotations[name] for name in GROUP_ANNOTATIONS if annotations.get(name)), "")
+        return find_group(spec.get("annotations") or {})
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return ""
 
@@ -139,7 +138,11 @@ class Beginning:
     """A sandbox whose socket listens and whose server is still to come."""
 
     def __init__(
-        self, invocation: Invocation, options: StartOptions, sandbox: Sandbox, key: SandboxKey
+        self,
+        invocation: Invocation,
+        options: StartOptions,
+        sandbox: SandboxDirectory,
+        key: SandboxKey,
     ) -> None:
         self.invocation = invocation
         self.options = options
@@ -189,12 +192,12 @@ def start(invocation: Invocation, serve: Serve) -> None:
     serve(beginning)
 
 
-def tell_address(invocation: Invocation, options: StartOptions, sandbox: Sandbox) -> None:
+def tell_address(invocation: Invocation, options: StartOptions, sandbox: SandboxDirectory) -> None:
     write_atomically(f"{invocation.bundle}/address", sandbox.address)
     print_address(sandbox, options)
 
 
-def is_served(sandbox: Sandbox) -> bool:
+def is_served(sandbox: SandboxDirectory) -> bool:
     """Whether a server answers; what one has left behind is cleared away."""
     if not os.path.isdir(sandbox.path):
         return False
@@ -222,7 +225,7 @@ def become_server(beginning: Beginning, oom_score: int) -> "NoReturn":
     end_with(beginning.sandbox, lambda: begin_server(beginning, oom_score))
 
 
-def end_with(sandbox: Sandbox, serve: "Callable[[], None]") -> "NoReturn":
+def end_with(sandbox: SandboxDirectory, serve: "Callable[[], None]") -> "NoReturn":
     status = 1
     try:
         serve()
@@ -241,8 +244,8 @@ def begin_server(beginning: Beginning, oom_score: int, **warm: "Any") -> None:
     os.setsid()
     log_fd = enter_bundle(beginning.invocation.bundle, oom_score)
     # Only now, with the parent's pipes closed, what takes its time.
+    from shim.containerd.server import ServerArguments, run_server  # noqa: PLC0415
     from shim.machine.launch import launch_machine  # noqa: PLC0415
-    from shim.service.server import ServerArguments, run_server  # noqa: PLC0415
 
     arguments = ServerArguments(
         **beginning.describe(),
@@ -314,7 +317,7 @@ def write_atomically(path: str, text: str) -> None:
     os.rename(temporary, path)
 
 
-def print_address(sandbox: Sandbox, options: StartOptions) -> None:
+def print_address(sandbox: SandboxDirectory, options: StartOptions) -> None:
     """containerd 1.6, which sets no MAX_SHIM_VERSION, takes a plain address only."""
     text = sandbox.address
     if options.is_bootstrap or "MAX_SHIM_VERSION" in os.environ:
@@ -334,7 +337,7 @@ def delete(invocation: Invocation) -> None:
     sys.stdout.buffer.flush()
 
 
-def clean_up(sandbox: Sandbox, patience_s: float) -> None:
+def clean_up(sandbox: SandboxDirectory, patience_s: float) -> None:
     """Ends the server and the vmm of a sandbox and removes its directory; idempotent.
 
     Its mounts go with the last of the two: they are in their own mount namespace.

@@ -19,16 +19,16 @@ from collections.abc import Callable, Sequence
 from shim.bootstrap import VERSION
 from shim.config import Config, load_config
 from shim.errors import SampanError
+from shim.machine.directory import list_sandboxes
 from shim.machine.launch import check_image
-from shim.machine.sandbox import list_sandboxes
-from shim.machine.template import MachineClass, find_template
-from shim.machine.template_store import (
+from shim.machine.size import MIB, MachineSize
+from shim.machine.templates.identity import MachineClass, find_template
+from shim.machine.templates.store import (
     get_template,
     list_templates,
     remove_template,
     verify_template,
 )
-from shim.oci.sandbox import MIB, MachineSize
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -131,14 +131,14 @@ def run_template_command(options: argparse.Namespace) -> int:
 
 def create_template(options: argparse.Namespace, config: Config) -> None:
     # gRPC and all that: nothing else here needs it.
-    from shim.machine.template_maker import make_template  # noqa: PLC0415
+    from shim.machine.templates.maker import make_template  # noqa: PLC0415
 
     template = asyncio.run(make_template(config, choose_class(options, config)))
     print(template.name)
 
 
 def offer_class(options: argparse.Namespace, config: Config) -> None:
-    from shim.machine.template_offer import offer_template  # noqa: PLC0415
+    from shim.machine.templates.offer import offer_template  # noqa: PLC0415
 
     offer_template(config, choose_class(options, config), options.refused)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from shim.errors import HostResource, InvalidArgument
 from shim.host.mounts import HostMount, MountStack, make_mount_point
-from shim.machine.sandbox import Sandbox, remove_mount_point
+from shim.machine.directory import SandboxDirectory, remove_mount_point
 from shim.oci.mounts import Volume
 
 UNSUPPORTED_OPTIONS: Final = frozenset(("loop",))
@@ -23,7 +23,7 @@ MISSING: Final = frozenset((errno.ENOENT, errno.ENOTDIR))
 class ContainerFiles:
     """Lifecycle: `mount`, which undoes itself when it fails; `unmount`, idempotent."""
 
-    def __init__(self, sandbox: Sandbox, container_id: str) -> None:
+    def __init__(self, sandbox: SandboxDirectory, container_id: str) -> None:
         self._sandbox = sandbox
         self._id = container_id
         self._rootfs = f"{sandbox.rootfs_dir}/{container_id}"

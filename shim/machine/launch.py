@@ -29,8 +29,8 @@ from shim.errors import HostResource
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.process import note_process
 from shim.host.spawn import PYTHON, spawn
-from shim.machine.sandbox import Sandbox
-from shim.machine.template import MachineClass
+from shim.machine.directory import SandboxDirectory
+from shim.machine.templates.identity import MachineClass
 from shim.net.plan import MAX_NICS
 
 StartVmm = Callable[[Config, int, int], int]
@@ -107,7 +107,7 @@ def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
 
 def launch_machine(
     config: Config,
-    sandbox: Sandbox,
+    sandbox: SandboxDirectory,
     machine_class: MachineClass,
     log_fd: int,
     network: PreparedNetwork | None = None,
@@ -129,7 +129,7 @@ def launch_machine(
 
 
 def start_process(
-    config: Config, sandbox: Sandbox, log_fd: int, start_vmm: StartVmm
+    config: Config, sandbox: SandboxDirectory, log_fd: int, start_vmm: StartVmm
 ) -> tuple[int, socket.socket]:
     """A vmm's pid and its control socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -143,7 +143,7 @@ def start_process(
 
 
 def ask_first(
-    control: socket.socket, sandbox: Sandbox, operation: Operation, machine: MachineConfig
+    control: socket.socket, sandbox: SandboxDirectory, operation: Operation, machine: MachineConfig
 ) -> None:
     """For the machine; BOOT_REQUEST_ID."""
     request = {"id": BOOT_REQUEST_ID, "op": operation, "args": machine.to_json()}
@@ -163,7 +163,7 @@ def check_image(config: Config) -> None:
         )
 
 
-def listen_for_agent(sandbox: Sandbox) -> socket.socket:
+def listen_for_agent(sandbox: SandboxDirectory) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(sandbox.agent_socket)
     listener.listen(LISTEN_BACKLOG)
@@ -171,7 +171,7 @@ def listen_for_agent(sandbox: Sandbox) -> socket.socket:
 
 
 def describe_machine(
-    config: Config, sandbox: Sandbox, machine_class: MachineClass, template: str = ""
+    config: Config, sandbox: SandboxDirectory, machine_class: MachineClass, template: str = ""
 ) -> MachineConfig:
     return MachineConfig(
         vcpus=machine_class.size.vcpus,

@@ -17,7 +17,7 @@ from shim.config import load_config
 from shim.errors import SampanError
 from shim.host.fds import close_all
 from shim.machine.held import name_held
-from shim.service.plan import plan_machine
+from shim.sandbox.plan import plan_machine
 from shim.warm.pool import ReadyProcess
 
 MAX_MESSAGE_BYTES: Final = 192 << 10

@@ -23,14 +23,20 @@ from shim.bootstrap import (
     write_oom_score,
 )
 from shim.config import Config, load_config
+from shim.containerd.server import ServerArguments, run_server
 from shim.errors import HostResource, SampanError
 from shim.host.process import is_alive, load_identity, note_process
 from shim.host.syscalls import set_command_line, set_process_name
+from shim.machine.directory import (
+    STATE_VARIABLE,
+    SandboxDirectory,
+    SandboxKey,
+    find_sandbox,
+    list_sandboxes,
+)
 from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
 from shim.machine.launch import LaunchedMachine, PreparedNetwork, launch_machine
-from shim.machine.sandbox import STATE_VARIABLE, Sandbox, SandboxKey, find_sandbox, list_sandboxes
-from shim.machine.template import MachineClass, find_template
-from shim.service.server import ServerArguments, run_server
+from shim.machine.templates.identity import MachineClass, find_template
 from shim.warm.fork import fork_vmm
 from shim.warm.handover import Duty, receive_duty
 from shim.warm.pool import READY, Pool, Wish
@@ -77,7 +83,7 @@ def give_up(*_: object) -> NoReturn:
 class Waiting:
     """A held machine until it goes to the sandbox that it was kept for, or ends."""
 
-    def __init__(self, wish: Wish, sandbox: Sandbox) -> None:
+    def __init__(self, wish: Wish, sandbox: SandboxDirectory) -> None:
         self.name = wish.name
         self.sandbox = sandbox
         self.held = hold(wish, sandbox)
@@ -98,7 +104,7 @@ class Waiting:
     def launch(
         self,
         config: Config,
-        sandbox: Sandbox,
+        sandbox: SandboxDirectory,
         machine_class: MachineClass,
         log_fd: int,
         network: PreparedNetwork | None,
@@ -121,13 +127,13 @@ def take_up(
     duty: Duty, listener: socket.socket, waiting: Waiting, host_mounts: int, pool: Pool
 ) -> None:
     """Does not return."""
-    sandbox = Sandbox(duty.sandbox)
+    sandbox = SandboxDirectory(duty.sandbox)
     end_with(sandbox, partial(serve, duty, sandbox, listener, waiting, host_mounts, pool))
 
 
 def serve(
     duty: Duty,
-    sandbox: Sandbox,
+    sandbox: SandboxDirectory,
     listener: socket.socket,
     waiting: Waiting,
     host_mounts: int,
@@ -150,7 +156,7 @@ def serve(
     run_server(arguments, listener)
 
 
-def hold(wish: Wish, sandbox: Sandbox) -> HeldMachine:
+def hold(wish: Wish, sandbox: SandboxDirectory) -> HeldMachine:
     """HostResource where the host has not the memory, or what was wished for is no more."""
     config = load_config(wish.config_path or None)
     template = find_template(config, wish.machine_class)
@@ -168,7 +174,7 @@ def hold(wish: Wish, sandbox: Sandbox) -> HeldMachine:
         os.close(null)
 
 
-def make_sandbox() -> Sandbox:
+def make_sandbox() -> SandboxDirectory:
     """This process's own; those of processes that were killed are removed."""
     for key, left in list_sandboxes():
         if (key.containerd, key.namespace) == (CONTAINERD, NAMESPACE):

@@ -10,15 +10,15 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from proto.gen.containerd import task_pb2
+from shim.containerd.announce import Announcer
+from shim.containerd.task import SERVICES, TaskService
 from shim.errors import SampanError
 from shim.guest.client import ProcessName
 from shim.host.mounts import HostMount
 from shim.host.reaper import Reaper
-from shim.machine.sandbox import Sandbox
+from shim.machine.directory import SandboxDirectory
 from shim.oci.mounts import Volume
-from shim.service.announce import Announcer
-from shim.service.containers import Containers
-from shim.service.task import SERVICES, TaskService
+from shim.sandbox.containers import Containers
 from tests.fakes.guest import FakeMachine
 
 PROCESS = {"args": ["sh"], "cwd": "/"}
@@ -48,7 +48,7 @@ class FakeFiles:
     error: SampanError | None = None
     mounted: ClassVar[list[str]] = []
 
-    def __init__(self, sandbox: Sandbox, container_id: str) -> None:
+    def __init__(self, sandbox: SandboxDirectory, container_id: str) -> None:
         self.container_id = container_id
 
     def mount(self, rootfs: Sequence[HostMount], volumes: Sequence[Volume]) -> None:
@@ -73,7 +73,7 @@ class Harness:
         self.containers = Containers(
             namespace="ns",
             sandbox_id=sandbox_id,
-            sandbox=Sandbox(str(tmp_path / "sandbox")),
+            sandbox=SandboxDirectory(str(tmp_path / "sandbox")),
             machine=machine,
             announcer=Announcer(self.publisher, pid),  # type: ignore[arg-type]
             reaper=self.reaper,

@@ -44,7 +44,7 @@ class SandboxKey:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-class Sandbox:
+class SandboxDirectory:
     """Names only: nothing exists before `create`."""
 
     def __init__(self, path: str) -> None:
@@ -70,7 +70,7 @@ class Sandbox:
         with open(self.description, "w", encoding="utf-8") as description:
             json.dump(key.to_json(), description)
 
-    def take_over(self, other: "Sandbox") -> None:
+    def take_over(self, other: "SandboxDirectory") -> None:
         """What a machine has in `other`, which is removed; open files and sockets stay so."""
         for name in ("rootfs", "volumes", "console.log", "agent.sock", "vmm.pid"):
             os.rename(f"{other.path}/{name}", f"{self.path}/{name}")
@@ -123,14 +123,14 @@ def state_dir() -> str:
     return os.environ.get(STATE_VARIABLE) or DEFAULT_STATE_DIR
 
 
-def find_sandbox(key: SandboxKey) -> Sandbox:
-    return Sandbox(f"{state_dir()}/{key.digest}")
+def find_sandbox(key: SandboxKey) -> SandboxDirectory:
+    return SandboxDirectory(f"{state_dir()}/{key.digest}")
 
 
-def list_sandboxes() -> Iterator[tuple[SandboxKey, Sandbox]]:
+def list_sandboxes() -> Iterator[tuple[SandboxKey, SandboxDirectory]]:
     """Every sandbox that has said who it is."""
     for path in sorted(list_directory(state_dir())):
-        sandbox = Sandbox(path)
+        sandbox = SandboxDirectory(path)
         try:
             with open(sandbox.description, encoding="utf-8") as description:
                 key = SandboxKey(**json.load(description))

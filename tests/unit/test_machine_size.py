@@ -1,18 +1,13 @@
-"""Which sandbox a container belongs to, and how large its machine is."""
+"""How large a container's machine is; which sandbox and network its spec names."""
 
 from typing import Any
 
 import pytest
 
 from shim.errors import InvalidArgument
-from shim.oci.sandbox import (
-    MIB,
-    MachineSize,
-    SizeRules,
-    find_network,
-    find_sandbox_id,
-    size_machine,
-)
+from shim.machine.size import MIB, MachineSize, SizeRules, size_machine
+from shim.oci.annotations import find_group
+from shim.oci.spec import find_network
 
 RULES = SizeRules(
     vcpus=1, max_vcpus=4, memory_mib=1024, memory_overhead_mib=128, max_memory_mib=8192
@@ -86,9 +81,9 @@ def test_a_pods_annotations_size_the_pods_machine() -> None:
 
 def test_group_annotations_name_the_sandbox() -> None:
     cri = {"io.kubernetes.cri.sandbox-id": "pod"}
-    assert find_sandbox_id(None, "c") == "c"
-    assert find_sandbox_id(cri, "c") == "pod"
-    assert find_sandbox_id({**cri, "io.containerd.runc.v2.group": "group"}, "c") == "group"
+    assert find_group({}) == ""
+    assert find_group(cri) == "pod"
+    assert find_group({**cri, "io.containerd.runc.v2.group": "group"}) == "group"
 
 
 @pytest.mark.parametrize(

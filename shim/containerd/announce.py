@@ -6,8 +6,8 @@ Owns no state: turns processes and containers into events for the Publisher.
 from google.protobuf.message import Message
 
 from proto.gen.containerd import events_pb2, task_pb2
-from shim.service.events import Publisher
-from shim.service.process import TaskProcess
+from shim.containerd.publisher import Publisher
+from shim.sandbox.process import TaskProcess
 
 
 class Announcer:

@@ -26,7 +26,7 @@ from shim.errors import HostResource, InvalidArgument
 from shim.guest.client import StdioTokens
 from shim.host.fds import OwnedFd
 from shim.machine.machine import Machine, Stream, make_token
-from shim.service.logger import LoggerSpec, LoggingProgram, parse_logger
+from shim.sandbox.logger import LoggerSpec, LoggingProgram, parse_logger
 
 OPEN_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -17,12 +17,12 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from proto.gen.containerd import task_pb2, ttrpc_pb2
+from shim.containerd.codes import describe_error
+from shim.containerd.task import SERVICES
 from shim.errors import InvalidArgument
+from shim.machine.size import SizeRules, size_machine
 from shim.oci.guest import Surroundings, translate_process, translate_resources, translate_spec
-from shim.oci.sandbox import SizeRules, size_machine
 from shim.oci.spec import parse_process, parse_resources, parse_spec
-from shim.service.codes import describe_error
-from shim.service.task import SERVICES
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.frames import HEADER, FrameType
 from shim.ttrpc.status import Code, StatusError

@@ -12,7 +12,7 @@ from image.trial import MOUNT_POINTS, write_trial
 from proto.contract import GUEST_TRIAL_DIR, GUEST_TRIAL_PROGRAM
 from shim.errors import GuestFault
 from shim.machine.machine import Machine
-from shim.machine.template_trial import NAME, describe_container, try_clone
+from shim.machine.templates.trial import NAME, describe_container, try_clone
 
 
 def test_its_program_ends_with_nothing(tmp_path: Path) -> None:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox, list_sandboxes
+from shim.machine.directory import SandboxDirectory, SandboxKey, find_sandbox, list_sandboxes
 
 KEY = SandboxKey("/run/containerd/containerd.sock", "k8s.io", "pod1")
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SandboxDirectory:
     monkeypatch.setenv("SAMPAN_STATE_DIR", str(tmp_path / "state"))
     return find_sandbox(KEY)
 
 
-def test_another_id_namespace_or_containerd_is_another_directory(sandbox: Sandbox) -> None:
+def test_another_id_namespace_or_containerd_is_another_directory(sandbox: SandboxDirectory) -> None:
     others = [
         SandboxKey("/other.sock", "k8s.io", "pod1"),
         SandboxKey("/run/containerd/containerd.sock", "moby", "pod1"),
@@ -33,18 +33,18 @@ def test_socket_paths_fit_into_a_sockaddr() -> None:
     assert len(find_sandbox(key).agent_socket) < 100
 
 
-def test_only_root_can_look_inside(sandbox: Sandbox) -> None:
+def test_only_root_can_look_inside(sandbox: SandboxDirectory) -> None:
     sandbox.create(KEY)
     assert os.stat(sandbox.path).st_mode & 0o777 == 0o700
 
 
-def test_a_directory_is_made_once(sandbox: Sandbox) -> None:
+def test_a_directory_is_made_once(sandbox: SandboxDirectory) -> None:
     sandbox.create(KEY)
     with pytest.raises(FileExistsError):
         sandbox.create(KEY)
 
 
-def test_remove_takes_everything_of_ours_and_can_be_repeated(sandbox: Sandbox) -> None:
+def test_remove_takes_everything_of_ours_and_can_be_repeated(sandbox: SandboxDirectory) -> None:
     sandbox.create(KEY)
     for path in (sandbox.socket, sandbox.console, sandbox.counters, sandbox.vmm_pid):
         Path(path).write_text("x")
@@ -57,7 +57,7 @@ def test_remove_takes_everything_of_ours_and_can_be_repeated(sandbox: Sandbox) -
     sandbox.remove()
 
 
-def test_remove_leaves_files_that_are_somebody_elses(sandbox: Sandbox) -> None:
+def test_remove_leaves_files_that_are_somebody_elses(sandbox: SandboxDirectory) -> None:
     """What is below a mount point is a user's volume if the mount is still there."""
     sandbox.create(KEY)
     precious = Path(sandbox.volumes_dir, "c1", "0", "data")
@@ -69,7 +69,7 @@ def test_remove_leaves_files_that_are_somebody_elses(sandbox: Sandbox) -> None:
     assert (precious.read_text(), file.read_text()) == ("precious", "precious too")
 
 
-def test_sandboxes_are_listed_by_what_they_say_they_are(sandbox: Sandbox) -> None:
+def test_sandboxes_are_listed_by_what_they_say_they_are(sandbox: SandboxDirectory) -> None:
     assert list(list_sandboxes()) == []
     sandbox.create(KEY)
     broken = Path(sandbox.path).parent / "broken"

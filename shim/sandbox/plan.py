@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from shim.config import Config
 from shim.machine.launch import count_nics
-from shim.machine.template import MachineClass, use_template
-from shim.oci.sandbox import SizeRules, find_network, size_machine
-from shim.oci.spec import parse_spec
+from shim.machine.size import SizeRules, size_machine
+from shim.machine.templates.identity import MachineClass, use_template
+from shim.oci.spec import find_network, parse_spec
 
 
 class MachinePlan(NamedTuple):

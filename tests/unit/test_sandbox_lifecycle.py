@@ -3,7 +3,7 @@
 import pytest
 
 from shim.errors import FailedPrecondition
-from shim.service.lifecycle import TRANSITIONS, Action, State, advance
+from shim.sandbox.lifecycle import TRANSITIONS, Action, State, advance
 
 REFUSED = [
     (state, action) for state in State for action in Action if (state, action) not in TRANSITIONS

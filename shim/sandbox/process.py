@@ -15,12 +15,12 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from proto.contract import DRAIN_TIMEOUT_S
+from shim.containerd.publisher import now
 from shim.errors import FailedPrecondition, GuestFault, NotFound, Unavailable
 from shim.guest.client import AgentClient, ProcessName
 from shim.machine.machine import UNKNOWN_STATUS, Machine
-from shim.service.events import now
-from shim.service.lifecycle import Action, State, advance
-from shim.service.stdio import ProcessStdio
+from shim.sandbox.lifecycle import Action, State, advance
+from shim.sandbox.stdio import ProcessStdio
 
 RECONNECT_PATIENCE_S: Final = 2.0
 """After the agent's connection is lost: until the machine is known to have ended."""

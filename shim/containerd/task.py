@@ -15,15 +15,15 @@ from google.protobuf.message import DecodeError, Message
 
 from proto.contract import MAX_ID_BYTES
 from proto.gen.containerd import runc_pb2, task_pb2, types_pb2
+from shim.containerd.publisher import pack_any
+from shim.containerd.stats import build_metrics_v1, build_metrics_v2
 from shim.errors import InvalidArgument, Unimplemented
 from shim.host.mounts import HostMount
 from shim.oci.shape import check_shape
 from shim.oci.spec import TEXT
-from shim.service.containers import Containers
-from shim.service.events import pack_any
-from shim.service.lifecycle import State
-from shim.service.stats import build_metrics_v1, build_metrics_v2
-from shim.service.stdio import StdioPaths
+from shim.sandbox.containers import Containers
+from shim.sandbox.lifecycle import State
+from shim.sandbox.stdio import StdioPaths
 from shim.ttrpc.server import Handler, Method, Services
 
 SERVICES: Final = ("containerd.task.v2.Task", "containerd.task.v3.Task")

@@ -21,7 +21,7 @@ from shim.bootstrap import (
     run,
     write_atomically,
 )
-from shim.machine.sandbox import Sandbox, SandboxKey
+from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.ttrpc.wire import decode_fields, encode_bytes, encode_number, read_text
 
 TREE = Path(__file__).resolve().parents[2]
@@ -109,7 +109,7 @@ def test_each_containerd_gets_an_address_that_it_understands(
     monkeypatch.delenv("MAX_SHIM_VERSION", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    print_address(Sandbox("/run/sampan/x"), StartOptions(stdin, "c1"))
+    print_address(SandboxDirectory("/run/sampan/x"), StartOptions(stdin, "c1"))
     out, err = capsys.readouterr()
     assert err == ""
     address = "unix:///run/sampan/x/shim.sock"
@@ -147,7 +147,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
 def test_a_server_whose_bundle_is_gone_leaves_nothing(tmp_path: Path) -> None:
     """Of a start that containerd has given up; it calls no `delete` then."""
-    sandbox = Sandbox(str(tmp_path / "sandbox"))
+    sandbox = SandboxDirectory(str(tmp_path / "sandbox"))
     key = SandboxKey("containerd", "ns", "c1")
     invocation = parse_arguments([*START, "-bundle", str(tmp_path / "gone"), "start"])
     beginning = Beginning(invocation, StartOptions(b"", "c1"), sandbox, key)

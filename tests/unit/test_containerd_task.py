@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from proto.gen.containerd import cgroups_v1_pb2, cgroups_v2_pb2, runc_pb2, types_pb2
+from shim.containerd.task import SERVICES
 from shim.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -24,7 +25,6 @@ from shim.errors import (
     Unimplemented,
 )
 from shim.guest.client import ProcessName
-from shim.service.task import SERVICES
 from tests.fakes.guest import PID, FakeMachine
 from tests.fakes.task_service import REQUESTS, FakeFiles, Harness
 
@@ -347,7 +347,7 @@ async def test_update_passes_what_the_guest_can_enforce(harness: Harness) -> Non
 async def test_stats_come_in_the_form_of_the_hosts_cgroups(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, cgroup2: bool
 ) -> None:
-    monkeypatch.setattr("shim.service.task.host_has_cgroup2", lambda: cgroup2)
+    monkeypatch.setattr("shim.containerd.task.host_has_cgroup2", lambda: cgroup2)
     await harness.run()
     harness.machine.agent.stats = {
         "memory.current": {"": 4096},

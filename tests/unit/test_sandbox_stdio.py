@@ -15,8 +15,8 @@ from shim.errors import HostResource, InvalidArgument
 from shim.host.fds import OwnedFd
 from shim.host.reaper import Reaper
 from shim.machine.machine import Stream
-from shim.service.logger import LoggerSpec, LoggingProgram, parse_logger, start_logger
-from shim.service.stdio import ProcessStdio, StdioPaths, open_output
+from shim.sandbox.logger import LoggerSpec, LoggingProgram, parse_logger, start_logger
+from shim.sandbox.stdio import ProcessStdio, StdioPaths, open_output
 from tests.fakes.guest import FakeMachine
 
 
@@ -118,7 +118,7 @@ async def test_a_client_that_detaches_is_no_end_of_input_close_io_is(
 
 
 async def test_input_has_no_reader_before_the_start(machine: KeepingMachine, fifo: Path) -> None:
-    """A client's open and first write wait for it: see shim/service/stdio.py."""
+    """A client's open and first write wait for it: see shim/sandbox/stdio.py."""
     stdio = ProcessStdio(StdioPaths(False, str(fifo), "", ""), no_logger)
     await stdio.open()
     stdio.join(machine)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from shim.config import Config
 from shim.errors import HostResource, NotFound
-from shim.machine.template import DESCRIPTION, MEMORY, name_class
+from shim.machine.templates.identity import DESCRIPTION, MEMORY, name_class
 
 FILES: Final = (MEMORY, "state.json", "touched")
 HASH_BLOCK_BYTES: Final = 1 << 20

@@ -17,12 +17,12 @@ from shim.errors import AlreadyExists
 from shim.host.netns import make_namespace
 from shim.host.process import is_alive, load_identity, note_process
 from shim.host.reaper import Reaper
+from shim.machine.directory import SandboxDirectory, SandboxKey, find_sandbox
 from shim.machine.launch import PreparedNetwork, launch_machine
 from shim.machine.machine import Machine
-from shim.machine.sandbox import Sandbox, SandboxKey, find_sandbox
-from shim.machine.template import MachineClass, describe_class, name_class
-from shim.machine.template_store import Template, make_directory, place_template
-from shim.machine.template_trial import run_trial, try_clone
+from shim.machine.templates.identity import MachineClass, describe_class, name_class
+from shim.machine.templates.store import Template, make_directory, place_template
+from shim.machine.templates.trial import run_trial, try_clone
 
 STDERR: Final = 2
 SETTLE_S: Final = 3.0
@@ -64,7 +64,7 @@ async def settle(machine: Machine) -> None:
 
 
 @contextlib.contextmanager
-def own_sandbox(described: dict[str, Any]) -> Iterator[Sandbox]:
+def own_sandbox(described: dict[str, Any]) -> Iterator[SandboxDirectory]:
     """Named as the class, so that no two make the same at once."""
     key = SandboxKey("sampan", "template", name_class(described))
     sandbox = find_sandbox(key)
@@ -81,7 +81,7 @@ def own_sandbox(described: dict[str, Any]) -> Iterator[Sandbox]:
         sandbox.remove()
 
 
-def clear_away(sandbox: Sandbox) -> None:
+def clear_away(sandbox: SandboxDirectory) -> None:
     """What a maker that was killed has left; its vmm ended with its control socket."""
     maker = load_identity(sandbox.shim_pid)
     if maker is not None and is_alive(maker):
@@ -91,7 +91,7 @@ def clear_away(sandbox: Sandbox) -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    config: Config, machine_class: MachineClass, sandbox: Sandbox, template: str = ""
+    config: Config, machine_class: MachineClass, sandbox: SandboxDirectory, template: str = ""
 ) -> AsyncIterator[Machine]:
     network = PreparedNetwork(make_namespace(), "", machine_class.nics)
     launched = launch_machine(config, sandbox, machine_class, STDERR, network, template)

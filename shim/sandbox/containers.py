@@ -11,23 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from shim.containerd.announce import Announcer
 from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
 from shim.host.mounts import HostMount
 from shim.host.reaper import Reaper
+from shim.machine.directory import SandboxDirectory
 from shim.machine.files import ContainerFiles
 from shim.machine.machine import Machine
-from shim.machine.sandbox import Sandbox
 from shim.oci.guest import Surroundings
 from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
-from shim.service.announce import Announcer
-from shim.service.container import (
+from shim.sandbox.container import (
     Container,
     ContainerPlan,
     create_container,
     read_rlimits,
 )
-from shim.service.logger import LoggerSpec, LoggingProgram, start_logger
-from shim.service.stdio import ProcessStdio, StdioPaths
+from shim.sandbox.logger import LoggerSpec, LoggingProgram, start_logger
+from shim.sandbox.stdio import ProcessStdio, StdioPaths
 
 RETIRE_TIMEOUT_S: Final = 20.0
 log = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ class Containers:
         *,
         namespace: str,
         sandbox_id: str,
-        sandbox: Sandbox,
+        sandbox: SandboxDirectory,
         machine: Machine | SampanError,
         announcer: Announcer,
         reaper: Reaper,
         shares_guest: bool = False,
-        make_files: Callable[[Sandbox, str], ContainerFiles] = ContainerFiles,
+        make_files: Callable[[SandboxDirectory, str], ContainerFiles] = ContainerFiles,
     ) -> None:
         self.announcer = announcer
         self._namespace = namespace

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from proto.gen.containerd import events_pb2
-from shim.service import events as events_module
-from shim.service.events import METHOD, SERVICE, Publisher, pack_any
+from shim.containerd import publisher as publisher_module
+from shim.containerd.publisher import METHOD, SERVICE, Publisher, pack_any
 from shim.ttrpc.server import Method, Server
 from shim.ttrpc.status import Code, StatusError
 
@@ -76,7 +76,7 @@ async def containerd(tmp_path: Path) -> AsyncIterator[FakeContainerd]:
 async def publisher(
     containerd: FakeContainerd, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Publisher]:
-    monkeypatch.setattr(events_module, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(publisher_module, "RETRY_FIRST_S", 0.01)
     publisher = Publisher(str(containerd.path), "ns")
     publisher.start()
     yield publisher
@@ -161,7 +161,7 @@ async def test_close_does_not_wait_for_ever(tmp_path: Path) -> None:
 async def test_a_queue_that_grows_too_long_loses_its_oldest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(publisher_module, "MAX_WAITING", 3)
     publisher = Publisher(str(tmp_path / "nobody"), "ns")
     publisher.start()
     for number in range(5):

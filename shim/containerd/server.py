@@ -20,10 +20,10 @@ from shim.config import Config, load_config
 from shim.errors import SampanError
 from shim.host.reaper import Reaper
 from shim.log import log_to
+from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import LaunchedMachine, PreparedNetwork, prepare_network
-from shim.machine.sandbox import Sandbox
-from shim.machine.template import MachineClass
-from shim.service.plan import plan_machine
+from shim.machine.templates.identity import MachineClass
+from shim.sandbox.plan import plan_machine
 
 if TYPE_CHECKING:
     from shim.machine.machine import Machine
@@ -36,7 +36,7 @@ FIRST_CALL_PATIENCE_S: Final = 60.0
 SETTLED_S: Final = 1.0
 """After its agent's answer a container runs, and may have the host's processors."""
 Launch = Callable[
-    [Config, Sandbox, MachineClass, int, PreparedNetwork | None, str], LaunchedMachine
+    [Config, SandboxDirectory, MachineClass, int, PreparedNetwork | None, str], LaunchedMachine
 ]
 """launch_machine's arguments, in their order."""
 Wish = Callable[[Config, str, MachineClass], None]
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 class ServerArguments:
     namespace: str
     sandbox_id: str
-    sandbox: Sandbox
+    sandbox: SandboxDirectory
     bundle: str
     events_address: str
     config_path: str
@@ -94,12 +94,12 @@ async def serve(
     listener: socket.socket,
 ) -> None:
     # protobuf and all that stands on it: imported while the guest boots.
+    from shim.containerd.announce import Announcer  # noqa: PLC0415
+    from shim.containerd.codes import describe_error  # noqa: PLC0415
+    from shim.containerd.publisher import Publisher  # noqa: PLC0415
+    from shim.containerd.task import TaskService  # noqa: PLC0415
     from shim.machine.machine import Machine  # noqa: PLC0415
-    from shim.service.announce import Announcer  # noqa: PLC0415
-    from shim.service.codes import describe_error  # noqa: PLC0415
-    from shim.service.containers import Containers  # noqa: PLC0415
-    from shim.service.events import Publisher  # noqa: PLC0415
-    from shim.service.task import TaskService  # noqa: PLC0415
+    from shim.sandbox.containers import Containers  # noqa: PLC0415
     from shim.ttrpc.server import Server  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
@@ -148,7 +148,7 @@ async def offer_template(
     """A container that had to boot has a template made for those that follow."""
     if config.templates != "auto" or isinstance(machine, SampanError):
         return
-    from shim.machine.template_offer import start_offer  # noqa: PLC0415
+    from shim.machine.templates.offer import start_offer  # noqa: PLC0415
 
     with suppress(SampanError):
         await machine.wait_agent()

@@ -1,22 +1,21 @@
-"""What a container's spec says about the machine that it needs.
+"""How large a container's machine has to be.
 
-Pure.  Which sandbox it belongs to (annotations of CRI and of containerd's own
-shim) and how large the machine has to be: from the limits of the container or
-of its pod, from our annotations, else from the configuration.
+Pure: from the limits of the container or of its pod, from our annotations
+(shim/oci/annotations.py), else from the configuration.
 """
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 from shim.errors import InvalidArgument
+from shim.oci.annotations import (
+    MEMORY_ANNOTATION,
+    POD_MEMORY_ANNOTATION,
+    POD_PERIOD_ANNOTATION,
+    POD_QUOTA_ANNOTATION,
+    VCPUS_ANNOTATION,
+)
 
-GROUP_ANNOTATIONS: Final = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
-"""First found, first taken, as containerd's runc shim has it."""
-VCPUS_ANNOTATION: Final = "dev.sampan.vcpus"
-MEMORY_ANNOTATION: Final = "dev.sampan.memory_mib"
-POD_QUOTA_ANNOTATION: Final = "io.kubernetes.cri.sandbox-cpu-quota"
-POD_PERIOD_ANNOTATION: Final = "io.kubernetes.cri.sandbox-cpu-period"
-POD_MEMORY_ANNOTATION: Final = "io.kubernetes.cri.sandbox-memory"
 DEFAULT_PERIOD_US: Final = 100_000
 MIB: Final = 1 << 20
 SMALLEST_CLASS_MIB: Final = 256
@@ -37,21 +36,6 @@ class SizeRules:
 class MachineSize:
     vcpus: int
     memory_bytes: int
-
-
-def find_sandbox_id(annotations: dict[str, str] | None, container_id: str) -> str:
-    for name in GROUP_ANNOTATIONS:
-        if annotations and annotations.get(name):
-            return annotations[name]
-    return container_id
-
-
-def find_network(spec: dict[str, Any]) -> str | None:
-    """The path of the container's network namespace; "" for a new one, None for the host's."""
-    for namespace in (spec.get("linux") or {}).get("namespaces") or []:
-        if namespace["type"] == "network":
-            return namespace.get("path") or ""
-    return None
 
 
 def size_machine(spec: dict[str, Any], rules: SizeRules) -> MachineSize:

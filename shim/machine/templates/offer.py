@@ -15,22 +15,22 @@ from typing import Final
 from shim.config import PATH_VARIABLE, Config
 from shim.errors import AlreadyExists, HostResource, NotFound, SampanError
 from shim.host.spawn import PYTHON, spawn
-from shim.machine.template import (
+from shim.machine.size import MIB
+from shim.machine.templates.identity import (
     DESCRIPTION,
     MachineClass,
     describe_class,
     name_class,
     read_number,
 )
-from shim.machine.template_maker import make_template
-from shim.machine.template_store import (
+from shim.machine.templates.maker import make_template
+from shim.machine.templates.store import (
     Template,
     get_template,
     list_templates,
     remove_template,
     verify_template,
 )
-from shim.oci.sandbox import MIB
 
 NICENESS: Final = 19
 MOUNTS_FD: Final = 3

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proto.contract import DRAIN_TIMEOUT_S
+from shim.containerd.announce import Announcer
 from shim.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -34,10 +35,9 @@ from shim.oci.guest import (
     translate_spec,
 )
 from shim.oci.spec import parse_process, parse_resources
-from shim.service.announce import Announcer
-from shim.service.lifecycle import Action, State
-from shim.service.process import Exit, TaskProcess
-from shim.service.stdio import ProcessStdio
+from shim.sandbox.lifecycle import Action, State
+from shim.sandbox.process import Exit, TaskProcess
+from shim.sandbox.stdio import ProcessStdio
 
 COMMAND_NOT_FOUND: Final = 127
 COMMAND_FAILED: Final = 126

@@ -2,7 +2,7 @@
 
 A template's name is a digest of everything that a saved machine depends on: when
 anything of that changes the name is another, and it is not found any more.  Cheap
-to look for: a few small files are read.  shim/machine/template_store.py has the
+to look for: a few small files are read.  shim/machine/templates/store.py has the
 rest of a template's life.
 """
 
@@ -18,7 +18,7 @@ from proto.contract import PROTOCOL_VERSION
 from shim.config import Config
 from shim.errors import HostResource
 from shim.host.spawn import TREE
-from shim.oci.sandbox import MachineSize
+from shim.machine.size import MachineSize
 
 NAME_DIGITS: Final = 24
 DESCRIPTION: Final = "template.json"

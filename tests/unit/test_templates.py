@@ -12,9 +12,10 @@ import pytest
 from shim.cli import main
 from shim.config import Config
 from shim.errors import AlreadyExists, HostResource, NotFound
-from shim.machine import template_maker, template_offer
 from shim.machine.machine import Machine
-from shim.machine.template import (
+from shim.machine.size import MIB, MachineSize
+from shim.machine.templates import maker, offer
+from shim.machine.templates.identity import (
     DESCRIPTION,
     MachineClass,
     describe_class,
@@ -23,9 +24,9 @@ from shim.machine.template import (
     read_number,
     use_template,
 )
-from shim.machine.template_maker import own_sandbox, settle
-from shim.machine.template_offer import offer_template
-from shim.machine.template_store import (
+from shim.machine.templates.maker import own_sandbox, settle
+from shim.machine.templates.offer import offer_template
+from shim.machine.templates.store import (
     FILES,
     Template,
     get_template,
@@ -35,7 +36,6 @@ from shim.machine.template_store import (
     remove_template,
     verify_template,
 )
-from shim.oci.sandbox import MIB, MachineSize
 
 CLASS = MachineClass(MachineSize(1, 512 * MIB), 1)
 
@@ -197,7 +197,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[MachineClass]:
         made.append(machine_class)
         return make(config, machine_class)
 
-    monkeypatch.setattr(template_offer, "make_template", make_it)
+    monkeypatch.setattr(offer, "make_template", make_it)
     return made
 
 
@@ -258,7 +258,7 @@ def test_a_failure_is_not_tried_at_once_again(
         tries.append(1)
         raise HostResource("no space")
 
-    monkeypatch.setattr(template_offer, "make_template", fail)
+    monkeypatch.setattr(offer, "make_template", fail)
     with pytest.raises(HostResource):
         offer_template(config, CLASS)
     offer_template(config, CLASS)
@@ -275,7 +275,7 @@ def test_one_that_is_being_made_is_nobodys_failure(
     async def busy(*_: object) -> Template:
         raise AlreadyExists("the same template is being made")
 
-    monkeypatch.setattr(template_offer, "make_template", busy)
+    monkeypatch.setattr(offer, "make_template", busy)
     offer_template(config, CLASS)
     assert not os.path.exists(config.templates_dir)
 
@@ -298,6 +298,6 @@ class ReportingMachine:
 async def test_a_machine_is_saved_when_its_guest_has_told_what_is_free(
     monkeypatch: pytest.MonkeyPatch, told: list[int], left: list[int]
 ) -> None:
-    monkeypatch.setattr(template_maker, "SETTLE_S", 0)
+    monkeypatch.setattr(maker, "SETTLE_S", 0)
     await settle(cast(Machine, ReportingMachine(told)))
     assert told == left
