@@ -74,7 +74,7 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
         launched = error
     try:
-        asyncio.run(serve(arguments, config, launched, listener))
+        asyncio.run(serve_tasks(arguments, config, launched, listener))
     finally:
         arguments.sandbox.remove()
 
@@ -87,7 +87,7 @@ def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine
     )
 
 
-async def serve(
+async def serve_tasks(
     arguments: ServerArguments,
     config: Config,
     launched: LaunchedMachine | SampanError,

@@ -13,20 +13,20 @@ import syslog
 from functools import partial
 from typing import Final, NoReturn, Self
 
-from shim.bootstrap import (
+from shim.config import Config, load_config
+from shim.containerd.server import ServerArguments, run_server
+from shim.containerd.start import LOG_FIFO, SERVER_NAME
+from shim.errors import HostResource, SampanError
+from shim.host.daemon import (
     OOM_SCORE_MAX,
-    SERVER_NAME,
-    clean_up,
-    end_with,
-    enter_bundle,
+    enter_directory,
+    exit_after,
     leave_host,
     write_oom_score,
 )
-from shim.config import Config, load_config
-from shim.containerd.server import ServerArguments, run_server
-from shim.errors import HostResource, SampanError
 from shim.host.process import is_alive, load_identity, note_process
 from shim.host.syscalls import set_command_line, set_process_name
+from shim.machine.cleanup import clean_up
 from shim.machine.directory import (
     STATE_VARIABLE,
     SandboxDirectory,
@@ -56,7 +56,7 @@ def wait_for_duty(wish: Wish, connection: socket.socket, server: socket.socket, 
     os.setsid()
     signal.signal(signal.SIGTERM, give_up)
     write_oom_score(OOM_SCORE_MAX)  # nothing is lost with it
-    host_mounts = leave_host()
+    host_mounts = leave_host(SERVER_NAME)
     sandbox = make_sandbox()
     try:
         with Waiting(wish, sandbox) as waiting:
@@ -128,10 +128,11 @@ def take_up(
 ) -> None:
     """Does not return."""
     sandbox = SandboxDirectory(duty.sandbox)
-    end_with(sandbox, partial(serve, duty, sandbox, listener, waiting, host_mounts, pool))
+    serve = partial(serve_duty, duty, sandbox, listener, waiting, host_mounts, pool)
+    exit_after(serve, sandbox.remove)
 
 
-def serve(
+def serve_duty(
     duty: Duty,
     sandbox: SandboxDirectory,
     listener: socket.socket,
@@ -143,7 +144,7 @@ def serve(
     os.environ.update(duty.environment)
     set_process_name(SERVER_NAME)
     set_command_line(["containerd-shim-sampan-v2", *duty.arguments])
-    log_fd = enter_bundle(duty.described["bundle"], duty.oom_score)
+    log_fd = enter_directory(duty.described["bundle"], LOG_FIFO, duty.oom_score)
     write_oom_score(duty.oom_score, str(waiting.held.pid))
     arguments = ServerArguments(
         **duty.described,

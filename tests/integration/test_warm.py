@@ -87,8 +87,8 @@ def test_tries_that_fail_are_not_made_at_once_again(installed: Installed) -> Non
 def test_code_that_has_changed_is_not_served_by_the_old(installed: Installed) -> None:
     server = installed.warm_up()
     direct = installed.count_direct()
-    bootstrap = installed.code / "shim/bootstrap.py"
-    bootstrap.write_text(bootstrap.read_text().replace('"0.1.0"', '"0.2.0"'))
+    version = installed.code / "shim/version.py"
+    version.write_text(version.read_text().replace('"0.1.0"', '"0.2.0"'))
     assert b"0.2.0" in installed.call("-v").stdout
     assert installed.count_direct() == direct + 1
     wait_for(lambda: not Path(f"/proc/{server}/exe").exists())

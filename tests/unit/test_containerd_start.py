@@ -9,16 +9,14 @@ from pathlib import Path
 import pytest
 
 from proto.gen.containerd import task_pb2
-from shim.bootstrap import (
-    Beginning,
-    StartOptions,
-    UsageError,
+from shim.containerd.arguments import StartOptions, UsageError, parse_arguments
+from shim.containerd.start import (
+    NewSandbox,
     become_server,
     fork_server,
-    parse_arguments,
     print_address,
     read_group,
-    run,
+    run_action,
     write_atomically,
 )
 from shim.machine.directory import SandboxDirectory, SandboxKey
@@ -61,13 +59,13 @@ def test_an_unknown_flag_is_named() -> None:
 @pytest.mark.parametrize("arguments", [[], ["-id", "x"], ["-namespace", "n"], ["-id", "../x"]])
 def test_an_action_needs_its_names(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
-        run([*arguments, "start"], fork_server)
+        run_action([*arguments, "start"], fork_server)
 
 
 @pytest.mark.parametrize("action", ["", "stop"])
 def test_an_unknown_action_is_refused(action: str) -> None:
     with pytest.raises(UsageError, match="expected start or delete"):
-        run([*START, *([action] if action else [])], fork_server)
+        run_action([*START, *([action] if action else [])], fork_server)
 
 
 def test_stdin_may_be_empty() -> None:
@@ -150,12 +148,12 @@ def test_a_server_whose_bundle_is_gone_leaves_nothing(tmp_path: Path) -> None:
     sandbox = SandboxDirectory(str(tmp_path / "sandbox"))
     key = SandboxKey("containerd", "ns", "c1")
     invocation = parse_arguments([*START, "-bundle", str(tmp_path / "gone"), "start"])
-    beginning = Beginning(invocation, StartOptions(b"", "c1"), sandbox, key)
-    beginning.prepare()
+    new = NewSandbox(invocation, StartOptions(b"", "c1"), sandbox, key)
+    new.prepare()
     server = os.fork()
     if server == 0:
-        become_server(beginning, oom_score=0)
-    beginning.listener.close()
+        become_server(new, oom_score=0)
+    new.listener.close()
     assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 1
     assert not os.path.exists(sandbox.path)
 
@@ -164,7 +162,7 @@ def run_shim(
     *arguments: str, stdin: bytes = b"", state: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "shim.bootstrap", *arguments],
+        [sys.executable, "-m", "shim.containerd.start", *arguments],
         input=stdin,
         capture_output=True,
         cwd=TREE,
@@ -204,7 +202,7 @@ def test_a_failure_is_one_line_and_exit_status_one() -> None:
 def test_start_and_delete_import_nothing_that_takes_long() -> None:
     """Each of these costs milliseconds, at the start and at the end of every container."""
     slow = "asyncio dataclasses google grpc inspect logging pathlib shutil subprocess yaml".split()
-    code = f"import sys, shim.bootstrap; print([m for m in {slow} if m in sys.modules])"
+    code = f"import sys, shim.containerd.start; print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, cwd=TREE, check=True
     )

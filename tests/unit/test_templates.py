@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from shim.cli import main
+from shim.cli.main import main
 from shim.config import Config
 from shim.errors import AlreadyExists, HostResource, NotFound
 from shim.machine.machine import Machine

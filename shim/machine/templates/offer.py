@@ -46,7 +46,7 @@ def start_offer(
     `mounts`: the mount namespace that the sandbox does not live in."""
     command = (
         *("nsenter", f"--mount=/proc/self/fd/{MOUNTS_FD}", "--wd=/", "--"),
-        *("nice", "-n", str(NICENESS), *PYTHON, "shim.cli"),
+        *("nice", "-n", str(NICENESS), *PYTHON, "shim"),
         *("template", "offer", "--vcpus", str(machine_class.size.vcpus)),
         *("--memory-mib", str(machine_class.size.memory_bytes // MIB)),
         *("--nics", str(machine_class.nics), "--refused", str(read_number(refused))),
