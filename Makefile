@@ -113,7 +113,7 @@ versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
 ROUNDS ?= 100000
 fuzz: $(LOCKED) native ## hostile callers and guests for longer; ROUNDS=, SEED=
 	@SAMPAN_FUZZ_ROUNDS=$(ROUNDS) SAMPAN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
-		$(BIN)/python -m pytest -o timeout=3600 tests/unit/test_fuzz_service.py
+		$(BIN)/python -m pytest -o timeout=3600 tests/unit/test_containerd_fuzz.py
 
 SECONDS ?= 1800
 soak: debian-packages ## containers driven at random against a model; SECONDS=, SEED=

@@ -37,7 +37,7 @@ from benchmarks.phases import SHIM_MARK, TITLES, find_first, measure_marks, spli
 from benchmarks.processes import ProcessWatch
 from benchmarks.runtimes import SAMPAN
 from benchmarks.usage import measure_wakeups
-from shim.machine.sandbox import list_sandboxes
+from shim.machine.directory import list_sandboxes
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from typing import Final
 
 from benchmarks.ctr import TIMEOUT_S, CtrError, Runtime, new_name
 from benchmarks.processes import Exec, ProcessWatch
-from shim.machine.sandbox import list_sandboxes
+from shim.machine.directory import list_sandboxes
 
 SHIM_MARK: Final = "containerd-shim-"
 VMM_NAME: Final = "sampan-vmm"

@@ -30,10 +30,10 @@ from proto.control import MachineConfig
 from shim.config import Config, load_config
 from shim.guest.client import AgentClient
 from shim.machine.console import read_console_tail
+from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.launch import describe_machine
-from shim.machine.sandbox import Sandbox, SandboxKey
-from shim.machine.template import MachineClass
-from shim.oci.sandbox import MachineSize
+from shim.machine.size import MachineSize
+from shim.machine.templates.identity import MachineClass
 from shim.vmm.builder import build_command_line
 from tests.e2e.containerd import wait_for
 
@@ -107,7 +107,7 @@ def measure_sampan(cold: Runtime) -> Sample:
 
 def measure_qemu(config: Config, directory: Path) -> Sample:
     before = list_pids()
-    sandbox = Sandbox(str(directory))
+    sandbox = SandboxDirectory(str(directory))
     sandbox.create(SandboxKey("bench", "bench", "qemu"))
     machine = describe(config, sandbox)
     sockets = {share.tag: directory / f"{share.tag}.sock" for share in machine.shares}
@@ -119,7 +119,7 @@ def measure_qemu(config: Config, directory: Path) -> Sample:
             return Sample(time.monotonic() - began_s, *read_idle(before))
 
 
-def describe(config: Config, sandbox: Sandbox) -> MachineConfig:
+def describe(config: Config, sandbox: SandboxDirectory) -> MachineConfig:
     """The machine that sampan's own monitor would be asked for."""
     size = MachineSize(config.vcpus, config.memory_mib << 20)
     return describe_machine(config, sandbox, MachineClass(size, nics=0))

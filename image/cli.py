@@ -1,6 +1,6 @@
 """`sampan image …`: the command line over image.build.
 
-shim/cli.py hands its `image` arguments to main(); `python3 -m image` is the same.
+shim/cli/main.py hands its `image` arguments to main(); `python3 -m image` is the same.
 Prints progress and errors for a person on stderr, the result on stdout.
 """
 

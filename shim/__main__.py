@@ -1,5 +1,5 @@
 """`python -m shim` is `sampan`."""
 
-from shim.cli import main
+from shim.cli.main import main
 
 raise SystemExit(main())

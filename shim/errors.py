@@ -10,7 +10,7 @@
     ├── GuestFault           the guest or its vmm ended or broke its contract
     └── HostResource         the host lacks something: /dev/kvm, memory, disk, a file
 
-One table in shim/service maps them to status codes; nothing below it knows any.
+One table, shim/containerd/codes.py, maps them to status codes; nothing below it knows any.
 The text of an error is what a user of ctr reads: it says what happened, to what,
 and which file or limit.
 """

@@ -75,7 +75,7 @@ static bool makes_sandbox(int argc, char **argv)
 	return argc > 1 && strcmp(argv[argc - 1], "start") == 0;
 }
 
-/* As shim/machine/sandbox.py makes them. */
+/* As shim/machine/directory.py makes them. */
 static void make_directory(const char *directory)
 {
 	char parent[PATH_MAX];

@@ -2,7 +2,7 @@
 
 A pid alone may have been given to another process: a ProcessIdentity carries
 the start time beside it and is checked through a pidfd before it is killed.
-Synchronous; imports as little as shim/machine/sandbox.py, for the same reason.
+Synchronous; imports as little as shim/machine/directory.py, for the same reason.
 """
 
 import os

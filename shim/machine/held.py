@@ -15,6 +15,7 @@ from typing import Any, Final
 from proto.control import MAX_PACKET_BYTES, Operation
 from shim.config import Config
 from shim.errors import HostResource
+from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import (
     BOOT_REQUEST_ID,
     LaunchedMachine,
@@ -26,9 +27,8 @@ from shim.machine.launch import (
     describe_machine,
     start_process,
 )
-from shim.machine.sandbox import Sandbox
 from shim.machine.shares import ShareTree
-from shim.machine.template import MachineClass, read_number
+from shim.machine.templates.identity import MachineClass, read_number
 
 PATIENCE_S: Final = 60.0
 """For a vmm to have it ready."""
@@ -58,7 +58,7 @@ def name_held(config: Config, machine_class: MachineClass, template: str) -> str
 
 def hold_machine(
     config: Config,
-    sandbox: Sandbox,
+    sandbox: SandboxDirectory,
     machine_class: MachineClass,
     template: str,
     log_fd: int,
@@ -96,8 +96,8 @@ def read_answer(control: socket.socket) -> dict[str, Any]:
 
 def start_held(
     held: HeldMachine,
-    held_in: Sandbox,
-    sandbox: Sandbox,
+    held_in: SandboxDirectory,
+    sandbox: SandboxDirectory,
     network: PreparedNetwork | None,
     log_fd: int,
 ) -> LaunchedMachine:

@@ -33,14 +33,14 @@ from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.host.pidns import new_pid_namespace
 from shim.host.process import note_process
 from shim.host.spawn import PYTHON, spawn
-from shim.machine.sandbox import Sandbox
+from shim.machine.directory import SandboxDirectory
 from shim.machine.shares import ShareTree
-from shim.machine.template import MachineClass
+from shim.machine.templates.identity import MachineClass
 from shim.net.plan import MAX_NICS
 
 StartVmm = Callable[[Config, int, int], int]
 """Of the configuration, the control socket and the log; a child's pid."""
-MakeShares = Callable[[Sandbox], ShareTree]
+MakeShares = Callable[[SandboxDirectory], ShareTree]
 BOOT_REQUEST_ID: Final = 1
 LISTEN_BACKLOG: Final = 8
 HOSTNAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -114,7 +114,7 @@ def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
 
 def launch_machine(
     config: Config,
-    sandbox: Sandbox,
+    sandbox: SandboxDirectory,
     machine_class: MachineClass,
     log_fd: int,
     network: PreparedNetwork | None = None,
@@ -142,7 +142,7 @@ def launch_machine(
 
 
 def start_process(
-    config: Config, sandbox: Sandbox, log_fd: int, start_vmm: StartVmm
+    config: Config, sandbox: SandboxDirectory, log_fd: int, start_vmm: StartVmm
 ) -> tuple[int, socket.socket]:
     """A vmm's pid and its control socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -157,7 +157,7 @@ def start_process(
 
 def ask_first(
     control: socket.socket,
-    sandbox: Sandbox,
+    sandbox: SandboxDirectory,
     operation: Operation,
     machine: MachineConfig,
     shares: ShareTree,
@@ -181,7 +181,7 @@ def check_image(config: Config) -> None:
         )
 
 
-def listen_for_agent(sandbox: Sandbox) -> socket.socket:
+def listen_for_agent(sandbox: SandboxDirectory) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(sandbox.agent_socket)
     listener.listen(LISTEN_BACKLOG)
@@ -190,7 +190,7 @@ def listen_for_agent(sandbox: Sandbox) -> socket.socket:
 
 def describe_machine(
     config: Config,
-    sandbox: Sandbox,
+    sandbox: SandboxDirectory,
     machine_class: MachineClass,
     template: str = "",
     saves: bool = False,

@@ -32,9 +32,9 @@ from shim.host.fds import close_all
 from shim.host.reaper import Reaper
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
+from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine, read_hostname
 from shim.machine.network import SandboxNetwork
-from shim.machine.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from shim.guest.client import AgentClient
@@ -72,7 +72,7 @@ class Machine:
     """Lifecycle: `wait_agent`, any use of agent and streams, `stop`."""
 
     def __init__(
-        self, launched: LaunchedMachine, reaper: Reaper, sandbox: Sandbox, config: Config
+        self, launched: LaunchedMachine, reaper: Reaper, sandbox: SandboxDirectory, config: Config
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = launched.pid

@@ -15,9 +15,9 @@ from proto.network import GuestNic
 from shim.host.fds import close_all
 from shim.host.netns import entered, list_links
 from shim.host.vhost import open_vhost_net
+from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import PreparedNetwork
 from shim.machine.network_note import release_links, write_note
-from shim.machine.sandbox import Sandbox
 from shim.net.plan import NetworkPlan, find_new, plan_network
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class SandboxNetwork:
     """Lifecycle: `join` whenever a container is about to start, `close`."""
 
     def __init__(
-        self, machine: "Machine", sandbox: Sandbox, prepared: PreparedNetwork | None
+        self, machine: "Machine", sandbox: SandboxDirectory, prepared: PreparedNetwork | None
     ) -> None:
         self._machine = machine
         self._sandbox = sandbox

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from shim.errors import SampanError
 from shim.host.netns import entered, open_namespace
-from shim.machine.sandbox import Sandbox
+from shim.machine.directory import SandboxDirectory
 from shim.net.ingress import drop_ingress
 
 
-def write_note(sandbox: Sandbox, path: str, names: Sequence[str]) -> None:
+def write_note(sandbox: SandboxDirectory, path: str, names: Sequence[str]) -> None:
     """`path`: of the namespace."""
     with open(sandbox.network, "w", encoding="utf-8") as file:
         json.dump({"namespace": path, "links": list(names)}, file)
 
 
-def undo_note(sandbox: Sandbox) -> list[str]:
+def undo_note(sandbox: SandboxDirectory) -> list[str]:
     """What could not be undone.  A namespace that is gone took everything along."""
     try:
         with open(sandbox.network, encoding="utf-8") as file:

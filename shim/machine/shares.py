@@ -27,7 +27,7 @@ from shim.errors import HostResource
 from shim.host import syscalls
 from shim.host.fds import close_all, opened
 from shim.host.mounts import HostMount, make_tree
-from shim.machine.sandbox import Sandbox
+from shim.machine.directory import SandboxDirectory
 
 DIRECTORIES: Final = (SHARED_IMAGE, SHARED_ROOTFS, SHARED_VOLUMES, "/proc")
 OPTIONS: Final = {"mode": "0755", "size": "4m", "nr_inodes": "65536"}
@@ -55,7 +55,7 @@ class ShareTree:
         self._closed = False
 
     @classmethod
-    def make(cls, sandbox: Sandbox) -> Self:
+    def make(cls, sandbox: SandboxDirectory) -> Self:
         """In a mount namespace of the caller's own: for a moment the tree is mounted there."""
         try:
             own = syscalls.make_file_system("tmpfs", OPTIONS)

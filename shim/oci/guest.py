@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from proto.contract import GUEST_ROOTFS_DIR
 from shim.errors import InvalidArgument
-from shim.oci.mounts import EXCLUSIVE_ANNOTATION, Volume, translate_mounts
+from shim.oci.annotations import EXCLUSIVE_ANNOTATION
+from shim.oci.mounts import Volume, translate_mounts
 
 GUEST_NETWORK: Final = "/proc/self/ns/net"
 """The guest's own network namespace: naming it keeps crun from making another

@@ -6,12 +6,13 @@ volumes of the sandbox, numbered in their order; what exists only in a kernel
 OCI runtime spec config.md "Mounts".
 """
 
-import os.path
+import posixpath
 from dataclasses import dataclass
 from typing import Any, Final
 
 from proto.contract import GUEST_ROOTFS_DIR, GUEST_VOLUMES_DIR
 from shim.errors import InvalidArgument
+from shim.oci.annotations import EXCLUSIVE_ANNOTATION
 
 GUEST_TYPES: Final = frozenset(
     ("cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "proc", "sysfs", "tmpfs", "ramfs")
@@ -23,8 +24,6 @@ SHARED_MEMORY: Final = "/dev/shm"
 SHARED_MEMORY_OPTIONS: Final = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]
 BIND_OPTIONS: Final = frozenset(("bind", "rbind"))
 READ_ONLY_OPTIONS: Final = frozenset(("ro", "rro"))
-EXCLUSIVE_ANNOTATION: Final = "dev.sampan.exclusive_volumes"
-"""Destinations of bind mounts, with commas between: nobody but the container changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,8 @@ def translate_mounts(
 
 
 def find_exclusive(text: str, mounts: list[dict[str, Any]]) -> frozenset[str]:
-    wanted = [os.path.normpath(path.strip()) for path in text.split(",") if path.strip()]
-    there = {os.path.normpath(mount["destination"]) for mount in mounts}
+    wanted = [posixpath.normpath(path.strip()) for path in text.split(",") if path.strip()]
+    there = {posixpath.normpath(mount["destination"]) for mount in mounts}
     for path in wanted:
         if path not in there:
             raise InvalidArgument(
@@ -96,9 +95,9 @@ def translate_bind(
     source = mount.get("source") or ""
     if not source:
         raise InvalidArgument(f"{field}.source: a bind mount needs one, is ''")
-    source = os.path.normpath(os.path.join(bundle, source))
+    source = posixpath.normpath(posixpath.join(bundle, source))
     options = mount.get("options") or []
-    if mount["destination"] == SHARED_MEMORY and os.path.basename(source) == "shm":
+    if mount["destination"] == SHARED_MEMORY and posixpath.basename(source) == "shm":
         return {
             "destination": SHARED_MEMORY,
             "type": "tmpfs",
@@ -113,7 +112,7 @@ def translate_bind(
         read_only=not READ_ONLY_OPTIONS.isdisjoint(options),
         recursive="bind" not in options,
         field=f"{field}.source",
-        exclusive=os.path.normpath(mount["destination"]) in exclusive,
+        exclusive=posixpath.normpath(mount["destination"]) in exclusive,
     )
 
 

@@ -143,3 +143,11 @@ def parse_object(text: bytes, shape: Shape, name: str) -> dict[str, Any]:
         raise InvalidArgument(f"{name}: expected an object, is {type(value).__name__}")
     check_shape(value, shape, "" if name == "config.json" else name)
     return value
+
+
+def find_network(spec: dict[str, Any]) -> str | None:
+    """The path of the container's network namespace; "" for a new one, None for the host's."""
+    for namespace in (spec.get("linux") or {}).get("namespaces") or []:
+        if namespace["type"] == "network":
+            return namespace.get("path") or ""
+    return None

@@ -9,7 +9,8 @@ import os
 import socket
 from functools import partial
 
-from shim.bootstrap import Beginning, act, begin_server, end_with, read_oom_score
+from shim.containerd.start import NewSandbox, become_server, run_command
+from shim.host.daemon import read_oom_score
 from shim.host.syscalls import set_command_line
 from shim.machine.launch import launch_machine
 from shim.warm.fork import fork_vmm
@@ -26,24 +27,21 @@ def answer_call(connection: socket.socket, pool: Pool) -> int:
         return 1
     take_over(request)
     set_command_line(["containerd-shim-sampan-v2", *request.arguments])
-    status = act(request.arguments, partial(serve, connection, pool, request))
+    status = run_command(request.arguments, partial(serve_sandbox, connection, pool, request))
     connection.send(bytes([status]))
     return status
 
 
-def serve(connection: socket.socket, pool: Pool, request: Request, beginning: Beginning) -> None:
+def serve_sandbox(connection: socket.socket, pool: Pool, request: Request, new: NewSandbox) -> None:
     """Returns only if another process is the server."""
     oom_score = read_oom_score(request.caller)
-    server = hand_over(pool.list_ready(), beginning, oom_score, request.arguments)
+    server = hand_over(pool.list_ready(), new, oom_score, request.arguments)
     if server:
-        beginning.announce(server)
+        new.announce(server)
         return
     pool.leave()
-    beginning.announce(os.getpid())
+    new.announce(os.getpid())
     connection.send(bytes([0]))
     connection.close()
     launch = partial(launch_machine, start_vmm=fork_vmm)
-    end_with(
-        beginning.sandbox,
-        lambda: begin_server(beginning, oom_score, launch=launch, wish=pool.wish),
-    )
+    become_server(new, oom_score, launch=launch, wish=pool.wish)

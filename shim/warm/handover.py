@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from shim.bootstrap import Beginning
 from shim.config import load_config
+from shim.containerd.start import NewSandbox
 from shim.errors import SampanError
 from shim.host.fds import close_all, receive_fds
 from shim.machine.held import name_held
-from shim.service.plan import plan_machine
+from shim.sandbox.plan import plan_machine
 from shim.warm.pool import ReadyProcess
 
 MAX_MESSAGE_BYTES: Final = 192 << 10
@@ -51,29 +51,29 @@ def look(path: str) -> list[Any]:
 
 
 def hand_over(
-    ready: Iterable[ReadyProcess], beginning: Beginning, oom_score: int, arguments: list[str]
+    ready: Iterable[ReadyProcess], new: NewSandbox, oom_score: int, arguments: list[str]
 ) -> int:
     """The pid of the process that serves the sandbox from here on; 0 if none does."""
     waiting = list(ready)
     if not waiting:
         return 0
     try:
-        config = load_config(beginning.options.config_path or None)
-        plan = plan_machine(beginning.invocation.bundle, config)
+        config = load_config(new.options.config_path or None)
+        plan = plan_machine(new.invocation.bundle, config)
     except (SampanError, OSError):
         return 0  # the server finds it out, and tells
     name = name_held(config, plan.machine_class, plan.template)
     duty = Duty(
-        sandbox=beginning.sandbox.path,
-        described=beginning.describe(),
+        sandbox=new.directory.path,
+        described=new.describe(),
         oom_score=oom_score,
         arguments=arguments,
         environment=dict(os.environ),
-        seen=[look(path) for path in (beginning.invocation.bundle, *plan.host_paths)],
+        seen=[look(path) for path in (new.invocation.bundle, *plan.host_paths)],
     )
     for process in waiting:
-        if process.name == name and offer(process.connection, duty, beginning.listener):
-            beginning.listener.close()
+        if process.name == name and offer(process.connection, duty, new.listener):
+            new.listener.close()
             return process.pid
     return 0
 

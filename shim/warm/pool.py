@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 
 from shim.config import PATH_VARIABLE, Config
 from shim.errors import SampanError
+from shim.machine.directory import state_dir
 from shim.machine.held import name_held
-from shim.machine.sandbox import state_dir
-from shim.machine.template import MachineClass, find_template
-from shim.oci.sandbox import MachineSize
+from shim.machine.size import MachineSize
+from shim.machine.templates.identity import MachineClass, find_template
 
 MAX_WISH_BYTES: Final = 16 << 10
 READY: Final = b"r"

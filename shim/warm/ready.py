@@ -13,24 +13,30 @@ import syslog
 from functools import partial
 from typing import Final, NoReturn, Self
 
-from shim.bootstrap import (
+from shim.config import Config, load_config
+from shim.containerd.server import ServerArguments, run_server
+from shim.containerd.start import LOG_FIFO, SERVER_NAME
+from shim.errors import HostResource, SampanError
+from shim.host.daemon import (
     OOM_SCORE_MAX,
-    SERVER_NAME,
-    clean_up,
-    end_with,
-    enter_bundle,
+    enter_directory,
+    exit_after,
     leave_host,
     write_oom_score,
 )
-from shim.config import Config, load_config
-from shim.errors import HostResource, SampanError
 from shim.host.process import is_alive, load_identity, note_process
 from shim.host.syscalls import set_command_line, set_process_name
+from shim.machine.cleanup import clean_up
+from shim.machine.directory import (
+    STATE_VARIABLE,
+    SandboxDirectory,
+    SandboxKey,
+    find_sandbox,
+    list_sandboxes,
+)
 from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
 from shim.machine.launch import LaunchedMachine, PreparedNetwork, launch_machine
-from shim.machine.sandbox import STATE_VARIABLE, Sandbox, SandboxKey, find_sandbox, list_sandboxes
-from shim.machine.template import MachineClass, find_template
-from shim.service.server import ServerArguments, run_server
+from shim.machine.templates.identity import MachineClass, find_template
 from shim.warm.fork import fork_vmm
 from shim.warm.handover import Duty, receive_duty
 from shim.warm.pool import READY, Pool, Wish
@@ -50,7 +56,7 @@ def wait_for_duty(wish: Wish, connection: socket.socket, server: socket.socket, 
     os.setsid()
     signal.signal(signal.SIGTERM, give_up)
     write_oom_score(OOM_SCORE_MAX)  # nothing is lost with it
-    host_mounts = leave_host()
+    host_mounts = leave_host(SERVER_NAME)
     sandbox = make_sandbox()
     try:
         with Waiting(wish, sandbox) as waiting:
@@ -77,7 +83,7 @@ def give_up(*_: object) -> NoReturn:
 class Waiting:
     """A held machine until it goes to the sandbox that it was kept for, or ends."""
 
-    def __init__(self, wish: Wish, sandbox: Sandbox) -> None:
+    def __init__(self, wish: Wish, sandbox: SandboxDirectory) -> None:
         self.name = wish.name
         self.sandbox = sandbox
         self.held = hold(wish, sandbox)
@@ -98,7 +104,7 @@ class Waiting:
     def launch(
         self,
         config: Config,
-        sandbox: Sandbox,
+        sandbox: SandboxDirectory,
         machine_class: MachineClass,
         log_fd: int,
         network: PreparedNetwork | None,
@@ -121,13 +127,14 @@ def take_up(
     duty: Duty, listener: socket.socket, waiting: Waiting, host_mounts: int, pool: Pool
 ) -> None:
     """Does not return."""
-    sandbox = Sandbox(duty.sandbox)
-    end_with(sandbox, partial(serve, duty, sandbox, listener, waiting, host_mounts, pool))
+    sandbox = SandboxDirectory(duty.sandbox)
+    serve = partial(serve_duty, duty, sandbox, listener, waiting, host_mounts, pool)
+    exit_after(serve, sandbox.remove)
 
 
-def serve(
+def serve_duty(
     duty: Duty,
-    sandbox: Sandbox,
+    sandbox: SandboxDirectory,
     listener: socket.socket,
     waiting: Waiting,
     host_mounts: int,
@@ -137,7 +144,7 @@ def serve(
     os.environ.update(duty.environment)
     set_process_name(SERVER_NAME)
     set_command_line(["containerd-shim-sampan-v2", *duty.arguments])
-    log_fd = enter_bundle(duty.described["bundle"], duty.oom_score)
+    log_fd = enter_directory(duty.described["bundle"], LOG_FIFO, duty.oom_score)
     write_oom_score(duty.oom_score, str(waiting.held.pid))
     arguments = ServerArguments(
         **duty.described,
@@ -150,7 +157,7 @@ def serve(
     run_server(arguments, listener)
 
 
-def hold(wish: Wish, sandbox: Sandbox) -> HeldMachine:
+def hold(wish: Wish, sandbox: SandboxDirectory) -> HeldMachine:
     """HostResource where the host has not the memory, or what was wished for is no more."""
     config = load_config(wish.config_path or None)
     template = find_template(config, wish.machine_class)
@@ -168,7 +175,7 @@ def hold(wish: Wish, sandbox: Sandbox) -> HeldMachine:
         os.close(null)
 
 
-def make_sandbox() -> Sandbox:
+def make_sandbox() -> SandboxDirectory:
     """This process's own; those of processes that were killed are removed."""
     for key, left in list_sandboxes():
         if (key.containerd, key.namespace) == (CONTAINERD, NAMESPACE):

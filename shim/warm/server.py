@@ -59,7 +59,7 @@ def listen(path: str) -> socket.socket:
     return listener
 
 
-def serve(listener: socket.socket, lock_fd: int) -> None:
+def serve_launchers(listener: socket.socket, lock_fd: int) -> None:
     """Until the installation is another one."""
     installation = Installation()
     pool = Pool()
@@ -141,7 +141,7 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         with listen(path) as listener:
-            serve(listener, lock_fd)
+            serve_launchers(listener, lock_fd)
             os.unlink(path)
     except Exception as error:
         tell(f"{path}: {error!r}")

@@ -12,7 +12,7 @@ RUN_DIR = Path("/run/sampan")
 WARM_DIR = RUN_DIR / "warm"
 """Of the warm server, which starts with the first container and stays."""
 NAMES = ("sampan-vmm", "sampan-shim", "sampan-ready", "sampan-warm")
-OURS = ("shim.vmm", "containerd-shim-sampan", "shim.bootstrap", *NAMES)
+OURS = ("shim.vmm", "containerd-shim-sampan", "shim.containerd.start", *NAMES)
 DEADLINE_S = 30
 Read = TypeVar("Read")
 

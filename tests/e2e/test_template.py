@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shim.config import load_config
-from shim.machine.template_store import list_templates
+from shim.machine.templates.store import list_templates
 from tests.e2e.conftest import Configure
 from tests.e2e.containerd import Containerd
 from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr

@@ -2,11 +2,11 @@
 
 import os
 
-from shim.machine.sandbox import Sandbox
+from shim.machine.directory import SandboxDirectory
 
 
 class FakeShares:
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: SandboxDirectory) -> None:
         self.shared = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
         self.scratch = sandbox.scratch
         self.vmm = 0

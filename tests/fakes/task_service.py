@@ -10,14 +10,14 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from proto.gen.containerd import task_pb2
+from shim.containerd.announce import Announcer
+from shim.containerd.task import SERVICES, TaskService
 from shim.errors import SampanError
 from shim.guest.client import ProcessName
 from shim.host.mounts import HostMount
 from shim.host.reaper import Reaper
 from shim.oci.mounts import Volume
-from shim.service.announce import Announcer
-from shim.service.containers import Containers
-from shim.service.task import SERVICES, TaskService
+from shim.sandbox.containers import Containers
 from tests.fakes.guest import FakeMachine
 
 PROCESS = {"args": ["sh"], "cwd": "/"}

@@ -48,7 +48,7 @@ class Installed:
             shutil.copytree(TREE / name, self.code / name, ignore=shutil.ignore_patterns("src"))
         (top / "bin").mkdir()
         shutil.copy2(launcher, top / "bin" / LAUNCHER)
-        self.write_script("sampan-shim", f"echo >>{self.direct_calls}", "shim.bootstrap")
+        self.write_script("sampan-shim", f"echo >>{self.direct_calls}", "shim.containerd.start")
         self.write_script("sampan-warm", "", "shim.warm.server")
         self.make_bundle(self.bundle)
 

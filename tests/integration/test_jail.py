@@ -13,7 +13,7 @@ import pytest
 from native.build import COMPILE
 from native.ffi import lib
 from shim.host.pidns import new_pid_namespace
-from shim.machine.sandbox import Sandbox, SandboxKey
+from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.shares import ShareTree
 from shim.vmm.jail.calls import Kind, keep_capabilities
 from shim.vmm.jail.filters import INSTRUCTION_BYTES, make_filters
@@ -142,7 +142,7 @@ def test_without_rules_many_of_them_work(hostile: Path, tmp_path: Path) -> None:
 
 
 def jail_in(place: Path) -> Iterator[tuple[ShareTree, list[str]]]:
-    sandbox = Sandbox(str(place / "sandbox"))
+    sandbox = SandboxDirectory(str(place / "sandbox"))
     sandbox.create(SandboxKey("c", "n", "s"))
     (place / "image").mkdir()
     shares = ShareTree.make(sandbox)

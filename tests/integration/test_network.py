@@ -15,10 +15,10 @@ from proto.network import Address, Neighbour, Route
 from shim.errors import HostResource, InvalidArgument
 from shim.host.fds import close_all
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
+from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import PreparedNetwork
 from shim.machine.network import wire
 from shim.machine.network_note import release_links, undo_note, write_note
-from shim.machine.sandbox import Sandbox
 from shim.net import netlink
 from shim.net.plan import MakeTap, NetworkPlan, Redirect
 
@@ -187,7 +187,7 @@ def test_a_tap_goes_with_its_descriptor_and_redirections_are_given_back(containe
 def test_what_a_dead_shim_has_left_is_undone_by_its_note(container: int, tmp_path: Path) -> None:
     _, taps = wire_up(container, 1)
     close_taps(taps)
-    sandbox = Sandbox(str(tmp_path))
+    sandbox = SandboxDirectory(str(tmp_path))
     write_note(sandbox, f"/proc/{os.getpid()}/fd/{container}", ["eth0"])
     assert undo_note(sandbox) == []
     assert list_filters(container, "eth0") == ""
@@ -196,7 +196,7 @@ def test_what_a_dead_shim_has_left_is_undone_by_its_note(container: int, tmp_pat
 @pytest.mark.parametrize("note", ["", "[]", '{"links": 3, "namespace": "/x"}', '{"links": []}'])
 def test_a_note_that_makes_no_sense_harms_nothing(tmp_path: Path, note: str) -> None:
     (tmp_path / "network.json").write_text(note)
-    assert undo_note(Sandbox(str(tmp_path))) == []
+    assert undo_note(SandboxDirectory(str(tmp_path))) == []
 
 
 @pytest.mark.usefixtures("outside")

@@ -39,8 +39,8 @@ while True:
 MAKE_TEMPLATE = """\
 import os
 from shim.config import load_config
-from shim.machine.template import describe_class, name_class
-from shim.service.plan import plan_machine
+from shim.machine.templates.identity import describe_class, name_class
+from shim.sandbox.plan import plan_machine
 config = load_config()
 described = describe_class(config, plan_machine(os.getcwd(), config).machine_class)
 path = os.path.join(config.templates_dir, name_class(described))

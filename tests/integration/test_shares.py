@@ -19,8 +19,8 @@ import pytest
 from native.ffi import lib
 from shim.errors import HostResource, InvalidArgument
 from shim.host.mounts import HostMount
+from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.files import ContainerFiles
-from shim.machine.sandbox import Sandbox, SandboxKey
 from shim.machine.shares import ShareTree
 from shim.oci.mounts import Volume
 
@@ -32,14 +32,14 @@ PATH_EVENTS = frozenset(
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Sandbox:
-    made = Sandbox(str(tmp_path / "sandbox"))
+def sandbox(tmp_path: Path) -> SandboxDirectory:
+    made = SandboxDirectory(str(tmp_path / "sandbox"))
     made.create(SandboxKey("c", "n", "s"))
     return made
 
 
 @pytest.fixture
-def shares(sandbox: Sandbox, tmp_path: Path) -> Iterator[ShareTree]:
+def shares(sandbox: SandboxDirectory, tmp_path: Path) -> Iterator[ShareTree]:
     """With a process whose root the tree is, as a vmm's."""
     tree = ShareTree.make(sandbox)
     (tmp_path / "image").mkdir()
@@ -53,7 +53,7 @@ def shares(sandbox: Sandbox, tmp_path: Path) -> Iterator[ShareTree]:
     assert not os.path.exists(sandbox.path)
 
 
-def start_vmm(tree: ShareTree, image: Path, sandbox: Sandbox) -> int:
+def start_vmm(tree: ShareTree, image: Path, sandbox: SandboxDirectory) -> int:
     entered, told = os.pipe()
     child = os.fork()
     if child == 0:
@@ -181,7 +181,7 @@ def test_an_overlay_with_a_target_inside_it_follows_the_images_links_inside_it(
 
 
 def test_a_container_that_cannot_be_mounted_leaves_nothing(
-    sandbox: Sandbox, shares: ShareTree, tmp_path: Path
+    sandbox: SandboxDirectory, shares: ShareTree, tmp_path: Path
 ) -> None:
     files = ContainerFiles(shares, "c1")
     with pytest.raises(InvalidArgument, match="mounts\\[1\\].source: /no/such"):
@@ -247,7 +247,7 @@ def test_a_large_file_a_link_and_renames_in_a_loop_in_the_root_stop_no_other_con
 
 
 def test_root_works_by_path_nowhere_below_what_a_guest_may_change(
-    sandbox: Sandbox, shares: ShareTree, tmp_path: Path, victim: Path
+    sandbox: SandboxDirectory, shares: ShareTree, tmp_path: Path, victim: Path
 ) -> None:
     """Of all that Python's audit hooks tell: names in a directory by descriptor, or our own."""
     seen: list[str] = []

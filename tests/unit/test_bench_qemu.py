@@ -4,12 +4,12 @@ from pathlib import Path
 
 from benchmarks.qemu import Sample, describe, make_command, render
 from shim.config import Config
-from shim.machine.sandbox import Sandbox
+from shim.machine.directory import SandboxDirectory
 
 
 def test_it_has_the_same_kernel_and_image_on_the_same_processors() -> None:
     config = Config(image_dir="/image")
-    machine = describe(config, Sandbox("/s"))
+    machine = describe(config, SandboxDirectory("/s"))
     command = make_command(machine, {"sampan-image": Path("/s/image.sock")}, (1, 3))
     assert command[:3] == ["taskset", "-c", "1,3"]
     assert command[command.index("-kernel") + 1] == config.kernel_path

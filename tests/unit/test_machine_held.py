@@ -10,11 +10,11 @@ import pytest
 
 from shim.config import Config
 from shim.errors import HostResource
+from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
 from shim.machine.launch import spawn_vmm
-from shim.machine.sandbox import Sandbox, SandboxKey
-from shim.machine.template import MachineClass
-from shim.oci.sandbox import MachineSize
+from shim.machine.size import MachineSize
+from shim.machine.templates.identity import MachineClass
 from tests.fakes.script import CONTROL
 from tests.fakes.shares import FakeShares
 
@@ -36,19 +36,19 @@ def config(tmp_path: Path) -> Config:
     return Config(image_dir=str(tmp_path))
 
 
-def make_sandbox(tmp_path: Path, name: str) -> Sandbox:
-    sandbox = Sandbox(str(tmp_path / name))
+def make_sandbox(tmp_path: Path, name: str) -> SandboxDirectory:
+    sandbox = SandboxDirectory(str(tmp_path / name))
     sandbox.create(SandboxKey("c", "n", name))
     return sandbox
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Sandbox:
+def sandbox(tmp_path: Path) -> SandboxDirectory:
     return make_sandbox(tmp_path, "waiting")
 
 
 @pytest.fixture
-def hold(config: Config, sandbox: Sandbox) -> Iterator[Hold]:
+def hold(config: Config, sandbox: SandboxDirectory) -> Iterator[Hold]:
     held: list[HeldMachine] = []
 
     def make(script: str) -> HeldMachine:
@@ -76,7 +76,7 @@ def test_a_vmm_that_dies_is_told(hold: Hold) -> None:
 
 
 def test_what_the_machine_has_goes_with_it_to_its_sandbox(
-    hold: Hold, sandbox: Sandbox, tmp_path: Path
+    hold: Hold, sandbox: SandboxDirectory, tmp_path: Path
 ) -> None:
     held = hold(HELD + "start, fds = receive()\nassert start['op'] == 'start' and len(fds) == 1")
     other = make_sandbox(tmp_path, "container")
@@ -88,7 +88,7 @@ def test_what_the_machine_has_goes_with_it_to_its_sandbox(
 
 
 def test_nothing_is_moved_when_its_vmm_has_ended(
-    hold: Hold, sandbox: Sandbox, tmp_path: Path
+    hold: Hold, sandbox: SandboxDirectory, tmp_path: Path
 ) -> None:
     held = hold(HELD)
     while os.waitid(os.P_PID, held.pid, os.WEXITED | os.WNOWAIT) is None:

@@ -7,15 +7,15 @@ import pytest
 
 from shim.config import Config
 from shim.machine import launch
-from shim.machine.sandbox import Sandbox
-from shim.machine.template import MachineClass
-from shim.oci.sandbox import MachineSize
+from shim.machine.directory import SandboxDirectory
+from shim.machine.size import MachineSize
+from shim.machine.templates.identity import MachineClass
 
 
 def describe(tmp_path: Path, arguments: str = "") -> str:
     config = Config(image_dir=str(tmp_path), kernel_arguments=arguments)
     machine_class = MachineClass(MachineSize(1, 1 << 28), 0)
-    machine = launch.describe_machine(config, Sandbox(str(tmp_path)), machine_class)
+    machine = launch.describe_machine(config, SandboxDirectory(str(tmp_path)), machine_class)
     return machine.kernel_arguments
 
 

@@ -14,11 +14,11 @@ from proto.control import Direction
 from shim.config import Config
 from shim.errors import GuestFault, HostResource
 from shim.host.reaper import Reaper
+from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.launch import check_image, launch_machine
 from shim.machine.machine import Machine, make_token
-from shim.machine.sandbox import Sandbox, SandboxKey
-from shim.machine.template import MachineClass
-from shim.oci.sandbox import MachineSize
+from shim.machine.size import MachineSize
+from shim.machine.templates.identity import MachineClass
 from tests.fakes.script import CONTROL
 from tests.fakes.shares import FakeShares
 
@@ -44,15 +44,15 @@ class SilentClient:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Sandbox:
-    sandbox = Sandbox(str(tmp_path / "s"))
+def sandbox(tmp_path: Path) -> SandboxDirectory:
+    sandbox = SandboxDirectory(str(tmp_path / "s"))
     sandbox.create(SandboxKey("c", "n", "i"))
     return sandbox
 
 
 @pytest.fixture
 async def start(
-    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sandbox: SandboxDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Start]:
     monkeypatch.setattr("shim.machine.machine._import_client", lambda: SilentClient)
     (tmp_path / "root").mkdir()
@@ -102,7 +102,7 @@ async def test_a_killed_vmm_means_137(start: Start) -> None:
 
 
 async def test_a_guest_that_stops_is_told_with_its_reason_and_last_words(
-    start: Start, sandbox: Sandbox
+    start: Start, sandbox: SandboxDirectory
 ) -> None:
     Path(sandbox.console).write_bytes(b"booting\r\nKernel panic - not syncing: no\x1b[0m init\r\n")
     machine = start(
@@ -116,7 +116,9 @@ async def test_a_guest_that_stops_is_told_with_its_reason_and_last_words(
     assert "\x1b" not in text
 
 
-async def test_an_agent_that_never_answers_is_given_up(start: Start, sandbox: Sandbox) -> None:
+async def test_an_agent_that_never_answers_is_given_up(
+    start: Start, sandbox: SandboxDirectory
+) -> None:
     Path(sandbox.console).write_text("stuck here\n")
     machine = start(WAIT, timeout_s=0.3)
     with pytest.raises(GuestFault, match=r"did not answer within 0.3 s.*stuck here"):

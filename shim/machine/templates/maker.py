@@ -1,0 +1,111 @@
+"""Makes a template: boots a machine of the class, has it run a first container, saves
+it, and has a first clone tried.
+
+Owns the machine, its sandbox and the directory until that is in its place;
+leaves nothing of them, whatever happens.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+from shim.config import Config
+from shim.errors import AlreadyExists
+from shim.host.netns import make_namespace
+from shim.host.process import is_alive, load_identity, note_process
+from shim.host.reaper import Reaper
+from shim.host.syscalls import enter_mount_namespace
+from shim.machine.directory import SandboxDirectory, SandboxKey, find_sandbox
+from shim.machine.launch import PreparedNetwork, launch_machine
+from shim.machine.machine import Machine
+from shim.machine.templates.identity import MachineClass, describe_class, name_class
+from shim.machine.templates.store import Template, make_directory, place_template
+from shim.machine.templates.trial import run_trial, try_clone
+
+STDERR: Final = 2
+SETTLE_S: Final = 3.0
+"""More than the guest's kernel waits before it tells (mm/page_reporting.c: 2 s), and than
+its agent with the driver."""
+SETTLE_ROUNDS: Final = 10
+
+
+def make_template_alone(config: Config, machine_class: MachineClass) -> Template:
+    """As make_template; this process gets a mount namespace of its own for it."""
+    enter_mount_namespace()
+    return asyncio.run(make_template(config, machine_class))
+
+
+async def make_template(config: Config, machine_class: MachineClass) -> Template:
+    """AlreadyExists while another one makes it; GuestFault if clones do not go on from it."""
+    described = describe_class(config, machine_class)
+    directory = ""
+    try:
+        with own_sandbox(described) as sandbox:
+            directory = make_directory(config)
+            async with running(config, machine_class, sandbox) as machine:
+                await run_trial(machine)
+                await settle(machine)
+                await machine.save(directory)
+        with own_sandbox(described) as sandbox:
+            async with running(config, machine_class, sandbox, directory) as machine:
+                await try_clone(machine)
+                await machine.note_touched(directory)
+        return await asyncio.to_thread(place_template, config, directory, described)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+async def settle(machine: Machine) -> None:
+    """Until the guest has told what is free: otherwise each clone would do it again."""
+    told = -1
+    for _ in range(SETTLE_ROUNDS):
+        await asyncio.sleep(SETTLE_S)
+        counters = await machine.read_counters()
+        before, told = told, counters["devices"]["balloon"]["chains"]
+        if told == before:
+            return
+
+
+@contextlib.contextmanager
+def own_sandbox(described: dict[str, Any]) -> Iterator[SandboxDirectory]:
+    """Named as the class, so that no two make the same at once."""
+    key = SandboxKey("sampan", "template", name_class(described))
+    sandbox = find_sandbox(key)
+    if os.path.exists(sandbox.path):
+        clear_away(sandbox)
+    try:
+        sandbox.create(key)
+    except FileExistsError as error:
+        raise AlreadyExists(f"{sandbox.path}: the same template is being made") from error
+    try:
+        note_process(sandbox.shim_pid, os.getpid())
+        yield sandbox
+    finally:
+        sandbox.remove()
+
+
+def clear_away(sandbox: SandboxDirectory) -> None:
+    """What a maker that was killed has left; its vmm ended with its control socket."""
+    maker = load_identity(sandbox.shim_pid)
+    if maker is not None and is_alive(maker):
+        raise AlreadyExists(f"{sandbox.path}: process {maker.pid} is making the same template")
+    sandbox.remove()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    config: Config, machine_class: MachineClass, sandbox: SandboxDirectory, template: str = ""
+) -> AsyncIterator[Machine]:
+    network = PreparedNetwork(make_namespace(), "", machine_class.nics)
+    launched = launch_machine(config, sandbox, machine_class, STDERR, network, template, saves=True)
+    reaper = Reaper(asyncio.get_running_loop())
+    machine = Machine(launched, reaper, sandbox, config)
+    try:
+        yield machine
+    finally:
+        await machine.stop()
+        reaper.close()

@@ -1,0 +1,336 @@
+"""One container: its spec, files, init process and execs.
+
+Front-end logic without any wire format.  Calls may overlap; what must not is
+ordered by the processes' states and their `starting` locks.
+"""
+
+import asyncio
+import json
+import logging
+import resource
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proto.contract import DRAIN_TIMEOUT_S
+from shim.containerd.announce import Announcer
+from shim.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    GuestFault,
+    NotFound,
+    SampanError,
+    Unavailable,
+)
+from shim.guest.client import AgentClient, ProcessName
+from shim.host.mounts import HostMount
+from shim.machine.files import ContainerFiles
+from shim.machine.machine import Machine
+from shim.oci.guest import (
+    Rlimit,
+    Surroundings,
+    translate_process,
+    translate_resources,
+    translate_spec,
+)
+from shim.oci.spec import parse_process, parse_resources
+from shim.sandbox.lifecycle import Action, State
+from shim.sandbox.process import Exit, TaskProcess
+from shim.sandbox.stdio import ProcessStdio
+
+COMMAND_NOT_FOUND: Final = 127
+COMMAND_FAILED: Final = 126
+RLIMITS: Final = {
+    name: getattr(resource, name)
+    for name in (
+        "RLIMIT_AS",
+        "RLIMIT_CORE",
+        "RLIMIT_CPU",
+        "RLIMIT_DATA",
+        "RLIMIT_FSIZE",
+        "RLIMIT_MEMLOCK",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NICE",
+        "RLIMIT_NOFILE",
+        "RLIMIT_NPROC",
+        "RLIMIT_RSS",
+        "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME",
+        "RLIMIT_SIGPENDING",
+        "RLIMIT_STACK",
+    )
+}
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """Everything that Create decides before it touches the host or the guest."""
+
+    container_id: str
+    bundle: str
+    spec: dict[str, Any]
+    around: Surroundings
+    rootfs: tuple[HostMount, ...]
+    stdio: ProcessStdio
+
+
+class Container:
+    """Made by `create_container`; ends with `delete`."""
+
+    def __init__(
+        self,
+        plan: ContainerPlan,
+        machine: Machine,
+        agent: AgentClient,
+        files: ContainerFiles,
+        announcer: Announcer,
+        *,
+        on_stopped: Callable[["Container"], None],
+    ) -> None:
+        self.id = plan.container_id
+        self.bundle = plan.bundle
+        self.init = TaskProcess(ProcessName(self.id), plan.stdio, machine)
+        self.execs: dict[str, TaskProcess] = {}
+        self.guest_pid = 0
+        self._exec_specs: dict[str, bytes] = {}
+        self._machine = machine
+        self._agent = agent
+        self._files = files
+        self._announcer = announcer
+        self._on_stopped = on_stopped
+        self._retiring: asyncio.Task[None] | None = None
+
+    def find_process(self, exec_id: str) -> TaskProcess:
+        if not exec_id:
+            return self.init
+        process = self.execs.get(exec_id)
+        if process is None:
+            raise NotFound(f"exec {exec_id!r} of container {self.id!r} does not exist")
+        return process
+
+    async def start(self, exec_id: str) -> None:
+        process = self.find_process(exec_id)
+        async with process.starting:
+            if exec_id:
+                self._check_takes_execs()
+            process.change(Action.START)
+            try:
+                if exec_id:
+                    await self._register_exec(process)
+                else:
+                    await self._machine.network.join()
+                process.stdio.join_input(self._machine)
+                await self._machine.until_end(self._agent.start_process(process.name))
+            except SampanError as error:
+                self._settle_failed_start(process, error)
+                raise
+            process.change(Action.CONFIRM)
+            self._announcer.started(process)
+            if exec_id:
+                process.watch(self._agent, lambda status: self._finish_exec(process, status))
+
+    def add_exec(self, exec_id: str, process_json: bytes, stdio: ProcessStdio) -> None:
+        """Only takes note: the guest is told at the start."""
+        if exec_id in self.execs:
+            raise AlreadyExists(f"exec {exec_id!r} of container {self.id!r} exists already")
+        self._check_takes_execs()
+        described = parse_process(process_json)
+        guest = translate_process(described, stdio.paths.terminal, read_rlimits())
+        self._exec_specs[exec_id] = json.dumps(guest).encode()
+        self.execs[exec_id] = TaskProcess(ProcessName(self.id, exec_id), stdio, self._machine)
+        self._announcer.exec_added(self.execs[exec_id])
+
+    async def kill(self, exec_id: str, signal: int, everyone: bool) -> None:
+        process = self.find_process(exec_id)
+        if process.state in (State.STOPPED, State.DELETED):
+            raise NotFound(f"{process.subject}: process already finished")
+        if not process.is_alive:
+            raise FailedPrecondition(f"{process.subject} has not been started")
+        if signal == 0:
+            return
+        call = self._agent.signal_process(process.name, signal, everyone)
+        try:
+            await self._machine.until_end(call)
+        except (Unavailable, GuestFault) as error:
+            if process.is_alive:
+                raise
+            raise NotFound(f"{process.subject}: process already finished") from error
+
+    async def resize(self, exec_id: str, columns: int, rows: int) -> None:
+        process = self.find_process(exec_id)
+        if not process.stdio.paths.terminal:
+            return
+        call = self._agent.resize_terminal(process.name, columns, rows)
+        await self._machine.until_end(call)
+
+    async def pause(self) -> None:
+        self.init.change(Action.PAUSE)
+        try:
+            await self._machine.until_end(self._agent.pause_container(self.id))
+        except SampanError:
+            self._resume_state()
+            raise
+
+    async def resume(self) -> None:
+        if self.init.state is not State.PAUSED:
+            raise FailedPrecondition(f"cannot resume {self.init.subject}: it is {self.init.state}")
+        await self._machine.until_end(self._agent.resume_container(self.id))
+        self._resume_state()
+
+    async def update(self, resources_json: bytes) -> None:
+        if not self.init.is_alive:
+            raise FailedPrecondition(f"container {self.id!r} has stopped: nothing to update")
+        resources = translate_resources(parse_resources(resources_json))
+        call = self._agent.update_container(self.id, json.dumps(resources).encode())
+        await self._machine.until_end(call)
+
+    async def read_stats(self) -> dict[str, dict[str, int]]:
+        if not self.init.is_alive:
+            raise NotFound(f"{self.init.subject} has stopped: it has no cgroup")
+        return await self._machine.until_end(self._agent.get_stats(self.id))
+
+    async def delete_exec(self, exec_id: str) -> TaskProcess:
+        process = self.find_process(exec_id)
+        registered = process.state is not State.CREATED
+        process.change(Action.DELETE)
+        if registered and self.init.is_alive:
+            await self._forget(process)
+        process.stdio.close()
+        del self.execs[exec_id]
+        self._exec_specs.pop(exec_id, None)
+        return process
+
+    async def delete(self, last: bool) -> Exit:
+        """Ends an init process that was never started; refuses a running one."""
+        if self.init.state is State.CREATED:
+            await self.kill("", 9, everyone=False)
+            await self.init.wait_exit()
+        self.init.change(Action.DELETE)
+        for process in self.execs.values():
+            process.stdio.close()
+        await self.retire(last)
+        self.init.stdio.close()
+        return await self.init.wait_exit()
+
+    def abandon(self) -> None:
+        """The machine is about to be stopped under it: the exit is told, not awaited."""
+        for process in (*self.execs.values(), self.init):
+            process.stdio.close()
+
+    async def retire(self, last: bool) -> None:
+        """Gives up what a stopped container holds in the guest and on the host; idempotent.
+
+        With the last container goes the machine.
+        """
+        if self._retiring is None:
+            self._retiring = asyncio.create_task(self._retire(last))
+        await asyncio.shield(self._retiring)
+
+    def begin_watch(self) -> None:
+        self.init.watch(self._agent, self._finish_init)
+
+    async def _retire(self, last: bool) -> None:
+        if last:
+            await self._machine.stop()  # and with it all that the guest has of the container
+        else:
+            await self._forget(self.init)
+        try:
+            await asyncio.to_thread(self._files.unmount)
+        except OSError as error:
+            log.error("container %r: %s", self.id, error)
+
+    async def _forget(self, process: TaskProcess) -> None:
+        try:
+            await self._machine.until_end(self._agent.delete_process(process.name))
+        except SampanError as error:
+            level = logging.DEBUG if self._machine.ended.done() else logging.WARNING
+            log.log(level, "%s: the agent does not forget it: %s", process.subject, error)
+
+    def _check_takes_execs(self) -> None:
+        """In a paused one it would wait for the resume, and its caller with it."""
+        if not self.init.is_alive or self.init.state is State.PAUSED:
+            word = "is paused" if self.init.is_alive else "has stopped"
+            raise FailedPrecondition(f"container {self.id!r} {word}: no new exec in it")
+
+    async def _register_exec(self, process: TaskProcess) -> None:
+        await process.stdio.open()
+        tokens = process.stdio.join(self._machine)
+        process_json = self._exec_specs.pop(process.name.exec_id)
+        await self._machine.until_end(self._agent.add_exec(process.name, process_json, tokens))
+
+    def _settle_failed_start(self, process: TaskProcess, error: SampanError) -> None:
+        """A process whose program could not be started has stopped."""
+        status = COMMAND_NOT_FOUND if isinstance(error, NotFound) else COMMAND_FAILED
+        if self._machine.ended.done():
+            status = self._machine.ended.result().exit_status
+        process.stdio.close()
+        if process is self.init:
+            self._stop_init(status, Action.FAIL)
+            return
+        process.finish(status, Action.FAIL)
+        process.release()
+
+    async def _finish_exec(self, process: TaskProcess, status: int) -> None:
+        process.finish(status)
+        self._announcer.exited(process)
+        process.release()
+
+    async def _finish_init(self, status: int) -> None:
+        """Execs die with their init; its exit is told after theirs."""
+        running = [process for process in self.execs.values() if process.is_alive]
+        if running:
+            waits = [asyncio.create_task(process.wait_exit()) for process in running]
+            _, pending = await asyncio.wait(waits, timeout=DRAIN_TIMEOUT_S)
+            for wait in pending:
+                wait.cancel()
+        if self.init.exit is None:
+            self._stop_init(status, Action.EXIT)
+
+    def _stop_init(self, status: int, action: Action) -> None:
+        self.init.finish(status, action)
+        self._announcer.exited(self.init)
+        self.init.release()
+        self._on_stopped(self)
+
+    def _resume_state(self) -> None:
+        if self.init.state is State.PAUSED:
+            self.init.change(Action.RESUME)
+
+
+async def create_container(
+    plan: ContainerPlan,
+    machine: Machine,
+    files: ContainerFiles,
+    announcer: Announcer,
+    *,
+    on_stopped: Callable[[Container], None],
+) -> Container:
+    """Everything that has been done is undone when something fails."""
+    guest = translate_spec(plan.spec, plan.container_id, plan.around)
+    async with AsyncExitStack() as undo:
+        await plan.stdio.open()
+        undo.callback(plan.stdio.close)
+        await machine.wait_booted()
+        await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
+        undo.push_async_callback(asyncio.to_thread, files.unmount)
+        agent = await machine.wait_agent()
+        container = Container(plan, machine, agent, files, announcer, on_stopped=on_stopped)
+        tokens = plan.stdio.join(machine)
+        spec_json = json.dumps(guest.document).encode()
+        call = agent.create_container(plan.container_id, spec_json, tokens)
+        container.guest_pid = await machine.until_end(call)
+        container.begin_watch()
+        undo.pop_all()
+        return container
+    raise AssertionError("unreachable: nothing in the stack swallows errors")
+
+
+def read_rlimits() -> tuple[Rlimit, ...]:
+    """Ours, which are containerd's: what a process under runc would inherit."""
+    limits = []
+    for name, number in RLIMITS.items():
+        soft, hard = (value & ((1 << 64) - 1) for value in resource.getrlimit(number))
+        limits.append(Rlimit(name, soft, hard))
+    return tuple(limits)

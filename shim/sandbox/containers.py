@@ -1,0 +1,185 @@
+"""The containers of one sandbox, and when its machine goes.
+
+Front-end logic without any wire format.  The machine is there from the start
+(or the reason why there is none, which every Create then answers); it goes
+with the last container, as early as the only one of a sandbox has stopped.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from shim.containerd.announce import Announcer
+from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
+from shim.host.mounts import HostMount
+from shim.host.reaper import Reaper
+from shim.machine.files import ContainerFiles
+from shim.machine.machine import Machine
+from shim.machine.shares import ShareTree
+from shim.oci.guest import Surroundings
+from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
+from shim.sandbox.container import (
+    Container,
+    ContainerPlan,
+    create_container,
+    read_rlimits,
+)
+from shim.sandbox.logger import LoggerSpec, LoggingProgram, start_logger
+from shim.sandbox.stdio import ProcessStdio, StdioPaths
+
+RETIRE_TIMEOUT_S: Final = 20.0
+log = logging.getLogger(__name__)
+
+
+class Containers:
+    """Lifecycle: `create` and `delete`, any of them at once; `close` when it is empty."""
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        sandbox_id: str,
+        machine: Machine | SampanError,
+        announcer: Announcer,
+        reaper: Reaper,
+        shares_guest: bool = False,
+        make_files: Callable[[ShareTree, str], ContainerFiles] = ContainerFiles,
+    ) -> None:
+        self.announcer = announcer
+        self._namespace = namespace
+        self._sandbox_id = sandbox_id
+        self._machine = machine
+        self._reaper = reaper
+        self._shares_guest = shares_guest
+        self._make_files = make_files
+        self._containers: dict[str, Container] = {}
+        self._creating: dict[str, asyncio.Future[None]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def task_pid(self) -> int:
+        """The vmm's, for every process; 0 without a machine."""
+        return self._machine.pid if isinstance(self._machine, Machine) else 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether Shutdown is to end the sandbox.  One that is being created does not hold
+        it back: containerd, whose client went away, has given it up."""
+        return not self._containers
+
+    def find(self, container_id: str) -> Container:
+        container = self._containers.get(container_id)
+        if container is None:
+            raise NotFound(f"container {container_id!r} does not exist")
+        return container
+
+    def make_stdio(self, container_id: str, paths: StdioPaths) -> ProcessStdio:
+        def start(spec: LoggerSpec) -> LoggingProgram:
+            return start_logger(spec, container_id, self._namespace, self._reaper)
+
+        return ProcessStdio(paths, start)
+
+    async def create(
+        self, container_id: str, bundle: str, rootfs: tuple[HostMount, ...], paths: StdioPaths
+    ) -> Container:
+        if container_id in self._containers or container_id in self._creating:
+            raise AlreadyExists(f"container {container_id!r} exists already")
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._creating[container_id] = over
+        try:
+            container = await self._create(container_id, bundle, rootfs, paths)
+            self._containers[container_id] = container
+        finally:
+            del self._creating[container_id]
+            over.set_result(None)
+        return container
+
+    async def delete(self, container_id: str) -> Container:
+        container = self.find(container_id)
+        await container.delete(last=self._is_last(container))
+        self._containers.pop(container_id, None)
+        return container
+
+    async def close(self) -> None:
+        """Ends whatever is left, the machine at last."""
+        for container in list(self._containers.values()):
+            container.abandon()
+        if isinstance(self._machine, Machine):
+            await self._machine.stop()
+        if self._creating:  # each fails now, and takes back what it has mounted
+            await asyncio.wait(self._creating.values(), timeout=RETIRE_TIMEOUT_S)
+        for container in list(self._containers.values()):
+            await container.retire(last=True)
+        if self._background:
+            await asyncio.wait(self._background, timeout=RETIRE_TIMEOUT_S)
+
+    async def watch_oom_kills(self) -> None:
+        """Tells containerd, until the machine ends."""
+        try:
+            agent = await self._require_machine().wait_agent()
+            async for container_id in agent.watch_oom_kills():
+                if container_id in self._containers:
+                    self.announcer.out_of_memory(container_id)
+        except SampanError as error:
+            log.debug("no more out-of-memory events: %s", error)
+
+    async def _create(
+        self, container_id: str, bundle: str, rootfs: tuple[HostMount, ...], paths: StdioPaths
+    ) -> Container:
+        machine = self._require_machine()
+        spec = parse_spec(await asyncio.to_thread(read_spec, bundle))
+        first = next(iter(self._containers.values()), None)
+        plan = ContainerPlan(
+            container_id=container_id,
+            bundle=bundle,
+            spec=spec,
+            around=Surroundings(
+                bundle=bundle,
+                terminal=paths.terminal,
+                rlimits=read_rlimits(),
+                task_pid=machine.pid,
+                sandbox_guest_pid=first.guest_pid if first is not None else 0,
+                shares_guest=self._shares_guest,
+            ),
+            rootfs=rootfs or (bind_root(spec["root"]["path"], bundle),),
+            stdio=self.make_stdio(container_id, paths),
+        )
+        files = self._make_files(machine.shares, container_id)
+        return await create_container(
+            plan, machine, files, self.announcer, on_stopped=self._handle_stopped
+        )
+
+    def _require_machine(self) -> Machine:
+        if not isinstance(self._machine, Machine):
+            raise self._machine
+        if self._machine.ended.done():
+            raise FailedPrecondition(self._machine.ended.result().reason)
+        return self._machine
+
+    def _is_last(self, container: Container) -> bool:
+        return not self._creating and list(self._containers.values()) == [container]
+
+    def _handle_stopped(self, container: Container) -> None:
+        """A machine that nobody can use any more goes before Delete asks for it."""
+        if container.id != self._sandbox_id or not self._is_last(container):
+            return
+        task = asyncio.create_task(container.retire(last=True))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def read_spec(bundle: str) -> bytes:
+    path = Path(bundle) / "config.json"
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_SPEC_BYTES + 1)
+    except OSError as error:
+        category = NotFound if isinstance(error, FileNotFoundError) else HostResource
+        raise category(f"{path}: {error.strerror}") from error
+
+
+def bind_root(root: str, bundle: str) -> HostMount:
+    """Without mounts from containerd the root is a directory that is there already."""
+    return HostMount(type="bind", source=str(Path(bundle) / root), options=("rbind", "rw"))

@@ -1,0 +1,39 @@
+"""Which machine a bundle's container is to have, before there is any."""
+
+import os
+from typing import NamedTuple
+
+from shim.config import Config
+from shim.machine.launch import count_nics
+from shim.machine.size import SizeRules, size_machine
+from shim.machine.templates.identity import MachineClass, use_template
+from shim.oci.spec import find_network, parse_spec
+
+
+class MachinePlan(NamedTuple):
+    machine_class: MachineClass
+    network_path: str | None
+    """Of the namespace to live in: "" for a new one, None for no network."""
+    template: str
+    """That it goes on from; "" to boot."""
+    host_paths: tuple[str, ...]
+    """What the container is to have of the host: its namespace, sources of its mounts."""
+
+
+def plan_machine(bundle: str, config: Config) -> MachinePlan:
+    with open(f"{bundle}/config.json", "rb") as file:
+        spec = parse_spec(file.read())
+    rules = SizeRules(
+        vcpus=config.vcpus,
+        max_vcpus=min(config.max_vcpus, len(os.sched_getaffinity(0))),
+        memory_mib=config.memory_mib,
+        memory_overhead_mib=config.memory_overhead_mib,
+        max_memory_mib=config.max_memory_mib,
+    )
+    size = size_machine(spec, rules)
+    network_path = find_network(spec)
+    machine_class = MachineClass(size, count_nics(network_path, config))
+    template = "" if config.templates == "never" else use_template(config, machine_class)
+    sources = (mount.get("source") or "" for mount in spec.get("mounts") or [])
+    host_paths = [path for path in (network_path or "", *sources) if path.startswith("/")]
+    return MachinePlan(machine_class, network_path, template, tuple(host_paths))

@@ -1,0 +1,108 @@
+"""One process of a container as containerd sees it: state, stdio, exit.
+
+The init process and every exec are TaskProcesses.  Each has one watcher, a
+task that waits for its end in the guest, lets its output arrive, tells the
+world and then answers every Wait.  Rules of shim-protocol: TaskStart before
+TaskExit; TaskExit and Wait only after the output has been handed over.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from proto.contract import DRAIN_TIMEOUT_S
+from shim.containerd.publisher import now
+from shim.errors import FailedPrecondition, GuestFault, NotFound, Unavailable
+from shim.guest.client import AgentClient, ProcessName
+from shim.machine.machine import UNKNOWN_STATUS, Machine
+from shim.sandbox.lifecycle import Action, State, advance
+from shim.sandbox.stdio import ProcessStdio
+
+RECONNECT_PATIENCE_S: Final = 2.0
+"""After the agent's connection is lost: until the machine is known to have ended."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    status: int
+    at: Timestamp
+
+
+class TaskProcess:
+    """Lifecycle: `join`, `watch` and `start` in the caller's order; `wait_exit` any time."""
+
+    def __init__(self, name: ProcessName, stdio: ProcessStdio, machine: Machine) -> None:
+        self.name = name
+        self.stdio = stdio
+        self.state = State.CREATED
+        self.exit: Exit | None = None
+        self.starting = asyncio.Lock()
+        """Held over a start and its event, so that the exit comes after them."""
+        self._machine = machine
+        self._exited = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def subject(self) -> str:
+        if self.name.exec_id:
+            return f"exec {self.name.exec_id!r} of container {self.name.container_id!r}"
+        return f"container {self.name.container_id!r}"
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in (State.STARTING, State.RUNNING, State.PAUSED) or (
+            self.state is State.CREATED and not self.name.exec_id
+        )
+
+    def change(self, action: Action) -> None:
+        self.state = advance(self.state, action, self.subject)
+
+    @property
+    def known_exit(self) -> Exit:
+        if self.exit is None:
+            raise FailedPrecondition(f"{self.subject} has not ended")
+        return self.exit
+
+    async def wait_exit(self) -> Exit:
+        await self._exited.wait()
+        return self.known_exit
+
+    def watch(self, agent: AgentClient, on_exit: Callable[[int], Awaitable[None]]) -> None:
+        """Begins to wait for the end; `on_exit(status)` records it by `finish`."""
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch(agent, on_exit))
+
+    def finish(self, status: int, action: Action = Action.EXIT) -> Exit:
+        """Records the exit; Wait is answered by `release`, after the event is queued."""
+        self.change(action)
+        self.stdio.close_stdin()
+        self.exit = Exit(status, now())
+        return self.exit
+
+    def release(self) -> None:
+        self._exited.set()
+
+    async def _watch(self, agent: AgentClient, on_exit: Callable[[int], Awaitable[None]]) -> None:
+        status = await self._await_status(agent)
+        if not await self.stdio.wait_drained(DRAIN_TIMEOUT_S):
+            log.warning("%s: nobody reads the rest of its output", self.subject)
+        async with self.starting:
+            await on_exit(status)
+
+    async def _await_status(self, agent: AgentClient) -> int:
+        while True:
+            try:
+                return await self._machine.until_end(agent.wait_process(self.name))
+            except NotFound:
+                log.error("%s: the agent does not know it", self.subject)
+                return UNKNOWN_STATUS
+            except (Unavailable, GuestFault) as error:
+                log.error("%s: %s", self.subject, error)
+            await asyncio.wait({self._machine.ended}, timeout=RECONNECT_PATIENCE_S)
+            if self._machine.ended.done():
+                return self._machine.ended.result().exit_status
