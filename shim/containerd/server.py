@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final
 
 from shim.config import Config, load_config
 from shim.errors import SampanError
+from shim.host.cgroup import HostCgroup
 from shim.host.reaper import Reaper
 from shim.log import log_to
+from shim.machine.bounds import enter_bounds
 from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import LaunchedMachine, PreparedNetwork, prepare_network
 from shim.machine.templates.identity import MachineClass
-from shim.sandbox.plan import plan_machine
+from shim.sandbox.plan import MachinePlan, plan_machine
 
 if TYPE_CHECKING:
     from shim.machine.machine import Machine
@@ -64,33 +66,47 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
     """Returns when the sandbox is over and nothing of it is left."""
     faulthandler.register(signal.SIGUSR1)
     config = Config()
+    cgroup: HostCgroup | None = None
     launched: LaunchedMachine | SampanError
     try:
         config = load_config(arguments.config_path or None)
         log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
-        launched = begin_machine(arguments, config)
+        plan = plan_machine(arguments.bundle, config)
+        cgroup = enter_bounds(plan.bounds, arguments.sandbox)
+        launched = begin_machine(arguments, config, plan)
+        if cgroup is not None:
+            cgroup.enter(launched.pid)  # a prewarmed one is still elsewhere
     except SampanError as error:
         log_to(arguments.log_fd, "info")
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
         launched = error
     try:
-        asyncio.run(serve_tasks(arguments, config, launched, listener))
+        asyncio.run(serve_tasks(arguments, config, launched, cgroup, listener))
     finally:
+        leave_bounds(cgroup)
         arguments.sandbox.remove()
 
 
-def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine:
-    plan = plan_machine(arguments.bundle, config)
+def begin_machine(arguments: ServerArguments, config: Config, plan: MachinePlan) -> LaunchedMachine:
     network = prepare_network(plan.network_path, config, plan.machine_class)
     return arguments.launch(
         config, arguments.sandbox, plan.machine_class, arguments.log_fd, network, plan.template
     )
 
 
+def leave_bounds(cgroup: HostCgroup | None) -> None:
+    try:
+        if cgroup is not None:
+            cgroup.leave()
+    except OSError as error:
+        log.error("cgroup %s: %s", cgroup.path if cgroup else "", error.strerror)
+
+
 async def serve_tasks(
     arguments: ServerArguments,
     config: Config,
     launched: LaunchedMachine | SampanError,
+    cgroup: HostCgroup | None,
     listener: socket.socket,
 ) -> None:
     # protobuf and all that stands on it: imported while the guest boots.
@@ -111,7 +127,7 @@ async def serve_tasks(
     if isinstance(launched, SampanError):
         machine = launched
     else:
-        machine = Machine(launched, reaper, arguments.sandbox, config)
+        machine = Machine(launched, reaper, arguments.sandbox, config, cgroup)
     publisher = Publisher(arguments.events_address, arguments.namespace)
     publisher.start()
     pid = machine.pid if isinstance(machine, Machine) else 0
@@ -127,7 +143,7 @@ async def serve_tasks(
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
     oom_watch = asyncio.create_task(containers.watch_oom_kills())
-    offer = asyncio.create_task(offer_template(arguments, config, machine))
+    offer = asyncio.create_task(offer_template(arguments, config, machine, cgroup))
     refill = asyncio.create_task(refill_pool(arguments, config, machine))
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
@@ -142,7 +158,10 @@ async def serve_tasks(
 
 
 async def offer_template(
-    arguments: ServerArguments, config: Config, machine: "Machine | SampanError"
+    arguments: ServerArguments,
+    config: Config,
+    machine: "Machine | SampanError",
+    cgroup: HostCgroup | None,
 ) -> None:
     """A container that had to boot has a template made for those that follow."""
     if config.templates != "auto" or isinstance(machine, SampanError):
@@ -158,6 +177,7 @@ async def offer_template(
                 arguments.config_path,
                 arguments.host_mounts,
                 arguments.log_fd,
+                cgroup,
             )
 
 

@@ -28,6 +28,7 @@ from proto.control import Direction, Event, NicArgs, Operation, StreamArgs
 from shim.config import Config
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
+from shim.host.cgroup import HostCgroup
 from shim.host.fds import close_all
 from shim.host.reaper import Reaper
 from shim.machine.console import read_console_tail
@@ -58,6 +59,8 @@ class MachineEnd:
 
     reason: str
     exit_status: int
+    out_of_memory: bool = False
+    """At the limit of its cgroup on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,12 @@ class Machine:
     """Lifecycle: `wait_agent`, any use of agent and streams, `stop`."""
 
     def __init__(
-        self, launched: LaunchedMachine, reaper: Reaper, sandbox: SandboxDirectory, config: Config
+        self,
+        launched: LaunchedMachine,
+        reaper: Reaper,
+        sandbox: SandboxDirectory,
+        config: Config,
+        cgroup: HostCgroup | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = launched.pid
@@ -84,6 +92,7 @@ class Machine:
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
         self._sandbox = sandbox
         self._config = config
+        self._cgroup = cgroup
         self._stop_requested = False
         self._stopped_because = ""
         self._streams: dict[int, Stream] = {}
@@ -304,6 +313,12 @@ class Machine:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
+        if status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills():
+            what = (
+                f"the host's kernel killed the vmm for want of memory: {self._cgroup.path} "
+                f"may have {self._cgroup.read_limit()} bytes (memory.max)"
+            )
+            return MachineEnd(what, status, out_of_memory=True)
         if self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:

@@ -289,6 +289,8 @@ class Container:
             self._stop_init(status, Action.EXIT)
 
     def _stop_init(self, status: int, action: Action) -> None:
+        if self._machine.ended.done() and self._machine.ended.result().out_of_memory:
+            self._announcer.out_of_memory(self.id)
         self.init.finish(status, action)
         self._announcer.exited(self.init)
         self.init.release()
