@@ -19,7 +19,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow suites build-conformance conformance shimtest versions fuzz soak \
+	test-slow calls suites build-conformance conformance shimtest versions fuzz soak \
 	run bench bench-shimtest fmt proto pictures image lock clean
 
 help: ## this list
@@ -84,6 +84,9 @@ test-slow: debian-packages ## the tests that take minutes each
 		python3 -m pytest -o timeout=3600 -m slow tests/vm tests/e2e
 
 # pjdfstest and fsx are crates: they need a cargo.
+calls: debian-packages ## what the jail allows beside what the end-to-end tests use
+	@REQUIRE_E2E=1 $(TESTHOST) --timeout 5400 -- python3 -m tests.calls
+
 suites: debian-packages ## public file-system suites in containers, sampan beside runc
 	@cargo install --quiet --root build/suites pjdfstest@0.2.2 fsx@0.3.2
 	@$(TESTHOST) --timeout 7200 --put build/suites/bin:/root/suites -- \
