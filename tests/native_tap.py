@@ -5,7 +5,13 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
 SOURCES = TREE / "native/src"
-OTHERS = ("virtio/virtqueue.c", "memory/memory.c", "memory/iovec.c", "virtio/worker.c")
+OTHERS = (
+    "virtio/virtqueue.c",
+    "memory/memory.c",
+    "memory/iovec.c",
+    "virtio/worker.c",
+    "jail/jail.c",
+)
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread")
 
 

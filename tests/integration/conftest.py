@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _shared_mounts() -> None:
     """As on a machine with systemd; in a mount namespace of the tests."""
     enter_mount_namespace()
+    subprocess.run(["mount", "--make-rshared", "/"], check=True)
 
 
 @pytest.fixture

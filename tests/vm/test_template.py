@@ -30,9 +30,13 @@ def save_template(directory: Path, origin: Path, **changes: int) -> str:
     """Once the agent has answered."""
     with VmmProcess() as vmm:
         guest = Guest(vmm, origin)
-        guest.boot(**changes)
+        guest.boot(saves=True, **changes)
         guest.close()
-        vmm.request("save", {"directory": str(directory)})
+        with (
+            (directory / contract.MEMORY_FILE).open("xb") as memory,
+            (directory / contract.STATE_FILE).open("xb") as state,
+        ):
+            vmm.request("save", fds=[memory.fileno(), state.fileno()])
     return str(directory)
 
 
