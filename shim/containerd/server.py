@@ -94,8 +94,9 @@ async def serve_tasks(
     listener: socket.socket,
 ) -> None:
     # protobuf and all that stands on it: imported while the guest boots.
-    from shim.containerd.announce import Announcer  # noqa: PLC0415
     from shim.containerd.codes import describe_error  # noqa: PLC0415
+    from shim.containerd.events import EventPublisher  # noqa: PLC0415
+    from shim.containerd.logger import LoggerSpec, LoggingProgram, start_logger  # noqa: PLC0415
     from shim.containerd.publisher import Publisher  # noqa: PLC0415
     from shim.containerd.task import TaskService  # noqa: PLC0415
     from shim.machine.machine import Machine  # noqa: PLC0415
@@ -115,16 +116,20 @@ async def serve_tasks(
     publisher = Publisher(arguments.events_address, arguments.namespace)
     publisher.start()
     pid = machine.pid if isinstance(machine, Machine) else 0
+    events = EventPublisher(publisher, pid)
     containers = Containers(
-        namespace=arguments.namespace,
         sandbox_id=arguments.sandbox_id,
         sandbox=arguments.sandbox,
         machine=machine,
-        announcer=Announcer(publisher, pid),
-        reaper=reaper,
+        listener=events,
         shares_guest=config.host_namespaces == "guest",
     )
-    server = Server(TaskService(containers, over.set).describe(), describe_error)
+
+    def start_program(container_id: str, spec: LoggerSpec) -> LoggingProgram:
+        return start_logger(spec, container_id, arguments.namespace, reaper)
+
+    service = TaskService(containers, events, start_program, over.set)
+    server = Server(service.describe(), describe_error)
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
     oom_watch = asyncio.create_task(containers.watch_oom_kills())

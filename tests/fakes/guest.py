@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from proto.control import Direction
 from shim.errors import FailedPrecondition, GuestFault, NotFound, SampanError
-from shim.guest.client import ProcessName, StdioTokens
+from shim.guest.values import ProcessName, StdioTokens
 from shim.machine.machine import Machine, MachineEnd, Stream
 from shim.machine.network import SandboxNetwork
 

@@ -21,7 +21,7 @@ from shim.containerd.codes import describe_error
 from shim.containerd.task import SERVICES
 from shim.errors import InvalidArgument
 from shim.machine.size import SizeRules, size_machine
-from shim.oci.guest import Surroundings, translate_process, translate_resources, translate_spec
+from shim.oci.guest import HostContext, translate_process, translate_resources, translate_spec
 from shim.oci.spec import parse_process, parse_resources, parse_spec
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.frames import HEADER, FrameType
@@ -53,7 +53,7 @@ VALUES: tuple[Any, ...] = (
     [], [None], [1], ["x"], [[]], [{}], {}, {"x": None}, {"x": 1}, {"x": "y"}, {"type": "pid"},
 )  # fmt: skip
 RULES = SizeRules(1, 8, 1024, 128, 1 << 20)
-AROUND = Surroundings(bundle="/b", terminal=False, task_pid=7)
+CONTEXT = HostContext(bundle="/b", terminal=False, host_pid=7)
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def plan(text: bytes) -> object:
     """All that Create makes of a config.json before it touches anything."""
     spec = parse_spec(text)
     assert size_machine(spec, RULES).memory_bytes > 0
-    return translate_spec(spec, "c", AROUND).document
+    return translate_spec(spec, "c", CONTEXT).document
 
 
 @pytest.mark.parametrize(

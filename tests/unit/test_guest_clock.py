@@ -20,15 +20,8 @@ from agent.linux import Timex, adjust_clock
 from proto.clock import STEP_NS, choose_time_constant
 from shim.errors import Unavailable
 from shim.guest import clock
-from shim.guest.clock import (
-    MAX_INTERVAL_S,
-    MIN_INTERVAL_S,
-    Correction,
-    Discipline,
-    Look,
-    keep_clock,
-    look_at_clock,
-)
+from shim.guest.clock import keep_clock, look_at_clock
+from shim.guest.discipline import MAX_INTERVAL_S, MIN_INTERVAL_S, Correction, Discipline, Look
 
 MS = 1_000_000
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 from proto.contract import GUEST_TRIAL_DIR, GUEST_TRIAL_PROGRAM
 from proto.control import Direction
 from shim.errors import GuestFault
-from shim.guest.client import ProcessName, StdioTokens
+from shim.guest.values import ProcessName, StdioTokens
 from shim.machine.machine import Machine, make_token
-from shim.oci.guest import Surroundings, translate_spec
+from shim.oci.guest import HostContext, translate_spec
 
 NAME: Final = "trial"
 NAMESPACES: Final = ("pid", "mount", "ipc", "uts", "cgroup", "network")
@@ -86,7 +86,7 @@ def describe_container() -> dict[str, Any]:
             "readonlyPaths": ["/proc/sys", "/proc/bus"],
         },
     }
-    document = translate_spec(spec, NAME, Surroundings(bundle="/", terminal=False)).document
+    document = translate_spec(spec, NAME, HostContext(bundle="/", terminal=False)).document
     document["root"]["path"] = GUEST_TRIAL_DIR
     return document
 
