@@ -6,7 +6,7 @@ Synchronous; imports as little as shim/machine/directory.py, for the same reason
 import os
 import sys
 
-from shim.host.process import end_process, load_identity
+from shim.host.pids import end_process, load_identity
 from shim.machine.directory import SandboxDirectory
 
 VMM_PATIENCE_S = 0.5

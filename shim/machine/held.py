@@ -9,22 +9,12 @@ import hashlib
 import json
 import socket
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
-from proto.control import MAX_PACKET_BYTES, Operation
 from shim.config import Config
-from shim.errors import HostResource
-from shim.machine.directory import SandboxDirectory
-from shim.machine.launch import (
-    BOOT_REQUEST_ID,
-    LaunchedMachine,
-    PreparedNetwork,
-    StartVmm,
-    ask_first,
-    check_image,
-    describe_machine,
-    start_process,
-)
+from shim.machine.boot import ask_to_hold, ask_to_start, wait_held
+from shim.machine.launch import LaunchedMachine, StartVmm, check_image, start_process
+from shim.machine.request import LaunchRequest
 from shim.machine.templates.identity import MachineClass, read_number
 
 PATIENCE_S: Final = 60.0
@@ -37,8 +27,8 @@ class HeldMachine:
 
     pid: int
     control: socket.socket
-    machine_class: MachineClass
-    template: str
+    request: LaunchRequest
+    """Of the sandbox that it waits in."""
 
 
 def name_held(config: Config, machine_class: MachineClass, template: str) -> str:
@@ -47,59 +37,24 @@ def name_held(config: Config, machine_class: MachineClass, template: str) -> str
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def hold_machine(
-    config: Config,
-    sandbox: SandboxDirectory,
-    machine_class: MachineClass,
-    template: str,
-    log_fd: int,
-    start_vmm: StartVmm,
-) -> HeldMachine:
+def hold_machine(request: LaunchRequest, start_vmm: StartVmm) -> HeldMachine:
     """HostResource when the template is no good; nothing is left then."""
-    check_image(config)
-    pid, control = start_process(config, sandbox, log_fd, start_vmm)
+    check_image(request.config)
+    pid, control = start_process(request, start_vmm)
     try:
-        described = describe_machine(config, sandbox, machine_class, template)
-        ask_first(control, sandbox, Operation.HOLD, described)
-        control.settimeout(PATIENCE_S)
-        answer = read_answer(control)
-        control.settimeout(None)
+        ask_to_hold(control, request)
+        wait_held(control, request.template, PATIENCE_S)
     except BaseException:
         control.close()
         raise
-    if "error" in answer:
-        control.close()
-        raise HostResource(f"template {template}: {answer['error']['message']}")
-    return HeldMachine(pid, control, machine_class, template)
+    return HeldMachine(pid, control, request)
 
 
-def read_answer(control: socket.socket) -> dict[str, Any]:
-    try:
-        packet = control.recv(MAX_PACKET_BYTES)
-    except OSError as error:
-        raise HostResource(f"the vmm does not answer: {error}") from error
-    if not packet:
-        raise HostResource("the vmm has ended")
-    answer: dict[str, Any] = json.loads(packet)
-    return answer
-
-
-def start_held(
-    held: HeldMachine,
-    held_in: SandboxDirectory,
-    sandbox: SandboxDirectory,
-    network: PreparedNetwork | None,
-    log_fd: int,
-) -> LaunchedMachine:
-    """As launch_machine; `held_in` is no more afterwards.
+def start_held(held: HeldMachine, request: LaunchRequest) -> LaunchedMachine:
+    """As launch_machine; the sandbox that it was held in is no more afterwards.
 
     HostResource when it has ended; nothing is changed then.
     """
-    request = {"id": BOOT_REQUEST_ID, "op": Operation.START, "args": {}}
-    descriptors = [log_fd, network.namespace] if network else [log_fd]
-    try:
-        socket.send_fds(held.control, [json.dumps(request).encode()], descriptors)
-    except OSError as error:
-        raise HostResource(f"the vmm has ended: {error}") from error
-    sandbox.take_over(held_in)
-    return LaunchedMachine(held.pid, held.control, network, held.machine_class, held.template)
+    ask_to_start(held.control, request)
+    request.sandbox.take_over(held.request.sandbox)
+    return LaunchedMachine(held.pid, held.control, request)

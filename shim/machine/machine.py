@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proto.contract import ENTROPY_BYTES, PROTOCOL_VERSION, STREAM_TOKEN_BYTES
 from proto.control import Direction, Event, NicArgs, Operation, SaveArgs, StreamArgs
-from shim.config import Config
+from proto.network import GuestNic
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
 from shim.host.reaper import Reaper
+from shim.machine.boot import expect_boot, read_hostname
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
-from shim.machine.directory import SandboxDirectory
-from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine, read_hostname
+from shim.machine.launch import LaunchedMachine
 from shim.machine.network import SandboxNetwork
 
 if TYPE_CHECKING:
@@ -61,18 +61,16 @@ class Stream:
 class Machine:
     """Lifecycle: `wait_agent`, any use of agent and streams, `stop`."""
 
-    def __init__(
-        self, launched: LaunchedMachine, reaper: Reaper, sandbox: SandboxDirectory, config: Config
-    ) -> None:
+    def __init__(self, launched: LaunchedMachine, reaper: Reaper) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = launched.pid
-        self.machine_class = launched.machine_class
-        self.template = launched.template
+        self.machine_class = launched.request.machine_class
+        self.template = launched.request.template
         self.is_clone = False
         """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
-        self._sandbox = sandbox
-        self._config = config
+        self._sandbox = launched.request.sandbox
+        self._config = launched.request.config
         self._stop_requested = False
         self._stopped_because = ""
         self._streams: dict[int, Stream] = {}
@@ -80,9 +78,9 @@ class Machine:
         self._agent: AgentClient | None = None
         self._keepers: list[asyncio.Task[None]] = []
         """What goes on beside the containers, until the agent is left."""
-        self.network = SandboxNetwork(self, sandbox, launched.network)
+        self.network = SandboxNetwork(self, self._sandbox, launched.request.network)
         self._control = ControlSocket(launched.control, self._handle_event)
-        self._booted = self._control.expect(BOOT_REQUEST_ID)
+        self._booted = expect_boot(self._control)
         self._process = reaper.watch(launched.pid)
         self._process.add_done_callback(self._handle_exit)
         self._ready = asyncio.create_task(self._connect())
@@ -128,6 +126,10 @@ class Machine:
         vmm gets descriptors of its own."""
         arguments = NicArgs(nic, mac)._asdict()
         await self._control.send(Operation.ATTACH_NIC, arguments, fds)
+
+    async def configure_network(self, nics: list[GuestNic]) -> None:
+        agent = await self.wait_agent()
+        await self.until_end(agent.configure_network(nics))
 
     async def read_counters(self) -> dict[str, Any]:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})

@@ -4,7 +4,7 @@ import os
 from typing import NamedTuple
 
 from shim.config import Config
-from shim.machine.launch import count_nics
+from shim.machine.namespace import count_nics
 from shim.machine.size import SizeRules, size_machine
 from shim.machine.templates.identity import MachineClass, use_template
 from shim.oci.spec import find_network, parse_spec

@@ -16,7 +16,7 @@ from shim.errors import HostResource, InvalidArgument
 from shim.host.fds import close_all
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.machine.directory import SandboxDirectory
-from shim.machine.launch import PreparedNetwork
+from shim.machine.namespace import PreparedNetwork
 from shim.machine.network import wire
 from shim.machine.network_note import release_links, undo_note, write_note
 from shim.net import netlink

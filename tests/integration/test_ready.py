@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.host.process import ProcessIdentity, load_identity
+from shim.host.pids import ProcessIdentity, load_identity
 from tests.integration.installed import Installed, wait_for
 
 pytestmark = pytest.mark.integration

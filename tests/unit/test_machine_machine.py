@@ -17,6 +17,7 @@ from shim.host.reaper import Reaper
 from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.launch import check_image, launch_machine
 from shim.machine.machine import Machine, make_token
+from shim.machine.request import LaunchRequest
 from shim.machine.size import MachineSize
 from shim.machine.templates.identity import MachineClass
 from tests.fakes.script import CONTROL
@@ -63,8 +64,8 @@ async def start(
     def start_machine(script: str, timeout_s: float = 30) -> Machine:
         command = (sys.executable, "-c", PRELUDE + script)
         config = Config(image_dir=str(tmp_path), vmm_command=command, agent_timeout_s=timeout_s)
-        launched = launch_machine(config, sandbox, CLASS, log)
-        started.append(Machine(launched, reaper, sandbox, config))
+        launched = launch_machine(LaunchRequest(config, sandbox, CLASS, log))
+        started.append(Machine(launched, reaper))
         return started[-1]
 
     yield start_machine
