@@ -103,7 +103,11 @@ class Host:
             [sys.executable, "-c", MAKE_TEMPLATE],
             check=True,
             cwd=self.installed.bundle,
-            env={**os.environ, **self.installed.environment, "PYTHONPATH": self.installed.code},
+            env={
+                **os.environ,
+                **self.installed.environment,
+                "PYTHONPATH": str(self.installed.code),
+            },
         )
 
     def asked(self, operation: str) -> list[int]:

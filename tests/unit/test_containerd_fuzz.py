@@ -10,6 +10,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +276,7 @@ def test_every_field_of_a_spec_may_hold_anything(place: tuple[Any, ...]) -> None
     """Taken, or refused with the name of the field or of one below or above it."""
     names = {str(key) for key in place}
     for value in VALUES:
-        said = refusal(lambda v=value: plan(replaced(FULL_SPEC, place, v)))
+        said = refusal(partial(plan, replaced(FULL_SPEC, place, value)))
         assert not said or any(name in said for name in names), (value, said)
 
 
@@ -283,14 +284,22 @@ def test_the_full_spec_itself_is_taken() -> None:
     plan(json.dumps(FULL_SPEC).encode())
 
 
+def plan_exec(text: bytes) -> object:
+    return translate_process(parse_process(text), False, ())
+
+
+def plan_update(text: bytes) -> object:
+    return translate_resources(parse_resources(text))
+
+
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:12])
 def test_every_field_of_an_execs_process_and_of_an_update_may_hold_anything(value: Any) -> None:
     process, resources = FULL_SPEC["process"], FULL_SPEC["linux"]["resources"]
     for path in list_paths(process):
         text = replaced(process, path, value)
-        said = refusal(lambda t=text: translate_process(parse_process(t), False, ()))
+        said = refusal(partial(plan_exec, text))
         assert not said or str(path[0]) in said
     for path in list_paths(resources):
         text = replaced(resources, path, value)
-        said = refusal(lambda t=text: translate_resources(parse_resources(t)))
+        said = refusal(partial(plan_update, text))
         assert not said or str(path[0]) in said

@@ -247,6 +247,7 @@ async def test_a_logging_program_gets_its_three_descriptors(tmp_path: Path) -> N
     stdio.close()
     assert await asyncio.wait_for(loggers[0]._ended, 20) == 0
     assert result.read_bytes() == b"out|err|c1|ns"
+    assert loggers[0]._closing is not None
     await asyncio.wait_for(loggers[0]._closing, 20)
     reaper.close()
 

@@ -95,7 +95,7 @@ def test_a_device_of_a_share_holds_its_directory_and_lets_go_of_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "description", [vsock.DESCRIPTION, fs.describe_fs(Share("t", "/", "image"))]
+    "description", [vsock.DESCRIPTION, fs.describe_fs(Share("t", "/", SharePolicy.IMAGE))]
 )
 def test_a_description_reaches_the_table_whole(description: pci.DeviceDescription) -> None:
     described = pci.describe(description, PCI_WINDOW_GPA)

@@ -165,6 +165,7 @@ def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams) -> 
     with closing(GuestRam((LOW, HIGH))) as clone:
         snapshot = Snapshot(str(tmp_path))
         snapshot.map(clone)
+        assert snapshot.touched is not None
         prefault(clone, -1, snapshot.touched)
         assert set(written) <= set(find_touched(clone))
         assert read(clone, LOW) == read(saved, LOW)
