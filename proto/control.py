@@ -37,8 +37,6 @@ class Operation(StrEnum):
     SAVE = "save"  # SaveArgs → {}; the machine has ended: only `stop` may follow
     NOTE_TOUCHED = "note_touched"  # SaveArgs → {}; which pages this clone has touched so far
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
-    PAUSE = "pause"  # {} → {}; vCPUs stop burning host CPU
-    RESUME = "resume"  # {} → {}
     STOP = "stop"  # {} → {}; the machine ends at once, then the process
 
 

@@ -117,12 +117,6 @@ class Machine:
             for vcpu, msrs in zip(self.parts.vcpus.members, self.origin.msrs, strict=True):
                 write_msrs(vcpu.fd, msrs)
 
-    def pause(self) -> None:
-        self.parts.vcpus.pause()
-
-    def resume(self) -> None:
-        self.parts.vcpus.resume()
-
     def save(self, directory: str) -> None:
         """For clones to go on from.  Ends the machine, all but its memory: `close` it."""
         parts = self.parts
@@ -144,11 +138,11 @@ class Machine:
 
     def note_touched(self, directory: str) -> None:
         """Where clones of the template find what they will need."""
-        self.pause()
+        self.parts.vcpus.pause()
         try:
             write_touched(directory, find_touched(self.parts.ram))
         finally:
-            self.resume()
+            self.parts.vcpus.resume()
 
     def wait_quiet(self) -> None:
         """A clone has no other end of a connection that was open."""
