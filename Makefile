@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 # KERNEL=tuned: tests and benchmarks with that kernel in the guests.
 TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 
-PY_DIRS := shim agent native proto image tests benchmarks
+PY_DIRS := shim agent native proto image tests benchmarks docs
 TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
 TYPED_TESTS := tests benchmarks
 C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
@@ -20,8 +20,8 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-long suites build-conformance conformance shimtest versions fuzz soak \
-	run bench bench-shimtest fmt proto image lock clean
+	test-slow suites build-conformance conformance shimtest versions fuzz soak \
+	run bench bench-shimtest fmt proto pictures image lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -79,11 +79,11 @@ test-integration: $(LOCKED) native ## tests that need root, no KVM
 # The test host brings its own Python packages: these need no .venv here.
 test-vm: debian-packages ## tests in microVMs and under containerd, in the test host
 	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 3300 -- \
-		python3 -m pytest -o timeout=300 -m "not long" tests/vm tests/e2e
+		python3 -m pytest -o timeout=300 -m "not slow" tests/vm tests/e2e
 
-test-long: debian-packages ## the tests that take minutes each
+test-slow: debian-packages ## the tests that take minutes each
 	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 14400 -- \
-		python3 -m pytest -o timeout=3600 -m long tests/vm tests/e2e
+		python3 -m pytest -o timeout=3600 -m slow tests/vm tests/e2e
 
 # pjdfstest and fsx are crates: they need a cargo.
 suites: debian-packages ## public file-system suites in containers, sampan beside runc
@@ -109,7 +109,7 @@ shimtest: debian-packages build-conformance ## containerd's own shim suite, samp
 versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
 	@for version in 1.6 2.1; do \
 		REQUIRE_E2E=1 $(TESTHOST) --containerd $$version --timeout 3300 -- \
-			python3 -m pytest -o timeout=300 -m "not long" tests/e2e || exit 1; \
+			python3 -m pytest -o timeout=300 -m "not slow" tests/e2e || exit 1; \
 	done
 
 ROUNDS ?= 100000
@@ -153,6 +153,9 @@ fmt: $(LOCKED) ## format Python and C, sort imports
 
 proto: $(LOCKED) ## generate proto/gen from the .proto files
 	@$(BIN)/python -m proto.generate
+
+pictures: ## the pictures of the documents from their data
+	@$(PYTHON) docs/pictures/make.py
 
 image: $(LOCKED) ## the guest image (root; IMAGE=DIR)
 	@$(BIN)/python -m image build --output $(IMAGE)

@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import time
+from array import array
 from typing import Final
 
 from agent.crun import Crun, read_pid, remove_file
@@ -19,6 +20,8 @@ from agent.stdio import Stdio, StdioRequest
 from proto import contract
 
 MAX_SIGNAL: Final = 64
+MAX_NAME_BYTES: Final = 4096
+"""What crun sends beside the terminal: its name."""
 
 
 class Process:
@@ -106,6 +109,19 @@ class Process:
         self.stdio.resize(columns, rows)
 
 
+def receive_fds(connection: socket.socket) -> list[int]:
+    """Of one message.  Not socket.recv_fds: it drops its flags (CPython 3.11 to 3.13), and
+    whatever is started meanwhile would inherit the descriptors."""
+    fds = array("i")
+    _, ancillary, _, _ = connection.recvmsg(
+        MAX_NAME_BYTES, socket.CMSG_LEN(fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return fds.tolist()
+
+
 class ConsoleSocket:
     """Where crun hands over the pty it made in the container; used once."""
 
@@ -121,7 +137,7 @@ class ConsoleSocket:
         try:
             connection, _ = self._socket.accept()
             with connection:
-                _, fds, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+                fds = receive_fds(connection)
         except BlockingIOError:
             fds = []
         if len(fds) != 1:

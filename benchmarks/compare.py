@@ -1,4 +1,4 @@
-"""The run: sampan from a template, with a machine that is ready, cold, crun (in runc's shim)
+"""The run: sampan from a template, with a prewarmed machine, cold, crun (in runc's shim)
 and runc in turn, in one run on one host.
 
 Writes JSON and, beside it, a picture; prints Markdown.

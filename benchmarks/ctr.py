@@ -29,7 +29,7 @@ class Runtime:
     flags: tuple[str, ...] = ()
     """Of `ctr run`."""
     waits_for: str = ""
-    """The name of a process that is to be there before a container is started."""
+    """The name of a process that must exist before a container is started."""
 
     def with_flags(self, *flags: str) -> "Runtime":
         return replace(self, flags=(*self.flags, *flags))
@@ -51,7 +51,7 @@ class Output:
 
 
 def wait_for(runtime: Runtime) -> None:
-    """CtrError when what it waits for does not come."""
+    """CtrError when the process does not appear."""
     deadline = time.monotonic() + TIMEOUT_S
     while runtime.waits_for and not find_process(runtime.waits_for):
         if time.monotonic() > deadline:
@@ -115,7 +115,7 @@ def time_output(*arguments: str) -> Output:
 
 
 def time_run(runtime: Runtime, image: str, *command: str) -> Output:
-    """`ctr run --rm`, from nothing to nothing."""
+    """`ctr run --rm`, until the container has been removed."""
     wait_for(runtime)
     name = new_name(runtime)
     return time_output(*runtime.run("--rm"), image, name, *command)
@@ -131,7 +131,7 @@ def time_exec(name: str, *command: str) -> Output:
 
 @contextmanager
 def running(runtime: Runtime, image: str, *command: str) -> Iterator[str]:
-    """A container in the background; gone at the end."""
+    """A container in the background, removed at the end."""
     wait_for(runtime)
     name = new_name(runtime)
     try:

@@ -1,8 +1,8 @@
 """How many files the host's processes open meanwhile, and how many bytes they read.
 
 Counted by the kernel: hist triggers on system calls, in a tracing instance of our
-own (Documentation/trace/histogram.rst).  Everything on the host counts but who
-measures.  Needs root and tracefs.
+own (Documentation/trace/histogram.rst).  Every process on the host counts but the one
+that measures.  Needs root and tracefs.
 """
 
 import os

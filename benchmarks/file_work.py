@@ -52,7 +52,7 @@ def unpack(directory: Path) -> None:
 
 
 def pack(directory: Path) -> None:
-    """Outside of any time: what `unpack` has to unpack."""
+    """The archive that `unpack` unpacks; not timed."""
     files = [path.name for path in LIBRARY.glob("*.py")]
     run("tar", "--create", "--directory", str(LIBRARY), "--file", str(directory / "tar"), *files)
 
@@ -75,7 +75,7 @@ def install_wheel(directory: Path) -> None:
 
 
 def make_repository(directory: Path) -> None:
-    """Outside of any time: what `clone` has to clone."""
+    """The repository that `clone` clones; not timed."""
     repository = directory / "repository"
     repository.mkdir()
     for number in range(COMMITTED_FILES):
@@ -101,7 +101,7 @@ def write_database(directory: Path) -> None:
 
 
 def read_all(directory: Path) -> float:
-    """MiB/s of up to BIG_MIB; the host has them in its page cache, the guest has not."""
+    """MiB/s, of up to BIG_MIB that are in the host's page cache and not in the guest's."""
     paths = [path for path in sorted(directory.iterdir()) if path.is_file()]
     left = BIG_MIB * CHUNK_BYTES
     start = time.monotonic()
@@ -115,7 +115,7 @@ def read_all(directory: Path) -> float:
 
 
 def write_big(path: Path) -> float:
-    """MiB/s, until it is with the host's disk."""
+    """MiB/s, until all of it is on the host's disk."""
     start = time.monotonic()
     with path.open("wb", buffering=0) as file:
         for _ in range(BIG_MIB):

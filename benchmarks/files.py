@@ -28,7 +28,7 @@ PLACES: Final = {
 }
 """Where the work is done, and files that the guest has not read yet."""
 TITLES: Final = {
-    "small_s": f"{file_work.SMALL_FILES} small files: made, looked at, removed",
+    "small_s": f"{file_work.SMALL_FILES} small files created, listed, removed",
     "unpack_s": "an archive unpacked",
     "compile_s": "a program compiled",
     "install_s": "`pip install` of a wheel",
@@ -82,7 +82,7 @@ def measure_files(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def make_unread(directory: Path) -> None:
-    """What is written just now is in the host's page cache."""
+    """Files that were just written: they are in the host's page cache."""
     directory.mkdir()
     block = os.urandom(file_work.CHUNK_BYTES)
     with (directory / "big").open("wb") as file:

@@ -5,8 +5,11 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Final
 
 from shim.config import load_config
+
+GROUND: Final = "ground of times"
 
 
 def read_facts() -> dict[str, str]:
@@ -14,6 +17,7 @@ def read_facts() -> dict[str, str]:
         "kernel": platform.release(),
         "guest kernel": read_guest_kernel(),
         "processor": read_processor(),
+        GROUND: name_ground(read_processor()),
         "cpus": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 20} MiB",
         "machine": read_machine(),
@@ -39,8 +43,13 @@ def read_processor() -> str:
     return "unknown"
 
 
+def name_ground(processor: str) -> str:
+    """Of times on this host.  Where it is emulated, only their ratios are meaningful."""
+    return "emulated" if "QEMU TCG" in processor else "hardware speed"
+
+
 def read_machine() -> str:
-    """An emulated machine says so: its times are no hardware's."""
+    """Vendor and product; an emulated machine names its emulator."""
     path = Path("/sys/class/dmi/id")
     try:
         return " ".join(

@@ -1,7 +1,7 @@
 """`python3 -m benchmarks.idle`: what many idle containers cost each.
 
-PSS at each number of containers, by shim, vmm and guest; sampan from a template, then
-runc.  Prints Markdown.
+PSS at each number of containers, by shim, vmm, guest and each one's share of the warm
+server; sampan from a template, then runc.  Prints Markdown.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.ctr import Runtime, running, time_run
-from benchmarks.measures import read_idle
-from benchmarks.memory import list_pids
+from benchmarks.measures import find_shared, read_idle
+from benchmarks.memory import WARM, list_pids
 from benchmarks.runtimes import RUNC, SAMPAN, make_template
 
 IMAGE: Final = "localhost/sampan/busybox:1"
@@ -31,6 +31,11 @@ class Sample:
     def total_mib(self) -> float:
         return sum(self.pss_mib.values())
 
+    @property
+    def warm_mib(self) -> float:
+        """Of the warm server, once for all of them."""
+        return self.pss_mib.get(WARM, 0.0) * self.containers
+
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m benchmarks.idle", description=__doc__)
@@ -39,14 +44,14 @@ def main(arguments: list[str]) -> int:
     make_template()
     found = {}
     for runtime in (Runtime("sampan", SAMPAN), Runtime("runc", RUNC)):
-        time_run(runtime, IMAGE, "echo", "x")  # the first one leaves the warm server
+        time_run(runtime, IMAGE, "echo", "x")  # starts the warm server, which stays
         found[runtime.name] = list(measure(runtime, sorted(counts)))
     print(render(found), end="")
     return 0
 
 
 def measure(runtime: Runtime, counts: list[int]) -> Iterator[Sample]:
-    """More of them each time; all go at the end."""
+    """More of them each time; all are removed at the end."""
     before = list_pids()
     with ExitStack() as stack:
         there = 0
@@ -54,13 +59,13 @@ def measure(runtime: Runtime, counts: list[int]) -> Iterator[Sample]:
             for _ in range(count - there):
                 stack.enter_context(running(runtime, IMAGE, "sleep", "1000000"))
             there = count
-            print(f"{runtime.name}: {there} are there", file=sys.stderr, flush=True)
-            yield Sample(there, *read_idle(before, there))
+            print(f"{runtime.name}: {there} containers run", file=sys.stderr, flush=True)
+            yield Sample(there, *read_idle(before, there, find_shared(runtime)))
 
 
 def render(found: dict[str, list[Sample]]) -> str:
     lines = [
-        "| idle containers | PSS of each, MiB | of that | wake-ups a second |",
+        "| idle containers (counts) | PSS of each, MiB | of that | wake-ups a second of each |",
         "|---|---|---|---|",
     ]
     for runtime, samples in found.items():
@@ -69,6 +74,13 @@ def render(found: dict[str, list[Sample]]) -> str:
             lines.append(
                 f"| {runtime}: {sample.containers} | {sample.total_mib:.1f} | {parts}"
                 f" | {sample.wakeups_s:.0f} |"
+            )
+        warm = [f"{sample.warm_mib:.1f}" for sample in samples if sample.warm_mib]
+        if warm:
+            numbers = ", ".join(str(sample.containers) for sample in samples)
+            lines.append(
+                f"| {runtime}: the warm server at {numbers} containers | {', '.join(warm)} "
+                "| once for all, shared out above | |"
             )
     return "\n".join([*lines, ""])
 

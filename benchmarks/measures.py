@@ -1,7 +1,7 @@
 """What one round measures of one runtime.
 
-Each measure yields what it finds as it goes: samples by metric (METRICS says
-what a metric is) and details that have no median.  Times that include ctr
+Each measure yields its results one by one: samples by metric (METRICS says what a
+metric is) and details that have no median.  Times that include ctr
 itself include it for both runtimes.
 """
 
@@ -25,9 +25,17 @@ from benchmarks.ctr import (
     wait_for,
 )
 from benchmarks.file_events import FileWatch
-from benchmarks.memory import list_pids, read_pss, read_settled_pss
+from benchmarks.memory import (
+    WARM,
+    find_named,
+    list_counted,
+    list_pids,
+    read_pss,
+    read_settled_pss,
+)
 from benchmarks.phases import SHIM_MARK, TITLES, find_first, measure_marks, split_phases
 from benchmarks.processes import ProcessWatch
+from benchmarks.runtimes import SAMPAN
 from benchmarks.usage import measure_wakeups
 from shim.machine.directory import list_sandboxes
 
@@ -37,6 +45,8 @@ class Metric:
     title: str
     unit: str
     more_is_better: bool = False
+    is_count: bool = False
+    """It is the same on a fast and on a slow machine."""
 
 
 METRICS: Final[dict[str, Metric]] = {
@@ -44,14 +54,19 @@ METRICS: Final[dict[str, Metric]] = {
     "run_first_byte_s": Metric("`ctr run` to first output byte", "s"),
     "create_to_delete_s": Metric("create to delete (`ctr run --rm`)", "s"),
     "many_s": Metric("8 at once (`ctr run --rm`), to the end of the last", "s"),
-    "run_execs": Metric("programs started for it", "programs"),
-    "run_opens": Metric("files opened on the host for it", "files"),
-    "run_read_kib": Metric("read from them", "KiB"),
+    "run_execs": Metric("programs started for it", "programs", is_count=True),
+    "run_opens": Metric("files opened on the host for it", "files", is_count=True),
+    "run_read_kib": Metric("read from them", "KiB", is_count=True),
     "exec_first_byte_s": Metric("`ctr task exec` to first output byte", "s"),
     "ctr_alone_s": Metric("of these, ctr alone", "s"),
-    "idle_pss_mib": Metric("PSS of an idle container", "MiB"),
-    "idle_wakeups_s": Metric("how often its processes wake", "1/s"),
-    "ready_pss_mib": Metric("PSS of a machine that waits, ready to run", "MiB"),
+    "idle_pss_mib": Metric(
+        "PSS of an idle container, with its share of the warm server", "MiB", is_count=True
+    ),
+    "warm_pss_mib": Metric("PSS of the warm server, once for all containers", "MiB", is_count=True),
+    "idle_wakeups_s": Metric("wake-ups of an idle container's processes", "1/s", is_count=True),
+    "ready_pss_mib": Metric(
+        "PSS of a prewarmed machine, without the warm server", "MiB", is_count=True
+    ),
     "stdout_mib_s": Metric("stdout", "MiB/s", more_is_better=True),
     **{f"phase_{mark}_s": Metric(title, "s") for mark, title in TITLES.items()},
 }
@@ -97,12 +112,12 @@ def measure_run(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def measure_phases(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    if not runtime.waits_for:  # else what the phases begin with was there before
+    if not runtime.waits_for:  # a prewarmed machine was there before the first phase
         yield Found(split_phases(measure_marks(runtime, settings.image)))
 
 
 def measure_many(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    """No more of them are ready than at other times."""
+    """With as many prewarmed machines as at other times."""
     wait_for(runtime)
     at_once = replace(runtime, waits_for="")
     began_ns = time.monotonic_ns()
@@ -125,7 +140,7 @@ def measure_exec(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    """With what is known of the last one: memory by process, exits of its boot."""
+    """With details of the last container: memory by process, exits of its boot."""
     if runtime.waits_for:
         yield Found({"ready_pss_mib": mib(read_ready_pss(runtime))})
         return
@@ -133,25 +148,35 @@ def measure_idle(runtime: Runtime, settings: Settings) -> Iterator[Found]:
     with ExitStack() as stack:
         for _ in range(settings.idle):
             name = stack.enter_context(running(runtime, settings.image, "sleep", "1000000"))
-        pss_mib, wakeups_s = read_idle(before, settings.idle)
+        pss_mib, wakeups_s = read_idle(before, settings.idle, find_shared(runtime))
         details: dict[str, Any] = {"pss_mib": pss_mib, **read_boot_counters(name)}
-    yield Found(
-        {"idle_pss_mib": sum(pss_mib.values()), "idle_wakeups_s": wakeups_s},
-        details,
-    )
+    samples = {"idle_pss_mib": sum(pss_mib.values()), "idle_wakeups_s": wakeups_s}
+    if WARM in pss_mib:
+        samples["warm_pss_mib"] = pss_mib[WARM] * settings.idle
+    yield Found(samples, details)
 
 
-def read_idle(before: frozenset[int], containers: int = 1) -> tuple[dict[str, float], float]:
-    """What each of those that came since `before` holds, MiB by processes' names, and how
-    often a second it wakes, once they are idle."""
-    pss = read_settled_pss(before)
-    wakeups_s = measure_wakeups(list_pids() - before, IDLE_WATCHED_S)
-    each = {comm: mib(size) / containers for comm, size in sorted(pss.items())}
-    return each, wakeups_s / containers
+def find_shared(runtime: Runtime) -> frozenset[int]:
+    """Processes that all containers of the runtime share, and that may be there before them."""
+    return find_named(WARM) if runtime.type == SAMPAN else frozenset()
+
+
+def read_idle(
+    before: frozenset[int], containers: int = 1, shared: frozenset[int] = frozenset()
+) -> tuple[dict[str, float], float]:
+    """What each of the containers that came since `before` costs once they are idle: MiB by
+    processes' names, and wake-ups a second.  What is `shared` is divided among them."""
+    pss = read_settled_pss(before, shared)
+    wakeups_s = measure_wakeups(list_counted(before, shared), IDLE_WATCHED_S)
+    return share_out(pss, containers), wakeups_s / containers
+
+
+def share_out(pss: dict[str, int], containers: int) -> dict[str, float]:
+    return {comm: mib(size) / containers for comm, size in sorted(pss.items())}
 
 
 def read_ready_pss(runtime: Runtime) -> int:
-    """Bytes: of the process that waits and of its children, the vmm."""
+    """Bytes: of the prewarmed process and of its child, the vmm."""
     wait_for(runtime)
     pid = find_process(runtime.waits_for)
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -171,7 +196,7 @@ def measure_stdout(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def warm_up(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    """The first container after boot pays for cold caches: no sample."""
+    """The first container after boot finds cold caches, so it is no sample."""
     time_run(replace(runtime, waits_for=""), settings.image, "echo", "x")
     yield Found({})
 

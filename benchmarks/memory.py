@@ -1,5 +1,5 @@
-"""What containers cost in host memory: the proportional set size (PSS) of every
-process that was not there before, and a guest's RAM apart from its vmm."""
+"""What containers cost in host memory: the proportional set size (PSS) of every process
+that was not there before, of the warm server, and a guest's RAM apart from its vmm."""
 
 import re
 import time
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Final
 
 SETTLE_S: Final = 2.0
-"""Idle means: this long without more than SETTLE_BYTES of change."""
+"""Idle: no change of more than SETTLE_BYTES for this long."""
 SETTLE_BYTES: Final = 256 << 10
 MAX_SETTLE_S: Final = 60.0
 VMM: Final = "sampan-vmm"
+WARM: Final = "sampan-warm"
+"""Comes with the first container and stays: containers share what it costs."""
 GUEST: Final = "guest"
 MAPPING: Final = re.compile("[0-9a-f]+-[0-9a-f]+ ")
-"""How a line of smaps begins that tells of a mapping."""
+"""The beginning of a line of smaps that describes a mapping."""
 GUEST_MAPPINGS: Final = ("[anon:guest-memory]", "/memory", "/vmlinux")
 
 
@@ -31,6 +33,16 @@ def list_pids() -> frozenset[int]:
     return frozenset(pids)
 
 
+def find_named(name: str) -> frozenset[int]:
+    """Processes of that name."""
+    found = set()
+    for pid in list_pids():
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                found.add(pid)
+    return frozenset(found)
+
+
 def parse_pss_bytes(rollup: str) -> int:
     """Of a /proc/<pid>/smaps_rollup."""
     for line in rollup.splitlines():
@@ -42,7 +54,8 @@ def parse_pss_bytes(rollup: str) -> int:
 def parse_guest_bytes(smaps: str) -> int:
     """PSS of a guest's RAM in its vmm's /proc/<pid>/smaps; 0 of another process.
 
-    What a clone has not changed is a mapping of its template's file or the kernel's.
+    Pages that a clone has not changed belong to the mapping of its template's file, or of
+    the kernel's.
     """
     size = 0
     of_guest = False
@@ -76,14 +89,21 @@ def split_guests(sizes: dict[str, int], pids: frozenset[int]) -> dict[str, int]:
     return {**sizes, VMM: sizes[VMM] - guests, GUEST: guests} if guests else sizes
 
 
-def read_settled_pss(before: frozenset[int]) -> dict[str, int]:
-    """PSS of the processes that are new since `before`, once it stays the same."""
+def list_counted(before: frozenset[int], shared: frozenset[int]) -> frozenset[int]:
+    """Processes that are new since `before`, and those that were there and are shared."""
+    return list_pids() - before | shared
+
+
+def read_settled_pss(
+    before: frozenset[int], shared: frozenset[int] = frozenset()
+) -> dict[str, int]:
+    """PSS of the processes of list_counted, once it does not change any more."""
     deadline = time.monotonic() + MAX_SETTLE_S
-    last = read_pss(list_pids() - before)
+    last = read_pss(list_counted(before, shared))
     while True:
         time.sleep(SETTLE_S)
-        now = read_pss(list_pids() - before)
+        now = read_pss(list_counted(before, shared))
         change = abs(sum(now.values()) - sum(last.values()))
         if change <= SETTLE_BYTES or time.monotonic() > deadline:
-            return split_guests(now, list_pids() - before)
+            return split_guests(now, list_counted(before, shared))
         last = now

@@ -2,7 +2,7 @@
 
 sampan, sampan without vhost-net and runc in turn: throughput (iperf3), packets a
 second, latency and connections (a redis in the container, redis-benchmark on the
-host), what a GiB costs the host's processors, and how often the guest was left.
+host), what a GiB costs the host's processors, and exits to user space.
 Prints Markdown.
 """
 
@@ -49,7 +49,7 @@ METRICS: Final[dict[str, Metric]] = {
     },
     "tcp_to_cpu_s": Metric("processor time of the host for a GiB to it", "s"),
     "tcp_from_cpu_s": Metric("processor time of the host for a GiB from it", "s"),
-    "tcp_to_exits": Metric("exits to the vmm for 1000 packets", "exits"),
+    "tcp_to_exits": Metric("exits to the vmm for 1000 packets", "exits", is_count=True),
     "udp_to_packets_s": Metric(
         f"UDP of {DATAGRAM_BYTES} bytes to the container", "packets/s", more_is_better=True
     ),
@@ -113,7 +113,7 @@ def made_bridge() -> Iterator[None]:
 
 @contextmanager
 def joined(runtime: Runtime, settings: Settings, *command: str) -> Iterator[None]:
-    """A container behind a veth of the bridge, as CNI's bridge would make it."""
+    """A container whose veth is a port of the bridge, as CNI's bridge plugin makes it."""
     with made_namespace(NAMESPACE):
         run_ip(
             f"-n {NAMESPACE} link add eth0 type veth peer name bench-veth0",

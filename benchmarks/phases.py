@@ -7,7 +7,7 @@ Marks on the monotonic clock, in the order in which they come:
     vmm          the vmm, executed or forked, has given itself its name (likewise)
     guest        the guest's clock starts: its /proc/uptime, read by the container
     agent        the agent has answered: the shim writes the sandbox's counters then
-    resumed      the same of a machine that goes on from a template: its clock is older
+    resumed      the same of a clone, whose clock started with its template's machine
                  than the machine, so there is no mark `guest`
     created      the container's first process exists: its start by the guest's clock
     first byte   its output reaches ctr's reader
@@ -132,6 +132,6 @@ def read_answer(container_id: str) -> Answer | None:
 
 
 def find_first(execs: list[Exec], mark: str) -> Exec | None:
-    """The first program that is called so; what ctr was told does not count."""
+    """The first program of that name.  Arguments of ctr that contain it do not count."""
     found = (one for one in execs if mark in one.command and not one.command.startswith("ctr "))
     return min(found, key=lambda one: one.time_ns, default=None)

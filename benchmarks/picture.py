@@ -1,12 +1,13 @@
 """Where the time of a start goes, as a picture: one lane a runtime, one bar a step.
 
 Pure: from the figures' JSON to SVG 1.1.  Steps are drawn one after another with
-their medians; below a machine's lane stand the vmm's own steps, of the last round.
+their medians; below a machine's lane are the vmm's own steps, of the last round.
 """
 
 from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
+from benchmarks.host import GROUND
 from benchmarks.phases import STEPS, TITLES
 from benchmarks.report import render
 
@@ -46,7 +47,9 @@ def draw(figures: dict[str, Any]) -> str:
     longest_s = max((lane.end_s for lane in lanes), default=0.0) or 1.0
     scale = (WIDTH - 2 * MARGIN) / longest_s
     parts: list[str] = []
-    y = MARGIN
+    ground = f"times: {figures['host'].get(GROUND, 'unknown')}"
+    parts.append(f'<text x="{MARGIN}" y="{MARGIN + 12}" {FONT}>{escape(ground)}</text>')
+    y = MARGIN + LINE_HEIGHT + 3
     for lane in lanes:
         y = draw_lane(parts, lane, y, scale)
     size = f'width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}"'

@@ -1,4 +1,4 @@
-"""Which processes the host starts meanwhile, and when.
+"""Which processes the host starts while it watches, and when.
 
 From the kernel's process connector (linux/cn_proc.h): each exec, and each change of
 a name (a process forked from the warm server executes nothing), with a time

@@ -1,8 +1,8 @@
 """`python3 -m benchmarks.qemu`: another monitor boots the same kernel, image and agent.
 
 QEMU's microvm, with virtio over PCI, vhost-vsock and a virtiofsd for each share,
-beside sampan's own monitor (cold): from the start of its process until the agent
-has answered, and what its processes hold then.  Prints Markdown.
+beside sampan's own monitor (cold): the time from the start of its process until the
+agent has answered, and the memory of its processes then.  Prints Markdown.
 """
 
 import argparse
@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks.ctr import Runtime, running
-from benchmarks.measures import read_idle
+from benchmarks.host import name_ground, read_processor
+from benchmarks.measures import find_shared, read_idle
 from benchmarks.memory import list_pids
 from benchmarks.phases import measure_marks
 from benchmarks.runtimes import make_sampan
@@ -40,7 +41,7 @@ from tests.e2e.containerd import wait_for
 IMAGE: Final = "localhost/sampan/busybox:1"
 VIRTIOFSD: Final = "/usr/libexec/virtiofsd"
 FIRMWARE: Final = "/usr/share/qemu/qboot.rom"
-"""Goes to the kernel's 32-bit entry at once; QEMU's own choice with ACPI is SeaBIOS."""
+"""Enters the kernel directly; with ACPI, QEMU's default is SeaBIOS."""
 GUEST_CID: Final = 77
 TIMEOUT_S: Final = 300
 POLL_S: Final = 0.02
@@ -52,7 +53,7 @@ class Sample:
     answer_s: float
     """From the start of the monitor's process to the agent's answer."""
     pss_mib: dict[str, float]
-    """By the processes' names, when nothing changes any more."""
+    """By the processes' names, once it does not change any more."""
     wakeups_s: float
 
 
@@ -68,12 +69,15 @@ def main(arguments: list[str]) -> int:
             print(f"round {number} of {rounds}", file=sys.stderr)
             found["QEMU microvm"].append(measure_qemu(config, Path(directory) / str(number)))
             found["sampan, cold"].append(measure_sampan(cold))
-    print(render(found), end="")
+    print(render(found, name_ground(read_processor())), end="")
     return 0
 
 
-def render(found: dict[str, list[Sample]]) -> str:
-    lines = ["| | process to agent's answer, s | PSS, MiB | of these | wake-ups a second |"]
+def render(found: dict[str, list[Sample]], ground: str) -> str:
+    lines = [
+        f"| | process to agent's answer, s ({ground}) | PSS, MiB (count) | of these "
+        "| wake-ups a second (count) |"
+    ]
     lines.append("|---|---|---|---|---|")
     for name, samples in found.items():
         times = [sample.answer_s for sample in samples]
@@ -91,11 +95,12 @@ def render(found: dict[str, list[Sample]]) -> str:
 
 
 def measure_sampan(cold: Runtime) -> Sample:
-    """Its memory with a shim, and a container that sleeps, which QEMU has not."""
+    """Its memory with a shim, a warm server and a container that sleeps, which QEMU has not."""
     marks = measure_marks(cold, IMAGE)
     before = list_pids()
     with running(cold, IMAGE, "sleep", "1000000"):
-        return Sample((marks["agent"] - marks["vmm"]) / 1e9, *read_idle(before))
+        idle = read_idle(before, shared=find_shared(cold))
+        return Sample((marks["agent"] - marks["vmm"]) / 1e9, *idle)
 
 
 # --- QEMU ----------------------------------------------------------------------
@@ -200,7 +205,7 @@ async def ask_agent(connection: socket.socket, path: str) -> None:
 
 
 def connect_guest(process: "subprocess.Popen[bytes]", console: str) -> socket.socket:
-    """Once the agent listens; until then the guest's kernel refuses or is not there."""
+    """Once the agent listens: before, the guest's kernel refuses, or has not booted."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         connection = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)

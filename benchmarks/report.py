@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from benchmarks.host import GROUND
 from benchmarks.measures import METRICS, Found, Metric
 
 
@@ -61,13 +62,13 @@ def render_markdown(figures: Figures, metrics: Mapping[str, Metric] = METRICS) -
     *ours, base = figures.runtimes
     heads = [f"{name}: median (min–max) | ratio" for name in ours]
     lines = [
-        f"| beside {base} | {' | '.join(heads)} | {base} |",
-        "|---" * (2 + 2 * len(ours)) + "|",
+        f"| beside {base} | ground | {' | '.join(heads)} | {base} |",
+        "|---" * (3 + 2 * len(ours)) + "|",
     ]
     for name, metric in metrics.items():
         by_runtime = figures.samples.get(name, {})
         if by_runtime:
-            cells = [render_title(metric)]
+            cells = [render_title(metric), name_ground(metric, figures.host)]
             for runtime in ours:
                 cells.append(render_cell(by_runtime.get(runtime, [])))
                 cells.append(render_ratio(by_runtime, runtime, base))
@@ -78,11 +79,16 @@ def render_markdown(figures: Figures, metrics: Mapping[str, Metric] = METRICS) -
         lines += render_exits(runtime, figures.details.get(runtime, {}))
         steps = figures.steps_us.get(runtime, {})
         rows = [(name, f"{median(values) / 1000:.1f}") for name, values in steps.items()]
-        lines += render_list(f"{runtime}: the vmm's steps, ms, medians", rows)
+        ground = figures.host.get(GROUND, "unknown")
+        lines += render_list(f"{runtime}: the vmm's steps, ms, medians, {ground}", rows)
     lines += [f"- {name}: {value}" for name, value in figures.host.items()]
     lines += [f"- {name}: {value}" for name, value in figures.settings.items()]
     lines += [f"- **failed**: {failure}" for failure in figures.failures]
     return "\n".join(lines) + "\n"
+
+
+def name_ground(metric: Metric, host: Mapping[str, str]) -> str:
+    return "count" if metric.is_count else host.get(GROUND, "unknown")
 
 
 def render_title(metric: Metric) -> str:
@@ -103,14 +109,14 @@ def render_ratio(by_runtime: dict[str, list[float]], ours: str, theirs: str) -> 
 
 
 def render(value: float) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def render_exits(runtime: str, details: dict[str, Any]) -> list[str]:
-    """From the first instruction of this machine to the agent's answer, the most first."""
+    """From the machine's first instruction to the agent's answer, most frequent first."""
     exits = details.get("boot", {}).get("exits", {})
-    title = f"{runtime}: exits until the agent is ready: {sum(exits.values())}"
+    title = f"{runtime}: exits until the agent answers, count: {sum(exits.values())}"
     ranked = sorted(exits.items(), key=lambda item: -item[1])
     return render_list(title, [(reason, str(count)) for reason, count in ranked])
 

@@ -1,5 +1,5 @@
-"""Rounds: each measures every runtime once, A B C A B C, so that what drifts on the host
-drifts for all."""
+"""Rounds: each measures every runtime once, A B C A B C, so that a host that becomes
+slower does so for all of them."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from benchmarks.measures import Found, now_text
 from benchmarks.report import Figures
 
 Chosen = TypeVar("Chosen")
-"""What a measure may be told: a dataclass."""
+"""The settings of a measure: a dataclass."""
 
 
 def begin_figures(runtimes: tuple[Runtime, ...], rounds: int, settings: Any) -> Figures:
@@ -42,12 +42,12 @@ def measure_all(
     measure: Callable[[Runtime, Chosen], Iterator[Found]],
     settings: Chosen,
 ) -> None:
-    """What fails is reported at the end; the rest is still measured."""
+    """A failure is reported at the end, and the rest is still measured."""
     for runtime in runtimes:
         try:
             for found in measure(runtime, settings):
                 figures.add(runtime.name, found)
-            wait_for(runtime)  # making it again is no part of what is measured next
+            wait_for(runtime)  # the next prewarmed machine is not made while something is measured
         except (CtrError, ValueError, OSError, TimeoutExpired) as error:
             figures.failures.append(f"{runtime.name}: {error}")
             print(f"benchmarks: {runtime.name}: {error}", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ def make_template(runtime: Runtime | None = None) -> None:
 
 
 def make_ready(directory: Path) -> Runtime:
-    """sampan with a machine that is ready for each container."""
+    """sampan with a prewarmed machine for each container."""
     made = make_sampan("sampan-ready", directory, ready_machines=1)
     return replace(made, waits_for=READY_PROCESS)
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from benchmarks.host import name_ground, read_processor
 from benchmarks.report import render
 from tests.conformance.shimtest import SHIMS, make_template, run_shimtest
 
@@ -32,11 +33,11 @@ def parse_results(output: str) -> Results:
     return results
 
 
-def render_table(runs: dict[str, Results]) -> str:
+def render_table(runs: dict[str, Results], ground: str) -> str:
     """The last one is what the others are compared with."""
     *_, base = runs
     names = list(dict.fromkeys(name for results in runs.values() for name in results))
-    lines = [f"| shimtest | {' | '.join(runs)} | ratio |", "|---" * (len(runs) + 2) + "|"]
+    lines = [f"| shimtest, {ground} | {' | '.join(runs)} | ratio |", "|---" * (len(runs) + 2) + "|"]
     for name in names:
         values = [results.get(name) for results in runs.values()]
         cells = ["–" if value is None else render(value) for value in values]
@@ -63,7 +64,7 @@ def main() -> int:
         output = options.log / f"{shim}.log"
         status |= run_shimtest(shim, options.binaries, output, flags)
         runs[runtime] = parse_results(output.read_text(errors="replace"))
-    print(render_table(runs))
+    print(render_table(runs, name_ground(read_processor())))
     return 1 if status else 0
 
 

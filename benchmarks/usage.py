@@ -1,5 +1,5 @@
 """What the host has spent: its processors' time, packets of a namespace, exits of guests,
-how often processes woke."""
+wake-ups of processes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from typing import Final, Self
 
 KVM_STATISTICS: Final = Path("/sys/kernel/debug/kvm")
 TO_USER: Final = ("io_exits", "mmio_exits")
-"""Those that may go on to the vmm; what an ioeventfd takes is not among the second."""
+"""Those that KVM may hand to the vmm.  An ioeventfd's do not count as mmio_exits."""
 IDLE: Final = (3, 4)
 """Columns of /proc/stat (proc_stat(5)): idle, iowait."""
 RX_PACKETS, TX_PACKETS = 1, 9

@@ -32,7 +32,7 @@ KERNEL_PACKAGES: Final = "linux-image-"
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a person may choose.
+    """What the command line may choose.
 
     `modules_dir` is a /lib/modules/RELEASE for `kernel_path`.  `tuned` has neither.
     """
@@ -62,7 +62,7 @@ class BuildResult:
 
 
 def build_image(options: BuildOptions, say: Callable[[str], None]) -> BuildResult:
-    """Raises ImageError, and OSError for a file system that is full or read only."""
+    """Raises ImageError, or OSError where the file system is full or read only."""
     if os.geteuid() != 0:
         raise ImageError("building the image needs root: its files belong to root")
     require_tools(TOOLS)
@@ -94,7 +94,7 @@ def base_directory(options: BuildOptions) -> Path:
 
 
 def ensure_base(options: BuildOptions, say: Callable[[str], None]) -> BaseManifest:
-    """The cached base if it is of this recipe, else a new one in its place."""
+    """The cached base if this recipe made it, else a new one in its place."""
     directory = base_directory(options)
     key = base_key()
     if not options.refresh:

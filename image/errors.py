@@ -1,7 +1,7 @@
 """What can go wrong while an image is built, in words for the person who builds it.
 
 ImageError
-├── FetchError     something outside could not be had; names what and why
+├── FetchError     something could not be downloaded; names what and why
 ├── ToolError      a program that the build runs is missing or has failed
 └── FormatError    a file is not what its name promises; names file and field
 """

@@ -17,7 +17,7 @@ NO: Final = "n"
 
 
 def parse_config(text: str, name: str) -> dict[str, str]:
-    """Values by option, without CONFIG_.  FormatError for a line that says nothing, or again."""
+    """Values by option, without CONFIG_.  FormatError for an invalid or repeated one."""
     options: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if match := SET.fullmatch(line):
@@ -35,7 +35,7 @@ def parse_config(text: str, name: str) -> dict[str, str]:
 
 
 def find_dropped(wanted: Mapping[str, str], made: Mapping[str, str]) -> list[str]:
-    """What Kconfig did not take, for want of another option or because it knows no such one."""
+    """Options that Kconfig dropped: another one is missing, or it knows none of that name."""
     return [
         f"CONFIG_{option}={value} (it is {made.get(option, NO)})"
         for option, value in wanted.items()

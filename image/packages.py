@@ -116,7 +116,7 @@ class Archive:
         (self._directory / "status").write_bytes(b"")
 
     def update(self, sources: Sequence[Source]) -> None:
-        """Reads each suite's lists from the first source that has them; SUITE must be had."""
+        """Reads each suite's lists from the first source that has them; SUITE is required."""
         listing = self._directory / "sources" / "sampan.sources"
         usable: list[Source] = []
         refusals: list[str] = []
@@ -150,7 +150,7 @@ class Archive:
             raise FetchError(f"Debian {SUITE} has no package {name}: {error}") from error
 
     def look_up(self, name: str) -> tuple[str, str]:
-        """The version and the hash of what fetch() would bring now."""
+        """The version and the hash of what fetch() would download now."""
         shown = self._show(name)
         fields = [re.search(rf"^{field}: (\S+)$", shown, re.M) for field in ("Version", "SHA256")]
         if not all(fields):
@@ -159,7 +159,7 @@ class Archive:
         return version, sha256
 
     def fetch_unless_had(self, name: str) -> Package:
-        """For what is big: a file of before is good if it has the hash that look_up() says."""
+        """For large packages: an earlier download is kept if it has the hash of look_up()."""
         if len(list(self._debs.glob(f"{name}_*.deb"))) == 1:
             had = self._describe(name)
             if (had.version, had.sha256) == self.look_up(name):

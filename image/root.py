@@ -40,7 +40,7 @@ BASE_PACKAGES: Final = (
     "libselinux1",
     "libzstd1",
 )
-"""libssl is left out on purpose: asyncio and hashlib do without, and start faster."""
+"""libssl is left out on purpose: asyncio and hashlib work without it, and start faster."""
 
 PYTHON: Final = "usr/bin/python3.13"
 LOADER: Final = "/lib64/ld-linux-x86-64.so.2"
@@ -80,7 +80,7 @@ PRUNED: Final = (
 PRUNED_FILES: Final = (
     "usr/lib/x86_64-linux-gnu/*.a",
     f"{STDLIB}/turtle.py",
-    # Without libssl their import fails; fails sooner when they are not there.
+    # Without libssl their import fails; it fails faster when the files are missing.
     f"{STDLIB}/lib-dynload/_ssl.*",
     f"{STDLIB}/lib-dynload/_hashlib.*",
     f"{STDLIB}/lib-dynload/_test*",

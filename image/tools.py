@@ -54,7 +54,7 @@ def run_tool(
     stdin: bytes | None = None,
     env: dict[str, str] | None = None,
 ) -> bytes:
-    """The program's stdout.  ToolError carries the end of what it complained."""
+    """The program's stdout.  ToolError carries the end of its stderr."""
     words = [str(word) for word in command]
     base = env if env is not None else dict(os.environ)
     try:
@@ -74,7 +74,7 @@ def run_tool(
 
 
 def shorten_stderr(stderr: bytes) -> str:
-    """The lines a person needs: apt's and pip's errors if there are any, else the end."""
+    """The lines that matter: errors of apt and pip if there are any, else the end."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E:", "ERROR:"))]
     return "; ".join((errors or lines)[-MAX_SHOWN_LINES:])

@@ -1,7 +1,7 @@
 """The root of the container that a template's machine runs before clones do.
 
-Lies in the guest's own root: the host has nothing to make for it and nothing to
-remove, and a machine can be saved when it has run.
+It is in the guest's own root, so the host has nothing to create for it and nothing to
+remove, and the machine can be saved after it has run.
 """
 
 import struct

@@ -51,7 +51,7 @@ KEPT_ENVIRONMENT: Final = ("MAKEFLAGS", "TMPDIR", "HOME")
 
 
 def ensure_kernel(cache: Path, refresh: bool, say: Callable[[str], None]) -> TunedManifest:
-    """The cached kernel if it is what would be built, else a new one in its place."""
+    """The cached kernel if the same would be built now, else a new one in its place."""
     require_tools(TOOLS)
     compiler = identify_compiler()
     recipe = manifest.hash_text([*map(manifest.hash_file, RECIPE), compiler])
@@ -88,7 +88,7 @@ def identify_compiler() -> str:
 def make_kernel(
     source: Package, recipe: str, compiler: str, scratch: Path, say: Callable[[str], None]
 ) -> TunedManifest:
-    """Leaves in `scratch` what is to be cached, and nothing of the source."""
+    """Leaves in `scratch` the files to be cached, and nothing of the source."""
     tree, timestamp = unpack_source(source, scratch / "source")
     config = configure(tree)
     say("compiling the tuned kernel; this takes some minutes, once")
@@ -127,7 +127,7 @@ def unpack_source(package: Package, directory: Path) -> tuple[Path, str]:
 
 
 def configure(tree: Path) -> str:
-    """The whole configuration.  FormatError names what is asked for and not in it."""
+    """The whole configuration.  FormatError names options that were requested and dropped."""
     wanted = parse_config(CONFIG_FILE.read_text(), CONFIG_FILE.name)
     run_make(tree, [f"KCONFIG_ALLCONFIG={CONFIG_FILE}", "allnoconfig"])
     config = (tree / ".config").read_text()

@@ -41,6 +41,12 @@ GUEST_TRIAL_DIR: Final = "/usr/share/sampan/trial"
 GUEST_TRIAL_PROGRAM: Final = "/trial"
 """Ends at once, with status 0."""
 
+# --- a template's files ---------------------------------------------------------
+MEMORY_FILE: Final = "memory"
+STATE_FILE: Final = "state.json"
+TOUCHED_FILE: Final = "touched"
+"""There when a clone was tried."""
+
 # --- limits -------------------------------------------------------------------
 MAX_ID_BYTES: Final = 76
 """Container and exec ids, as containerd's identifiers package has it."""

@@ -27,15 +27,18 @@ MAX_NIC_PAIRS: Final = 8
 class Operation(StrEnum):
     """What the shim may ask; the argument and result classes are below."""
 
-    BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order
+    BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order,
+    # then the tree of the shares (open_tree(2)) where the machine has a `place`
     HOLD = "hold"  # as BOOT, a clone that does not run yet → {}; never boots
     START = "start"  # {} → BootResult, of a held one; fds: the log, then its network namespace
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
     ATTACH_NIC = (
         "attach_nic"  # NicArgs → {}; fds: a tap's queues, then as many of vhost-net or none
     )
-    SAVE = "save"  # SaveArgs → {}; the machine has ended: only `stop` may follow
-    NOTE_TOUCHED = "note_touched"  # SaveArgs → {}; which pages this clone has touched so far
+    SAVE = (
+        "save"  # {} → {}; fds: for memory and state; the machine has ended: only `stop` may follow
+    )
+    NOTE_TOUCHED = "note_touched"  # {} → {}; fds: for the pages that this clone has touched so far
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
     STOP = "stop"  # {} → {}; the machine ends at once, then the process
 
@@ -53,9 +56,25 @@ class SharePolicy(StrEnum):
     SHARED = "shared"  # the host may change it at any time
 
 
+class JailMode(StrEnum):
+    """What becomes of a vmm before its guest runs.  In each it has a root of its own."""
+
+    ON = "on"  # system calls, capabilities, paths (where the kernel has Landlock)
+    REQUIRE = "require"  # the same; without Landlock nothing runs
+    LOG = "log"  # the kernel's log tells of the system calls that `on` would end it for
+    OFF = "off"
+
+
+SHARED_IMAGE: Final = "/image"
+SHARED_ROOTFS: Final = "/rootfs"
+SHARED_VOLUMES: Final = "/volumes"
+"""Directories of the root that a vmm has in its jail."""
+
+
 class Share(NamedTuple):
     tag: str
     path: str
+    """In the jail, where the machine has a `place`."""
     policy: SharePolicy
 
 
@@ -77,6 +96,14 @@ class MachineConfig(NamedTuple):
     """Network interfaces, without a link until attach_nic."""
     template: str = ""
     """Directory of a saved machine of this kind to go on from instead of booting."""
+    place: str = ""
+    """A directory that the tree of the shares can be mounted on; "": the vmm stays where it
+    is, and so without a jail."""
+    image_path: str = ""
+    """The guest image's root, to be SHARED_IMAGE."""
+    jail: str = JailMode.OFF
+    saves: bool = False
+    """It is to become a template, or to try one: SAVE or NOTE_TOUCHED will be asked of it."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self._asdict(), "shares": [share._asdict() for share in self.shares]}
@@ -94,15 +121,6 @@ class BootResult(NamedTuple):
 
     cloned: bool
     timings_us: dict[str, int]
-
-
-class SaveArgs(NamedTuple):
-    """Into an empty directory.  Waits for connections with the guest to be closed.
-
-    NOTE_TOUCHED: into that of the clone's own template.
-    """
-
-    directory: str
 
 
 class Direction(StrEnum):

@@ -1,3 +1,6 @@
-"""sampan's version, written once: pyproject.toml and every program read it here."""
+"""sampan's version: written here and nowhere else.
 
-VERSION = "0.1.0"
+pyproject.toml reads it without importing; `start` imports it, so nothing is imported here.
+"""
+
+VERSION = "0.2.0"

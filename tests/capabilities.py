@@ -31,7 +31,7 @@ def is_emulated() -> bool:
 
 
 def probe_kvm() -> str:
-    """A KVM that makes a machine and is not the paravirtual one, which runs no plain Linux."""
+    """A KVM that creates a VM and is not paravirtual: that one runs no unmodified Linux."""
     if Path("/sys/module/kvm_pvm").exists():
         return "/dev/kvm is paravirtual (kvm_pvm) and runs no unmodified Linux guest"
     try:

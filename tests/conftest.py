@@ -23,7 +23,7 @@ PROBES = {
 }
 
 MISSING = pytest.StashKey[dict[str, str]]()
-"""Why a marker's tests cannot run here, filled as it is asked for: a probe runs once."""
+"""Why a marker's tests cannot run here.  A probe runs when it is first needed, once."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -55,7 +55,7 @@ def list_names(directory: Path) -> frozenset[str]:
 
 
 def find_leaks(before: Resources) -> list[str]:
-    """One word or two for each thing that is there now and was not before."""
+    """A short name for each thing that is there now and was not before."""
     now = read_resources()
     leaks = [
         f"fd {number} ({what})" for number, what in sorted(now.descriptors - before.descriptors)

@@ -6,7 +6,6 @@ ls, verify, rm
 """
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable
 
@@ -65,9 +64,9 @@ def run_template_command(options: argparse.Namespace) -> int:
 
 def create_template(options: argparse.Namespace, config: Config) -> None:
     # gRPC and all that: nothing else here needs it.
-    from shim.machine.templates.maker import make_template  # noqa: PLC0415
+    from shim.machine.templates.maker import make_template_alone  # noqa: PLC0415
 
-    template = asyncio.run(make_template(config, choose_class(options, config)))
+    template = make_template_alone(config, choose_class(options, config))
     print(template.name)
 
 

@@ -19,6 +19,7 @@ from shim.containerd.publisher import Publisher
 from shim.containerd.server_arguments import ServerArguments
 from shim.containerd.task import TaskService
 from shim.errors import SampanError
+from shim.host.cgroup import HostCgroup
 from shim.host.reaper import Reaper
 from shim.machine.launch import LaunchedMachine
 from shim.machine.machine import Machine
@@ -38,6 +39,7 @@ async def serve_tasks(
     arguments: ServerArguments,
     config: Config,
     launched: LaunchedMachine | SampanError,
+    cgroup: HostCgroup | None,
     listener: socket.socket,
 ) -> None:
     """Returns when the sandbox is over."""
@@ -46,13 +48,12 @@ async def serve_tasks(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     reaper = Reaper(loop)
-    machine = launched if isinstance(launched, SampanError) else Machine(launched, reaper)
+    machine = launched if isinstance(launched, SampanError) else Machine(launched, reaper, cgroup)
     publisher = Publisher(arguments.events_address, arguments.namespace)
     publisher.start()
     events = EventPublisher(publisher, machine.pid if isinstance(machine, Machine) else 0)
     containers = Containers(
         sandbox_id=arguments.sandbox_id,
-        sandbox=arguments.sandbox,
         machine=machine,
         listener=events,
         shares_guest=config.host_namespaces == "guest",
@@ -67,7 +68,7 @@ async def serve_tasks(
     first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
     beside = [
         asyncio.create_task(containers.watch_oom_kills()),
-        asyncio.create_task(offer_template(arguments, config, machine)),
+        asyncio.create_task(offer_template(arguments, config, machine, cgroup)),
         asyncio.create_task(refill_pool(arguments, config, machine)),
     ]
     await over.wait()
@@ -82,7 +83,10 @@ async def serve_tasks(
 
 
 async def offer_template(
-    arguments: ServerArguments, config: Config, machine: Machine | SampanError
+    arguments: ServerArguments,
+    config: Config,
+    machine: Machine | SampanError,
+    cgroup: HostCgroup | None,
 ) -> None:
     """A container that had to boot has a template made for those that follow."""
     if config.templates != "auto" or isinstance(machine, SampanError):
@@ -98,6 +102,7 @@ async def offer_template(
                 arguments.config_path,
                 arguments.host_mounts,
                 arguments.log_fd,
+                cgroup,
             )
 
 

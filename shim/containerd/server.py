@@ -14,11 +14,13 @@ import socket
 from shim.config import Config, load_config
 from shim.containerd.server_arguments import ServerArguments
 from shim.errors import SampanError
+from shim.host.cgroup import HostCgroup
 from shim.log import log_to
+from shim.machine.bounds import enter_bounds
 from shim.machine.launch import LaunchedMachine
 from shim.machine.namespace import prepare_network
 from shim.machine.request import LaunchRequest
-from shim.sandbox.plan import plan_machine
+from shim.sandbox.plan import MachinePlan, plan_machine
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +29,16 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
     """Returns when the sandbox is over and nothing of it is left."""
     faulthandler.register(signal.SIGUSR1)
     config = Config()
+    cgroup: HostCgroup | None = None
     launched: LaunchedMachine | SampanError
     try:
         config = load_config(arguments.config_path or None)
         log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
-        launched = begin_machine(arguments, config)
+        plan = plan_machine(arguments.bundle, config)
+        cgroup = enter_bounds(plan.bounds, arguments.sandbox)
+        launched = begin_machine(arguments, config, plan)
+        if cgroup is not None:
+            cgroup.enter(launched.pid)  # a prewarmed one is still elsewhere
     except SampanError as error:
         log_to(arguments.log_fd, "info")
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
@@ -40,15 +47,23 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
         # protobuf and all that stands on it: imported while the guest boots.
         from shim.containerd.loop import serve_tasks  # noqa: PLC0415
 
-        asyncio.run(serve_tasks(arguments, config, launched, listener))
+        asyncio.run(serve_tasks(arguments, config, launched, cgroup, listener))
     finally:
+        leave_bounds(cgroup)
         arguments.sandbox.remove()
 
 
-def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine:
-    plan = plan_machine(arguments.bundle, config)
+def begin_machine(arguments: ServerArguments, config: Config, plan: MachinePlan) -> LaunchedMachine:
     network = prepare_network(plan.network_path, config, plan.machine_class)
     request = LaunchRequest(
         config, arguments.sandbox, plan.machine_class, arguments.log_fd, network, plan.template
     )
     return arguments.launch(request)
+
+
+def leave_bounds(cgroup: HostCgroup | None) -> None:
+    try:
+        if cgroup is not None:
+            cgroup.leave()
+    except OSError as error:
+        log.error("cgroup %s: %s", cgroup.path if cgroup else "", error.strerror)

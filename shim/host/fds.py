@@ -1,7 +1,10 @@
 """File descriptors with exactly one owner."""
 
 import os
-from collections.abc import Iterable
+import socket
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class OwnedFd:
@@ -30,3 +33,30 @@ class OwnedFd:
 def close_all(numbers: Iterable[int]) -> None:
     for number in numbers:
         os.close(number)
+
+
+@contextmanager
+def opened(number: int) -> Iterator[int]:
+    """Closes it at the end."""
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def receive_fds(
+    connection: socket.socket, max_bytes: int, max_fds: int
+) -> tuple[bytes, list[int], int]:
+    """A message, the descriptors with it, the flags that recvmsg(2) answers.
+
+    Not socket.recv_fds: it drops its flags (CPython 3.11 to 3.13), so that descriptors would
+    be inherited by every program that is started meanwhile.
+    """
+    fds = array("i")
+    data, ancillary, flags, _ = connection.recvmsg(
+        max_bytes, socket.CMSG_LEN(max_fds * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, fds.tolist(), flags

@@ -1,14 +1,12 @@
-"""Mounts on the host: from containerd's descriptions to mount(2) and back.
+"""From containerd's descriptions of mounts to detached trees.
 
-A MountStack owns what it has mounted, in order, and takes it down in reverse.
-Blocking; called from worker threads.  Knows no containers.
+A tree is a descriptor of a mount's root (open_tree(2)); it lives as long as that, or as it
+is mounted somewhere.  Blocking; called from worker threads.  Knows no containers.
 """
 
-import errno
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 from shim.host import syscalls
@@ -74,50 +72,39 @@ def parse_options(options: tuple[str, ...]) -> tuple[int, str]:
     return flags, ",".join(data)
 
 
-@dataclass(slots=True)
-class MountStack:
-    """Mounts in the order in which they were made; `unmount_all` is idempotent."""
+def make_tree(described: HostMount, scratch: str) -> int:
+    """What `described` says, mounted nowhere.
 
-    targets: list[str] = field(default_factory=list)
-
-    def mount(self, described: HostMount, target: str) -> None:
-        if described.is_bind:
-            read_only = "ro" in described.options
-            self.bind(described.source, target, read_only, "rbind" in described.options)
-            return
-        flags, data = parse_options(described.options)
-        with ExitStack() as opened:
-            if len(data.encode()) > MAX_DATA_BYTES:
-                data = shorten_paths(data, opened)
-            syscalls.mount(described.source, target, described.type, flags, data)
-        self.targets.append(target)
-
-    def bind(self, source: str, target: str, read_only: bool, recursive: bool) -> None:
-        """A bind mount that is read only, if asked for, from its first instant."""
-        tree = syscalls.clone_tree(source, recursive)
-        try:
-            attributes = syscalls.MOUNT_ATTR_RDONLY if read_only else 0
-            syscalls.set_mount_attributes(tree, recursive, attributes, syscalls.MS_SLAVE)
-            syscalls.attach_tree(tree, target)
-        finally:
-            os.close(tree)
-        self.targets.append(target)
-
-    def unmount_all(self) -> None:
-        """Unmounts in reverse; a busy mount is detached and goes with its last user."""
-        while self.targets:
-            unmount(self.targets[-1])
-            self.targets.pop()
-
-
-def unmount(target: str) -> None:
+    `scratch`: an empty directory that nobody else uses meanwhile: mount(2) takes paths
+    alone, and fsconfig(2) no options as long as overlay's.
+    """
+    if described.is_bind:
+        read_only = "ro" in described.options
+        return bind_tree(described.source, read_only, "rbind" in described.options)
+    flags, data = parse_options(described.options)
+    with ExitStack() as opened:
+        if len(data.encode()) > MAX_DATA_BYTES:
+            data = shorten_paths(data, opened)
+        syscalls.mount(described.source, scratch, described.type, flags, data)
     try:
-        syscalls.umount(target)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            syscalls.umount(target, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
-        elif error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted any more
-            raise
+        return syscalls.clone_tree(scratch, recursive=False)
+    finally:
+        syscalls.umount(scratch, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+
+
+def bind_tree(source: str, read_only: bool, recursive: bool) -> int:
+    """A bind mount that is read only, if asked for, from its first instant.
+
+    What the host mounts below `source` later arrives in it, once it is mounted somewhere.
+    """
+    tree = syscalls.clone_tree(source, recursive)
+    try:
+        attributes = syscalls.MOUNT_ATTR_RDONLY if read_only else 0
+        syscalls.set_mount_attributes(tree, recursive, attributes, syscalls.MS_SLAVE)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
 
 
 def shorten_paths(data: str, opened: ExitStack) -> str:
@@ -140,11 +127,3 @@ def _open_path(path: str, opened: ExitStack) -> str:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     opened.callback(os.close, descriptor)
     return f"/proc/self/fd/{descriptor}"
-
-
-def make_mount_point(source: str, target: str) -> None:
-    """An empty directory or file at `target`, whichever `source` can be bound on."""
-    if Path(source).is_dir():
-        os.mkdir(target, 0o755)
-        return
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))

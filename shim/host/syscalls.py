@@ -2,7 +2,7 @@
 
 Owns nothing; every failure is an OSError with the call's name and the path.
 Numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl), flags
-those of linux/mount.h, linux/prctl.h and linux/sched.h.
+those of linux/mount.h, linux/openat2.h, linux/prctl.h and linux/sched.h.
 """
 
 import ctypes
@@ -12,6 +12,10 @@ from typing import Any, Final
 
 NR_OPEN_TREE: Final = 428
 NR_MOVE_MOUNT: Final = 429
+NR_FSOPEN: Final = 430
+NR_FSCONFIG: Final = 431
+NR_FSMOUNT: Final = 432
+NR_OPENAT2: Final = 437
 NR_MOUNT_SETATTR: Final = 442
 
 AT_FDCWD: Final = -100
@@ -20,16 +24,26 @@ AT_RECURSIVE: Final = 0x8000
 OPEN_TREE_CLONE: Final = 1
 OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+FSOPEN_CLOEXEC: Final = 1
+FSMOUNT_CLOEXEC: Final = 1
+FSCONFIG_SET_STRING: Final = 1
+FSCONFIG_CMD_CREATE: Final = 6
+RESOLVE_NO_MAGICLINKS: Final = 2
+RESOLVE_NO_SYMLINKS: Final = 4
+RESOLVE_BENEATH: Final = 8
+RESOLVE_IN_ROOT: Final = 0x10
 
 MOUNT_ATTR_RDONLY: Final = 1
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 1 << 18
 MS_SLAVE: Final = 1 << 19
-MS_SHARED: Final = 1 << 20
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 
+CLONE_FS: Final = 0x200
 CLONE_NEWNS: Final = 0x20000
+CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 PR_SET_NAME: Final = 15
 PR_SET_MM: Final = 35
@@ -46,6 +60,16 @@ class MountAttr(ctypes.Structure):
         ("attr_clr", ctypes.c_uint64),
         ("propagation", ctypes.c_uint64),
         ("userns_fd", ctypes.c_uint64),
+    )
+
+
+class OpenHow(ctypes.Structure):
+    """struct open_how."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
     )
 
 
@@ -80,15 +104,57 @@ def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
     _check(_libc.umount2(target.encode(), flags), "umount2", target)
 
 
-def clone_tree(source: str, recursive: bool) -> int:
-    """A detached copy of the mount at `source`, as an fd."""
+def make_file_system(fstype: str, options: dict[str, str]) -> int:
+    """A new one, mounted nowhere, as a descriptor of its root."""
+    context = _syscall("fsopen", NR_FSOPEN, "", fstype.encode(), ctypes.c_uint(FSOPEN_CLOEXEC))
+    try:
+        for name, value in options.items():
+            _configure(context, FSCONFIG_SET_STRING, name.encode(), value.encode())
+        _configure(context, FSCONFIG_CMD_CREATE, None, None)
+        flags = ctypes.c_uint(FSMOUNT_CLOEXEC)
+        return _syscall("fsmount", NR_FSMOUNT, "", ctypes.c_int(context), flags, ctypes.c_uint(0))
+    finally:
+        os.close(context)
+
+
+def _configure(context: int, command: int, key: bytes | None, value: bytes | None) -> None:
+    _syscall(
+        "fsconfig",
+        NR_FSCONFIG,
+        "",
+        ctypes.c_int(context),
+        ctypes.c_uint(command),
+        ctypes.c_char_p(key),
+        ctypes.c_char_p(value),
+        ctypes.c_int(0),
+    )
+
+
+def open_path(directory: int, path: str, flags: int, resolve: int) -> int:
+    """openat2(2) with O_CLOEXEC; `resolve`: RESOLVE_*."""
+    how = OpenHow(flags=flags | os.O_CLOEXEC, resolve=resolve)
+    return _syscall(
+        "openat2",
+        NR_OPENAT2,
+        path,
+        ctypes.c_int(directory),
+        ctypes.c_char_p(os.fsencode(path)),
+        ctypes.byref(how),
+        ctypes.c_size_t(ctypes.sizeof(how)),
+    )
+
+
+def clone_tree(source: str, recursive: bool, directory: int = AT_FDCWD) -> int:
+    """A detached copy of the mount at `source`, as an fd; "": of `directory` itself."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    if not source:
+        flags |= AT_EMPTY_PATH
     return _syscall(
         "open_tree",
         NR_OPEN_TREE,
         source,
-        ctypes.c_int(AT_FDCWD),
-        ctypes.c_char_p(source.encode()),
+        ctypes.c_int(directory),
+        ctypes.c_char_p(os.fsencode(source)),
         ctypes.c_uint(flags),
     )
 
@@ -108,28 +174,27 @@ def set_mount_attributes(tree: int, recursive: bool, attr_set: int, propagation:
     )
 
 
-def attach_tree(tree: int, target: str) -> None:
+def attach_tree(tree: int, place: int) -> None:
+    """Mounts `tree`, detached or mounted elsewhere, on `place`; both are descriptors."""
     _syscall(
         "move_mount",
         NR_MOVE_MOUNT,
-        target,
+        "",
         ctypes.c_int(tree),
         ctypes.c_char_p(b""),
-        ctypes.c_int(AT_FDCWD),
-        ctypes.c_char_p(target.encode()),
-        ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
+        ctypes.c_int(place),
+        ctypes.c_char_p(b""),
+        ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
     )
 
 
 def enter_mount_namespace() -> None:
     """A mount namespace of our own that still follows the host's mounts and unmounts.
 
-    Shared with namespaces that are made from it, as a jailed vmm's is.  Only
-    before the process has a second thread.
+    Only before the process has a second thread.
     """
     _check(_libc.unshare(CLONE_NEWNS), "unshare CLONE_NEWNS")
     mount("", "/", "", MS_REC | MS_SLAVE, "")
-    mount("", "/", "", MS_REC | MS_SHARED, "")
 
 
 def unshare_network() -> None:
@@ -137,9 +202,25 @@ def unshare_network() -> None:
     _check(_libc.unshare(CLONE_NEWNET), "unshare CLONE_NEWNET")
 
 
+def unshare_processes() -> None:
+    """Children of the calling thread are in a new pid namespace, the first one its init."""
+    _check(_libc.unshare(CLONE_NEWPID), "unshare CLONE_NEWPID")
+
+
+def enter_namespace_of_processes(fd: int) -> None:
+    """For children of the calling thread."""
+    _check(_libc.setns(fd, CLONE_NEWPID), "setns CLONE_NEWPID")
+
+
 def enter_network_namespace(fd: int) -> None:
     """For the calling thread."""
     _check(_libc.setns(fd, CLONE_NEWNET), "setns CLONE_NEWNET")
+
+
+def enter_namespace_of_mounts(fd: int) -> None:
+    """For the calling thread, which has root and working directory for itself afterwards."""
+    _check(_libc.unshare(CLONE_FS), "unshare CLONE_FS")
+    _check(_libc.setns(fd, CLONE_NEWNS), "setns CLONE_NEWNS")
 
 
 def set_process_name(name: str) -> None:

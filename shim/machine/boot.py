@@ -14,10 +14,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from proto.contract import AGENT_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
-from proto.control import MAX_PACKET_BYTES, MachineConfig, Operation, Share, SharePolicy
+from proto.control import (
+    MAX_PACKET_BYTES,
+    SHARED_IMAGE,
+    SHARED_ROOTFS,
+    SHARED_VOLUMES,
+    MachineConfig,
+    Operation,
+    Share,
+    SharePolicy,
+)
 from shim.errors import HostResource
 from shim.machine.directory import SandboxDirectory
 from shim.machine.request import LaunchRequest
+from shim.machine.shares import ShareTree
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,13 +41,13 @@ DEFAULT_HOSTNAME: Final = "sampan"
 """Where the host's would not pass on a kernel's command line."""
 
 
-def ask_to_boot(control: socket.socket, request: LaunchRequest) -> None:
+def ask_to_boot(control: socket.socket, request: LaunchRequest, shares: ShareTree) -> None:
     """A vmm that has died already is found out by whoever waits for its answer."""
-    ask_for_machine(control, Operation.BOOT, request)
+    ask_for_machine(control, Operation.BOOT, request, shares)
 
 
-def ask_to_hold(control: socket.socket, request: LaunchRequest) -> None:
-    ask_for_machine(control, Operation.HOLD, request)
+def ask_to_hold(control: socket.socket, request: LaunchRequest, shares: ShareTree) -> None:
+    ask_for_machine(control, Operation.HOLD, request, shares)
 
 
 def ask_to_start(control: socket.socket, request: LaunchRequest) -> None:
@@ -71,10 +81,12 @@ def expect_boot(control: "ControlSocket") -> "asyncio.Future[Any]":
     return control.expect(REQUEST_ID)
 
 
-def ask_for_machine(control: socket.socket, operation: Operation, request: LaunchRequest) -> None:
+def ask_for_machine(
+    control: socket.socket, operation: Operation, request: LaunchRequest, shares: ShareTree
+) -> None:
     described = describe_machine(request).to_json()
     with listen_for_agent(request.sandbox) as listener, suppress(BrokenPipeError):
-        send_request(control, operation, described, [listener.fileno()])
+        send_request(control, operation, described, [listener.fileno(), shares.shared])
 
 
 def send_request(
@@ -102,15 +114,19 @@ def describe_machine(request: LaunchRequest) -> MachineConfig:
         kernel_path=config.kernel_path,
         console_path=sandbox.console,
         shares=(
-            Share(IMAGE_TAG, config.image_root, SharePolicy.IMAGE),
-            Share(ROOTFS_TAG, sandbox.rootfs_dir, SharePolicy.EXCLUSIVE),
-            Share(VOLUMES_TAG, sandbox.volumes_dir, SharePolicy.SHARED),
+            Share(IMAGE_TAG, SHARED_IMAGE, SharePolicy.IMAGE),
+            Share(ROOTFS_TAG, SHARED_ROOTFS, SharePolicy.EXCLUSIVE),
+            Share(VOLUMES_TAG, SHARED_VOLUMES, SharePolicy.SHARED),
         ),
         ports=(AGENT_PORT,),
         nics=machine_class.nics,
         kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,
         template=request.template,
+        place=sandbox.tree,
+        image_path=config.image_root,
+        jail=config.jail,
+        saves=request.saves,
     )
 
 

@@ -4,10 +4,12 @@
         shim.sock shim.pid           the server, and who it is
         vmm.pid agent.sock           the machine, and the way to its agent
         console.log counters.json
-        rootfs/<container>/          mounts, in the server's own mount namespace
-        rootfs/<container>@<n>       volumes that the container has alone
-        volumes/<container>/<n>
+        cgroup network.json          notes of what `delete` removes on the host
+        tree/ scratch/               where things are mounted for a moment, in a mount
+                                     namespace of the server's: see shim/machine/shares.py
         sandbox.json                 which sandbox this is, for people and `sampan`
+
+No guest, and no vmm in its jail, can see anything in here.
 
 Synchronous.  `start` and `delete` import it, and their time is a container's
 start and end: so it imports nothing that takes milliseconds (no dataclasses,
@@ -18,6 +20,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 DEFAULT_STATE_DIR = "/run/sampan"
 STATE_VARIABLE = "SAMPAN_STATE_DIR"
@@ -57,41 +60,54 @@ class SandboxDirectory:
         self.console = f"{path}/console.log"
         self.counters = f"{path}/counters.json"
         self.network = f"{path}/network.json"
-        self.rootfs_dir = f"{path}/rootfs"
-        self.volumes_dir = f"{path}/volumes"
+        self.cgroup = f"{path}/cgroup"
+        self.tree = f"{path}/tree"
+        self.scratch = f"{path}/scratch"
         self.description = f"{path}/sandbox.json"
 
     def create(self, key: SandboxKey) -> None:
         """FileExistsError when there is one of this name already."""
         os.makedirs(os.path.dirname(self.path), mode=0o711, exist_ok=True)
         os.mkdir(self.path, mode=0o700)
-        os.mkdir(self.rootfs_dir)
-        os.mkdir(self.volumes_dir)
+        os.mkdir(self.tree)
+        os.mkdir(self.scratch)
         with open(self.description, "w", encoding="utf-8") as description:
             json.dump(key.to_json(), description)
 
     def take_over(self, other: "SandboxDirectory") -> None:
         """What a machine has in `other`, which is removed; open files and sockets stay so."""
-        for name in ("rootfs", "volumes", "console.log", "agent.sock", "vmm.pid"):
+        for name in ("console.log", "agent.sock", "vmm.pid"):
             os.rename(f"{other.path}/{name}", f"{self.path}/{name}")
         other.remove()
 
     def remove(self) -> None:
         """Removes everything; idempotent.
 
-        Hazard: something may still be mounted below rootfs/ or volumes/.  What
-        is in there is not ours: only empty directories and files are removed.
+        Hazard: something may still be mounted on a directory in here.  None is entered,
+        and only empty ones are removed.
         """
-        for directory in (self.rootfs_dir, self.volumes_dir):
-            for child in list_directory(directory):
-                for grandchild in list_directory(child):
-                    remove_mount_point(grandchild)
-                remove_mount_point(child)
-            remove_mount_point(directory)
-        for path in list_directory(self.path):
-            if not os.path.isdir(path):
-                unlink_if_there(path)
-        remove_mount_point(self.path)
+        try:
+            directory = os.open(self.path, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            for name in os.listdir(directory):
+                remove_entry(name, directory)
+        finally:
+            os.close(directory)
+        with suppress(OSError):  # something could not be removed
+            os.rmdir(self.path)
+
+
+def remove_entry(name: str, directory: int) -> None:
+    """A file, or an empty directory; everything else stays."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        with suppress(OSError):  # mounted, or filled
+            os.rmdir(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
 
 
 def list_directory(directory: str) -> list[str]:
@@ -99,24 +115,6 @@ def list_directory(directory: str) -> list[str]:
         return [os.path.join(directory, name) for name in os.listdir(directory)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def remove_mount_point(path: str) -> None:
-    """Removes an empty directory or file; leaves everything else where it is."""
-    try:
-        if os.path.isdir(path):
-            os.rmdir(path)
-        elif os.stat(path).st_size == 0:
-            os.unlink(path)
-    except OSError:
-        return  # mounted, or filled
-
-
-def unlink_if_there(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 def state_dir() -> str:

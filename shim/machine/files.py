@@ -1,43 +1,43 @@
-"""A container's files on the host: its root and its volumes, below the shares.
+"""A container's files on the host: its root and its volumes, mounted in the shares.
 
-Owns the mounts at rootfs/<id>, rootfs/<id>@<n> (volumes that the container has alone)
-and volumes/<id>/<n> of a sandbox's directory.
+Owns the mounts and their places: rootfs/<id>, rootfs/<id>@<n> (volumes that the container
+has alone) and volumes/<id>/<n> of the machine's ShareTree.
 Blocking: called from worker threads, one call at a time for a container.
 """
 
 import errno
-import os
 from collections.abc import Sequence
 from typing import Final
 
 from shim.errors import HostResource, InvalidArgument
-from shim.host.mounts import HostMount, MountStack, make_mount_point
-from shim.machine.directory import SandboxDirectory, remove_mount_point
+from shim.host.fds import opened
+from shim.host.mounts import HostMount, bind_tree
+from shim.machine.shares import ShareTree
 from shim.oci.mounts import Volume
 
 UNSUPPORTED_OPTIONS: Final = frozenset(("loop",))
 UNSUPPORTED_PREFIXES: Final = ("format/", "mkfs/", "mkdir/")
+ROOTFS: Final = "rootfs"
+VOLUMES: Final = "volumes"
 MISSING: Final = frozenset((errno.ENOENT, errno.ENOTDIR))
 
 
 class ContainerFiles:
     """Lifecycle: `mount`, which undoes itself when it fails; `unmount`, idempotent."""
 
-    def __init__(self, sandbox: SandboxDirectory, container_id: str) -> None:
-        self._sandbox = sandbox
+    def __init__(self, shares: ShareTree, container_id: str) -> None:
+        self._shares = shares
         self._id = container_id
-        self._rootfs = f"{sandbox.rootfs_dir}/{container_id}"
-        self._volumes = f"{sandbox.volumes_dir}/{container_id}"
-        self._targets: list[str] = []
-        self._mounts = MountStack()
+        self._rootfs = f"{ROOTFS}/{container_id}"
+        self._places: list[str] = []
 
     def mount(self, rootfs: Sequence[HostMount], volumes: Sequence[Volume]) -> None:
         try:
-            os.mkdir(self._rootfs, 0o755)
+            self._add_directory(self._rootfs)
             for index, described in enumerate(rootfs):
                 self._mount_root(described, f"rootfs[{index}]")
             if volumes:
-                os.mkdir(self._volumes, 0o755)
+                self._add_directory(f"{VOLUMES}/{self._id}")
             for volume in volumes:
                 self._bind_volume(volume)
         except BaseException:
@@ -45,28 +45,32 @@ class ContainerFiles:
             raise
 
     def unmount(self) -> None:
-        self._mounts.unmount_all()
-        for path in (*self._targets, self._volumes, self._rootfs):
-            remove_mount_point(path)
+        """A mount that is in use goes with its last user."""
+        while self._places:
+            self._shares.remove_place(self._places[-1])
+            self._places.pop()
+
+    def _add_directory(self, path: str) -> None:
+        self._shares.add_directory(path)
+        self._places.append(path)
 
     def _mount_root(self, described: HostMount, field: str) -> None:
         check_supported(described, field)
-        target = os.path.join(self._rootfs, described.target.lstrip("/"))
         try:
-            self._mounts.mount(described, target)
+            with opened(self._shares.make_tree(described)) as tree:
+                self._shares.mount(tree, self._rootfs, described.target.strip("/"))
         except OSError as error:
             raise HostResource(
                 f"{field}: cannot mount {described.type} {described.source}: {error.strerror}"
             ) from error
 
     def _bind_volume(self, volume: Volume) -> None:
-        sandbox = self._sandbox
-        share = sandbox.rootfs_dir if volume.exclusive else sandbox.volumes_dir
-        target = f"{share}/{volume.name(self._id)}"
-        self._targets.append(target)
+        path = f"{ROOTFS if volume.exclusive else VOLUMES}/{volume.name(self._id)}"
         try:
-            make_mount_point(volume.source, target)
-            self._mounts.bind(volume.source, target, volume.read_only, volume.recursive)
+            with opened(bind_tree(volume.source, volume.read_only, volume.recursive)) as tree:
+                self._shares.add_place(path, tree)
+                self._places.append(path)
+                self._shares.mount(tree, path)
         except OSError as error:
             category = InvalidArgument if error.errno in MISSING else HostResource
             raise category(f"{volume.field}: {volume.source}: {error.strerror}") from error

@@ -8,13 +8,21 @@ held has not run: its randomness and its clock are set when it does, as any clon
 import hashlib
 import json
 import socket
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Final
 
 from shim.config import Config
 from shim.machine.boot import ask_to_hold, ask_to_start, wait_held
-from shim.machine.launch import LaunchedMachine, StartVmm, check_image, start_process
+from shim.machine.launch import (
+    LaunchedMachine,
+    MakeShares,
+    StartVmm,
+    check_image,
+    start_process,
+)
 from shim.machine.request import LaunchRequest
+from shim.machine.shares import ShareTree
 from shim.machine.templates.identity import MachineClass, read_number
 
 PATIENCE_S: Final = 60.0
@@ -23,12 +31,18 @@ PATIENCE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class HeldMachine:
-    """Owns `control`: when that is closed, the vmm ends."""
+    """Owns `control` and `shares`."""
 
     pid: int
     control: socket.socket
     request: LaunchRequest
     """Of the sandbox that it waits in."""
+    shares: ShareTree
+
+    def close(self) -> None:
+        """The vmm ends."""
+        self.control.close()
+        self.shares.close()
 
 
 def name_held(config: Config, machine_class: MachineClass, template: str) -> str:
@@ -37,17 +51,20 @@ def name_held(config: Config, machine_class: MachineClass, template: str) -> str
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def hold_machine(request: LaunchRequest, start_vmm: StartVmm) -> HeldMachine:
+def hold_machine(
+    request: LaunchRequest, start_vmm: StartVmm, make_shares: MakeShares = ShareTree.make
+) -> HeldMachine:
     """HostResource when the template is no good; nothing is left then."""
     check_image(request.config)
-    pid, control = start_process(request, start_vmm)
-    try:
-        ask_to_hold(control, request)
+    with ExitStack() as undo:
+        shares = make_shares(request.sandbox)
+        undo.callback(shares.close)
+        pid, control = start_process(request, start_vmm)
+        undo.callback(control.close)
+        ask_to_hold(control, request, shares)
         wait_held(control, request.template, PATIENCE_S)
-    except BaseException:
-        control.close()
-        raise
-    return HeldMachine(pid, control, request)
+        undo.pop_all()
+    return HeldMachine(pid, control, request, shares)
 
 
 def start_held(held: HeldMachine, request: LaunchRequest) -> LaunchedMachine:
@@ -56,5 +73,6 @@ def start_held(held: HeldMachine, request: LaunchRequest) -> LaunchedMachine:
     HostResource when it has ended; nothing is changed then.
     """
     ask_to_start(held.control, request)
+    held.shares.scratch = request.sandbox.scratch
     request.sandbox.take_over(held.request.sandbox)
-    return LaunchedMachine(held.pid, held.control, request)
+    return LaunchedMachine(held.pid, held.control, request, held.shares)

@@ -8,7 +8,7 @@ shim/machine/machine.py.
 import os
 import socket
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,13 +17,17 @@ from proto.control import CONTROL_FD
 from shim.config import Config
 from shim.errors import HostResource
 from shim.host.netns import entered
+from shim.host.pidns import new_pid_namespace
 from shim.host.pids import note_process
 from shim.host.spawn import PYTHON, spawn
 from shim.machine.boot import ask_to_boot
+from shim.machine.directory import SandboxDirectory
 from shim.machine.request import LaunchRequest
+from shim.machine.shares import ShareTree
 
 StartVmm = Callable[[Config, int, int], int]
 """Of the configuration, the control socket and the log; a child's pid."""
+MakeShares = Callable[[SandboxDirectory], ShareTree]
 VMM_MODULE: Final = "shim.vmm.process"
 
 
@@ -34,13 +38,18 @@ class LaunchedMachine:
     pid: int
     control: socket.socket
     request: LaunchRequest
+    shares: ShareTree
 
 
 Launch = Callable[[LaunchRequest], LaunchedMachine]
 """launch_machine, or what takes its place where machines are prewarmed."""
 
 
-def launch_machine(request: LaunchRequest, start_vmm: StartVmm | None = None) -> LaunchedMachine:
+def launch_machine(
+    request: LaunchRequest,
+    start_vmm: StartVmm | None = None,
+    make_shares: MakeShares = ShareTree.make,
+) -> LaunchedMachine:
     """The caller owns the result, with the request's network in it, and reaps the child.
 
     The vmm is in the namespace, so that whoever is told its pid (CNI, by
@@ -48,16 +57,20 @@ def launch_machine(request: LaunchRequest, start_vmm: StartVmm | None = None) ->
     """
     check_image(request.config)
     network = request.network
-    with entered(network.namespace) if network else nullcontext():
-        pid, control = start_process(request, start_vmm or spawn_vmm)
-    ask_to_boot(control, request)
-    return LaunchedMachine(pid, control, request)
+    with ExitStack() as undo:
+        shares = make_shares(request.sandbox)
+        undo.callback(shares.close)
+        with entered(network.namespace) if network else nullcontext():
+            pid, control = start_process(request, start_vmm or spawn_vmm)
+        ask_to_boot(control, request, shares)
+        undo.pop_all()
+    return LaunchedMachine(pid, control, request, shares)
 
 
 def start_process(request: LaunchRequest, start_vmm: StartVmm) -> tuple[int, socket.socket]:
     """A vmm's pid and its control socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
+    with theirs, new_pid_namespace():
         pid = start_vmm(request.config, theirs.fileno(), request.log_fd)
     if request.config.vmm_cpus:
         pin(pid, request.config.vmm_cpus)

@@ -16,11 +16,20 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from proto.contract import ENTROPY_BYTES, PROTOCOL_VERSION, STREAM_TOKEN_BYTES
-from proto.control import Direction, Event, NicArgs, Operation, SaveArgs, StreamArgs
+from proto.contract import (
+    ENTROPY_BYTES,
+    MEMORY_FILE,
+    PROTOCOL_VERSION,
+    STATE_FILE,
+    STREAM_TOKEN_BYTES,
+    TOUCHED_FILE,
+)
+from proto.control import Direction, Event, NicArgs, Operation, StreamArgs
 from proto.network import GuestNic
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
+from shim.host.cgroup import HostCgroup
+from shim.host.fds import close_all
 from shim.host.reaper import Reaper
 from shim.machine.boot import expect_boot, read_hostname
 from shim.machine.console import read_console_tail
@@ -38,6 +47,8 @@ STOP_TIMEOUT_S: Final = 3.0
 STOPPED_GRACE_S: Final = 1.0
 """For a vmm whose guest has stopped to end by itself."""
 
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
@@ -48,6 +59,8 @@ class MachineEnd:
 
     reason: str
     exit_status: int
+    out_of_memory: bool = False
+    """At the limit of its cgroup on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +74,20 @@ class Stream:
 class Machine:
     """Lifecycle: `wait_agent`, any use of agent and streams, `stop`."""
 
-    def __init__(self, launched: LaunchedMachine, reaper: Reaper) -> None:
+    def __init__(
+        self, launched: LaunchedMachine, reaper: Reaper, cgroup: HostCgroup | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = launched.pid
         self.machine_class = launched.request.machine_class
         self.template = launched.request.template
+        self.shares = launched.shares
         self.is_clone = False
         """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
         self._sandbox = launched.request.sandbox
         self._config = launched.request.config
+        self._cgroup = cgroup
         self._stop_requested = False
         self._stopped_because = ""
         self._streams: dict[int, Stream] = {}
@@ -81,6 +98,8 @@ class Machine:
         self.network = SandboxNetwork(self, self._sandbox, launched.request.network)
         self._control = ControlSocket(launched.control, self._handle_event)
         self._booted = expect_boot(self._control)
+        self._adopted = asyncio.create_task(self._adopt_shares())
+        self._adopted.add_done_callback(_retrieve_result)
         self._process = reaper.watch(launched.pid)
         self._process.add_done_callback(self._handle_exit)
         self._ready = asyncio.create_task(self._connect())
@@ -135,25 +154,46 @@ class Machine:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})
         return counters
 
+    async def wait_booted(self) -> None:
+        """Until the vmm has its root: what is mounted in the shares from then on is there."""
+        await self.until_end(asyncio.shield(self._adopted))
+
     async def save(self, directory: str) -> None:
         """For clones to go on from, into an empty directory; only `stop` may follow."""
         await self.wait_agent()
         await self._leave_agent()
-        await self._control.request(Operation.SAVE, SaveArgs(directory)._asdict())
+        await self._ask_to_write(Operation.SAVE, directory, (MEMORY_FILE, STATE_FILE))
 
     async def note_touched(self, directory: str) -> None:
         """Into the directory of the template that this machine goes on from."""
-        await self._control.request(Operation.NOTE_TOUCHED, SaveArgs(directory)._asdict())
+        await self._ask_to_write(Operation.NOTE_TOUCHED, directory, (TOUCHED_FILE,))
+
+    async def _ask_to_write(
+        self, operation: Operation, directory: str, names: tuple[str, ...]
+    ) -> None:
+        fds: list[int] = []
+        try:
+            for name in names:
+                fds.append(os.open(f"{directory}/{name}", NEW_FILE, 0o600))
+            await self._control.send(operation, {}, fds)
+        finally:
+            close_all(fds)
 
     async def stop(self) -> None:
         """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
         self._stop_requested = True
         self._ready.cancel()
+        self._adopted.cancel()
         await self._leave_agent()
         try:
             await self._end_vmm()
         finally:
             await self.network.close()
+            self.shares.close()
+
+    async def _adopt_shares(self) -> None:
+        await self._await_boot()
+        self.shares.adopt(self.pid)
 
     async def _leave_agent(self) -> None:
         for keeper in self._keepers:
@@ -272,6 +312,12 @@ class Machine:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
+        if status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills():
+            what = (
+                f"the host's kernel killed the vmm for want of memory: {self._cgroup.path} "
+                f"may have {self._cgroup.read_limit()} bytes (memory.max)"
+            )
+            return MachineEnd(what, status, out_of_memory=True)
         if self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:

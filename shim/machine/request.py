@@ -19,3 +19,5 @@ class LaunchRequest:
     network: PreparedNetwork | None = None
     template: str = ""
     """The directory of one to go on from; "" to boot."""
+    saves: bool = False
+    """As of MachineConfig."""

@@ -41,6 +41,7 @@ from shim.sandbox.events import (
     ExecAdded,
     Exit,
     Listener,
+    OutOfMemory,
     ProcessExited,
     ProcessStarted,
 )
@@ -301,6 +302,8 @@ class Container:
             self._stop_init(status, Action.EXIT)
 
     def _stop_init(self, status: int, action: Action) -> None:
+        if self._machine.ended.done() and self._machine.ended.result().out_of_memory:
+            self._listener.handle(OutOfMemory(self.id))
         self.init.finish(status, action)
         self._listener.handle(ProcessExited(self.init.name, self.init.known_exit))
         self.init.release()
@@ -324,6 +327,7 @@ async def create_container(
     async with AsyncExitStack() as undo:
         await plan.stdio.open()
         undo.callback(plan.stdio.close)
+        await machine.wait_booted()
         await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
         undo.push_async_callback(asyncio.to_thread, files.unmount)
         agent = await machine.wait_agent()

@@ -13,9 +13,9 @@ from typing import Final
 
 from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
 from shim.host.mounts import HostMount
-from shim.machine.directory import SandboxDirectory
 from shim.machine.files import ContainerFiles
 from shim.machine.machine import Machine
+from shim.machine.shares import ShareTree
 from shim.oci.guest import HostContext
 from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
 from shim.sandbox.container import (
@@ -38,14 +38,12 @@ class Containers:
         self,
         *,
         sandbox_id: str,
-        sandbox: SandboxDirectory,
         machine: Machine | SampanError,
         listener: Listener,
         shares_guest: bool = False,
-        make_files: Callable[[SandboxDirectory, str], ContainerFiles] = ContainerFiles,
+        make_files: Callable[[ShareTree, str], ContainerFiles] = ContainerFiles,
     ) -> None:
         self._sandbox_id = sandbox_id
-        self._sandbox = sandbox
         self._machine = machine
         self._listener = listener
         self._shares_guest = shares_guest
@@ -137,7 +135,7 @@ class Containers:
             rootfs=rootfs or (bind_root(spec["root"]["path"], bundle),),
             stdio=ProcessStdio(ends),
         )
-        files = self._make_files(self._sandbox, container_id)
+        files = self._make_files(machine.shares, container_id)
         return await create_container(
             plan, machine, files, self._listener, on_stopped=self._handle_stopped
         )

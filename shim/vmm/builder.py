@@ -7,7 +7,7 @@ Knows how the parts fit, not how any of them works.
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import Final, Protocol, TypeVar
 
 from proto.contract import GUEST_INIT
@@ -23,18 +23,21 @@ from shim.vmm.devices.pci import PciBus
 from shim.vmm.devices.power import PowerPorts
 from shim.vmm.devices.serial import SerialConsole
 from shim.vmm.devices.vsock import Vsock
+from shim.vmm.host_files import HostFiles
+from shim.vmm.jail.jail import Jail
 from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.system import KvmSystem
 from shim.vmm.kvm.vcpu import Vcpu
-from shim.vmm.kvm.vcpu_state import restore_vcpu
+from shim.vmm.kvm.vcpu_state import read_msr_numbers, read_xsave_bytes, restore_vcpu
 from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
 from shim.vmm.kvm.vm_state import restore_vm
 from shim.vmm.kvm.working_set import PageWatch, prefault
-from shim.vmm.machine import Machine, MachineParts, Origin
-from shim.vmm.snapshot import MachineState, Snapshot
+from shim.vmm.loader import load_boot_data
+from shim.vmm.machine import Machine, MachineParts, Origin, Saving
+from shim.vmm.snapshot import MachineState
 from shim.vmm.stopwatch import Stopwatch
 
 MAX_VCPUS: Final = 254
@@ -55,49 +58,57 @@ class Closable(Protocol):
 Part = TypeVar("Part", bound=Closable)
 
 
-def boot_machine(config: MachineConfig, listeners: list[int], watch: Stopwatch) -> Machine:
+def boot_machine(
+    config: MachineConfig,
+    listeners: list[int],
+    files: HostFiles,
+    jail: Jail | None,
+    watch: Stopwatch,
+) -> Machine:
     """One that its `start` boots.  Takes `listeners` over.  Whatever fails, nothing of the
-    machine is left."""
-    # What only a machine that boots needs takes a fifth of this process's import time.
-    from shim.vmm.loader import KernelFile, load_boot_data  # noqa: PLC0415
-
+    machine is left.  `jail`: where its threads wait for the seal."""
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
         ram_plan = plan_ram(config.memory_bytes)
-        with ExitStack() as setup:
-            kernel = setup.enter_context(KernelFile(config.kernel_path))
-            kernel.check_fit(config.memory_bytes, ram_plan[0])
-            system = setup.enter_context(closing(KvmSystem()))
-            check_vcpus(config.vcpus, system)
-            watch.lap("checks")
-            builder = Builder(stack, config, system, ram_plan)
-            watch.lap("vm")
-            parts = builder.build_parts(listeners)
-            parts.vcpus.members[0].set_entry_state(build_entry_state(kernel.kernel.entry_gpa))
-            watch.lap("parts")
-            kernel.load(builder.ram)
-            watch.lap("kernel")
+        kernel = files.kernel
+        check_vcpus(config.vcpus, files.system)
+        watch.lap("checks")
+        builder = Builder(stack, config, files, ram_plan)
+        watch.lap("vm")
+        parts = builder.build_parts(listeners, jail)
+        parts.vcpus.members[0].set_entry_state(build_entry_state(kernel.kernel.entry_gpa))
+        watch.lap("parts")
+        kernel.load(builder.ram)
+        watch.lap("kernel")
         load_boot_data(builder.ram, ram_plan, config.vcpus, build_command_line(config))
         parts.generation.begin()
         watch.lap("boot_data")
-        return Machine(parts, stack.pop_all(), None)
+        saving = builder.prepare_saving()
+        return Machine(parts, stack.pop_all(), None, saving)
 
 
-def clone_machine(config: MachineConfig, listeners: list[int], watch: Stopwatch) -> Machine:
+def clone_machine(
+    config: MachineConfig,
+    listeners: list[int],
+    files: HostFiles,
+    jail: Jail | None,
+    watch: Stopwatch,
+) -> Machine:
     """As boot_machine, one that goes on from where `config.template` stands."""
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
+        if files.snapshot is None:
+            raise files.refusal or InvalidArgument("template: none is named")
+        snapshot = files.snapshot
         ram_plan = plan_ram(config.memory_bytes)
-        snapshot = Snapshot(config.template)
         watch.lap("checks")
-        with closing(KvmSystem()) as system:
-            check_vcpus(config.vcpus, system)
-            builder = Builder(stack, config, system, ram_plan)
-            watch.lap("vm")
-            parts = builder.build_parts(listeners)
-            can_scale = system.read_capability("KVM_CAP_TSC_CONTROL") > 0
-            set_tsc(snapshot.state.tsc_khz, parts.vcpus.members, can_scale)
-            watch.lap("parts")
+        check_vcpus(config.vcpus, files.system)
+        builder = Builder(stack, config, files, ram_plan)
+        watch.lap("vm")
+        parts = builder.build_parts(listeners, jail)
+        can_scale = files.system.read_capability("KVM_CAP_TSC_CONTROL") > 0
+        set_tsc(snapshot.state.tsc_khz, parts.vcpus.members, can_scale)
+        watch.lap("parts")
         snapshot.map(builder.ram)
         watch.lap("memory")
         restore(snapshot.state, parts)
@@ -110,7 +121,8 @@ def clone_machine(config: MachineConfig, listeners: list[int], watch: Stopwatch)
         watch.lap("prefault")
         msrs = tuple(vcpu["msrs"] for vcpu in snapshot.state.vcpus)
         origin = Origin({"clock": snapshot.state.vm["clock"]}, msrs)
-        return Machine(parts, stack.pop_all(), origin)
+        saving = builder.prepare_saving()
+        return Machine(parts, stack.pop_all(), origin, saving)
 
 
 def restore(state: MachineState, parts: MachineParts) -> None:
@@ -147,15 +159,16 @@ class Builder:
     """One machine under construction; every part goes on the stack as soon as it is."""
 
     def __init__(
-        self, stack: ExitStack, config: MachineConfig, system: KvmSystem, ram_plan: Sequence[Range]
+        self, stack: ExitStack, config: MachineConfig, files: HostFiles, ram_plan: Sequence[Range]
     ) -> None:
         self.stack = stack
         self.config = config
-        self.system = system
-        self.supported_cpuid = system.read_supported_cpuid()
+        self.files = files
+        self.system = files.system
+        self.supported_cpuid = self.system.read_supported_cpuid()
         self.window64 = place_window64(ram_plan)
         self.ram = self.own(GuestRam(ram_plan))
-        self.vm = self.own(Vm(system))
+        self.vm = self.own(Vm(self.system))
         self.vm.create_interrupt_controllers()
         self.vm.add_memory(self.ram)
 
@@ -163,11 +176,11 @@ class Builder:
         self.stack.callback(part.close)
         return part
 
-    def build_parts(self, listeners: list[int]) -> MachineParts:
+    def build_parts(self, listeners: list[int], jail: Jail | None) -> MachineParts:
         """The bus is made after, and so goes before, what is attached to it."""
         events = self.own(MachineEvents())
         console = self.own(
-            SerialConsole(self.vm, self.config.console_path, self.config.console_limit_bytes)
+            SerialConsole(self.vm, self.files.console_fd, self.config.console_limit_bytes)
         )
         power = self.own(PowerPorts(events))
         generation = self.own(Generation(self.vm, self.ram))
@@ -184,9 +197,20 @@ class Builder:
         pci.attach(bus, self.window64)
         vcpus = [self.build_vcpu(index) for index in range(self.config.vcpus)]
         vcpu_set = self.own(VcpuSet(self.system, vcpus, bus, events))
+        if jail is not None:
+            jail.prepare()
+            self.stack.callback(jail.abandon)
         return MachineParts(
             self.vm, self.ram, events, console, generation, pci, shares, vsock, nics, bus, vcpu_set
         )
+
+    def prepare_saving(self) -> Saving | None:
+        """What can be had of the host only until the jail is sealed."""
+        if not self.config.saves:
+            return None
+        pagemap_fd = os.dup(self.files.pagemap_fd)
+        self.stack.callback(os.close, pagemap_fd)
+        return Saving(read_msr_numbers(self.system), read_xsave_bytes(self.system), pagemap_fd)
 
     def build_vcpu(self, index: int) -> Vcpu:
         vcpu = self.own(Vcpu(self.vm, index))

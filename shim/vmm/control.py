@@ -7,17 +7,14 @@ Contract: proto/control.py.
 
 import json
 import socket
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from proto.control import MAX_PACKET_BYTES, MAX_PACKET_FDS, Event
 from shim.errors import InvalidArgument, SampanError
-from shim.host.fds import close_all
-
-FD_BYTES: Final = 4
+from shim.host.fds import close_all, receive_fds
 
 
 class Request:
@@ -34,12 +31,17 @@ class Request:
 
     def take_fds(self, count: int) -> list[int]:
         """The caller owns them from here on."""
+        taken = self.borrow_fds(count)
+        self.fds = []
+        return taken
+
+    def borrow_fds(self, count: int) -> list[int]:
+        """They stay the request's."""
         if len(self.fds) != count:
             raise InvalidArgument(
                 f"control: {self.operation} came with {len(self.fds)} descriptors, not {count}"
             )
-        taken, self.fds = self.fds, []
-        return taken
+        return self.fds
 
     @contextmanager
     def taken_fds(self, count: int) -> Iterator[list[int]]:
@@ -81,15 +83,9 @@ class ControlChannel:
     def receive(self) -> Request | None:
         """The next request; None once the shim has closed its end."""
         try:
-            # Not socket.recv_fds: it drops its flags, and the descriptors' CLOEXEC.
-            data, ancillary, flags, _ = self.socket.recvmsg(
-                MAX_PACKET_BYTES,
-                socket.CMSG_LEN(MAX_PACKET_FDS * FD_BYTES),
-                socket.MSG_CMSG_CLOEXEC,
-            )
+            data, fds, flags = receive_fds(self.socket, MAX_PACKET_BYTES, MAX_PACKET_FDS)
         except ConnectionResetError:
             return None
-        fds = read_fds(ancillary)
         if not data:
             close_all(fds)
             return None
@@ -117,14 +113,6 @@ class ControlChannel:
         # A shim that is gone is told of by the next receive.
         with suppress(BrokenPipeError, ConnectionResetError):
             self.socket.send(json.dumps(message).encode())
-
-
-def read_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    fds = array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return fds.tolist()
 
 
 def parse_request(data: bytes, fds: list[int]) -> Request:

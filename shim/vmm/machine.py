@@ -4,7 +4,7 @@ Made by `builder`; owns every part of itself through one ExitStack.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
 
@@ -19,13 +19,7 @@ from shim.vmm.devices.vsock import Vsock
 from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
-from shim.vmm.kvm.system import KvmSystem
-from shim.vmm.kvm.vcpu_state import (
-    read_msr_numbers,
-    read_xsave_bytes,
-    save_vcpu,
-    write_msrs,
-)
+from shim.vmm.kvm.vcpu_state import save_vcpu, write_msrs
 from shim.vmm.kvm.vcpus import VcpuSet
 from shim.vmm.kvm.vm import Vm
 from shim.vmm.kvm.vm_state import VmState, restore_clock, save_vm
@@ -59,13 +53,29 @@ class Origin(NamedTuple):
     """Of each vCPU, its TSC among them."""
 
 
+class Saving(NamedTuple):
+    """What saving the machine, or noting what it touches, takes of the host."""
+
+    msrs: tuple[int, ...]
+    xsave_bytes: int
+    pagemap_fd: int
+    """The machine's, as all its descriptors."""
+
+
 class Machine:
     """`close` ends it and frees everything: vCPUs, devices, the VM, its memory."""
 
-    def __init__(self, parts: MachineParts, stack: ExitStack, origin: Origin | None) -> None:
+    def __init__(
+        self,
+        parts: MachineParts,
+        stack: ExitStack,
+        origin: Origin | None,
+        saving: Saving | None = None,
+    ) -> None:
         self.parts = parts
         self.stack = stack
         self.origin = origin
+        self.saving = saving
 
     @property
     def cloned(self) -> bool:
@@ -117,32 +127,36 @@ class Machine:
             for vcpu, msrs in zip(self.parts.vcpus.members, self.origin.msrs, strict=True):
                 write_msrs(vcpu.fd, msrs)
 
-    def save(self, directory: str) -> None:
+    def save(self, memory_fd: int, state_fd: int) -> None:
         """For clones to go on from.  Ends the machine, all but its memory: `close` it."""
-        parts = self.parts
+        parts, saving = self.parts, self.require_saving()
         self.wait_quiet()
         parts.vcpus.pause()
         parts.pci.stop()
-        with closing(KvmSystem()) as system:
-            msrs, xsave_bytes = read_msr_numbers(system), read_xsave_bytes(system)
         members = parts.vcpus.members
         state = MachineState(
             tsc_khz=members[0].read_tsc_khz(),
             vm=save_vm(parts.vm.fd),
-            vcpus=tuple(save_vcpu(vcpu.fd, msrs, xsave_bytes) for vcpu in members),
+            vcpus=tuple(save_vcpu(vcpu.fd, saving.msrs, saving.xsave_bytes) for vcpu in members),
             serial=parts.console.save(),
             devices=parts.pci.save(),
             sessions={share.tag: share.save() for share in parts.shares},
         )
-        write_snapshot(directory, state, parts.ram)
+        write_snapshot(memory_fd, state_fd, state, parts.ram, saving.pagemap_fd)
 
-    def note_touched(self, directory: str) -> None:
-        """Where clones of the template find what they will need."""
+    def note_touched(self, fd: int) -> None:
+        """For clones of the template to find what they will need."""
+        saving = self.require_saving()
         self.parts.vcpus.pause()
         try:
-            write_touched(directory, find_touched(self.parts.ram))
+            write_touched(fd, find_touched(self.parts.ram, saving.pagemap_fd))
         finally:
             self.parts.vcpus.resume()
+
+    def require_saving(self) -> Saving:
+        if self.saving is None:
+            raise FailedPrecondition("the machine was not made to be saved")
+        return self.saving
 
     def wait_quiet(self) -> None:
         """A clone has no other end of a connection that was open."""

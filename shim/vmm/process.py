@@ -15,17 +15,18 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from proto.control import (
     CONTROL_FD,
     Event,
+    JailMode,
     MachineConfig,
     NicArgs,
     Operation,
-    SaveArgs,
     StoppedEvent,
     StopReason,
     StreamArgs,
@@ -37,8 +38,11 @@ from shim.errors import (
     SampanError,
     Unimplemented,
 )
+from shim.host.fds import close_all
 from shim.vmm.builder import boot_machine, clone_machine, close_rest
 from shim.vmm.control import ControlChannel, MalformedPacket, Request
+from shim.vmm.host_files import HostFiles
+from shim.vmm.jail.jail import Jail
 from shim.vmm.machine import Machine
 from shim.vmm.stopwatch import Stopwatch
 
@@ -52,6 +56,7 @@ class Vmm:
     def __init__(self, channel: ControlChannel) -> None:
         self.channel = channel
         self.machine: Machine | None = None
+        self.jail: Jail | None = None
         self.held = False
         """It is a clone that waits for START."""
         self.stopping = False
@@ -125,31 +130,53 @@ class Vmm:
             raise HostResource(f"vmm: {request.operation}: {error}") from error
 
     def boot(self, request: Request) -> dict[str, Any]:
-        config = self.read_config(request)
-        machine, watch = build_machine(config, request.take_fds(len(config.ports)))
+        with self.prepare(request, clones=False) as prepared:
+            machine, watch = build_machine(prepared, self.jail)
         self.take(machine)
+        if self.jail is not None:
+            self.jail.seal()
+        watch.lap("seal")
         return machine.start(watch)._asdict()
 
     def hold(self, request: Request) -> dict[str, Any]:
-        config = self.read_config(request)
-        self.take(clone_machine(config, request.take_fds(len(config.ports)), Stopwatch()))
+        with self.prepare(request, clones=True) as prepared:
+            config, files = prepared.config, prepared.files
+            self.take(
+                clone_machine(config, prepared.take_listeners(), files, self.jail, Stopwatch())
+            )
         self.held = True
         return {}
+
+    @contextmanager
+    def prepare(self, request: Request, clones: bool) -> Iterator["Prepared"]:
+        """The host's files are open, and the jail is entered, where there is to be one.
+
+        `clones`: the machine goes on from its template, or there is none."""
+        if self.machine is not None or self.jail is not None:
+            raise FailedPrecondition("the machine is already booted")
+        config = MachineConfig.from_json(request.arguments)
+        prepared = Prepared(config, request.take_fds(len(config.ports) + bool(config.place)))
+        try:
+            with HostFiles(config, clones) as prepared.files:
+                if config.place:
+                    self.jail = Jail(JailMode(config.jail), config.saves)
+                    self.jail.enter(prepared.fds[-1], config.image_path, config.place)
+                yield prepared
+        finally:
+            close_all(prepared.fds)
 
     def start(self, request: Request) -> dict[str, Any]:
         """The process takes the place in the host that its shim has by now."""
         machine = self.booted()
         if not self.held:
             raise FailedPrecondition("the machine is not held")
-        move_process(*request.fds)
+        log_fd, *namespace = request.fds
+        os.dup2(log_fd, STDERR_FD)
         machine.rewind()
         self.held = False
+        if self.jail is not None:
+            self.jail.seal(*namespace)
         return machine.start(Stopwatch())._asdict()
-
-    def read_config(self, request: Request) -> MachineConfig:
-        if self.machine is not None:
-            raise FailedPrecondition("the machine is already booted")
-        return MachineConfig.from_json(request.arguments)
 
     def take(self, machine: Machine) -> None:
         self.machine = machine
@@ -171,11 +198,13 @@ class Vmm:
         return {}
 
     def save(self, request: Request) -> dict[str, Any]:
-        self.booted().save(SaveArgs(**request.arguments).directory)
+        memory_fd, state_fd = request.borrow_fds(2)
+        self.booted().save(memory_fd, state_fd)
         return {}
 
     def note_touched(self, request: Request) -> dict[str, Any]:
-        self.booted().note_touched(SaveArgs(**request.arguments).directory)
+        (fd,) = request.borrow_fds(1)
+        self.booted().note_touched(fd)
         return {}
 
     def counters(self, _: Request) -> dict[str, Any]:
@@ -218,13 +247,31 @@ class Vmm:
             self.channel.tell(Event.STREAM_CLOSED, closed._asdict())
 
 
-def build_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine, Stopwatch]:
+class Prepared:
+    """What a machine is put together from."""
+
+    files: HostFiles
+
+    def __init__(self, config: MachineConfig, fds: list[int]) -> None:
+        self.config = config
+        self.fds = fds
+
+    def take_listeners(self) -> list[int]:
+        """The caller's from now on."""
+        count = len(self.config.ports)
+        taken, self.fds = self.fds[:count], self.fds[count:]
+        return taken
+
+
+def build_machine(prepared: Prepared, jail: Jail | None) -> tuple[Machine, Stopwatch]:
     """A template that is no good costs time, never the container."""
+    config, files = prepared.config, prepared.files
+    listeners = prepared.take_listeners()
     if config.template:
         spare = [os.dup(fd) for fd in listeners]
         watch = Stopwatch()
         try:
-            cloned = clone_machine(config, spare, watch)
+            cloned = clone_machine(config, spare, files, jail, watch)
         except (SampanError, OSError) as error:
             complain(f"template {config.template}: {error}; booting instead")
         except Exception as error:
@@ -236,16 +283,7 @@ def build_machine(config: MachineConfig, listeners: list[int]) -> tuple[Machine,
             close_rest(listeners)
             return cloned, watch
     watch = Stopwatch()
-    return boot_machine(config, listeners, watch), watch
-
-
-def move_process(log_fd: int, namespace: int | None = None) -> None:
-    """To another log, and into a network namespace where there is one."""
-    from shim.host.syscalls import enter_network_namespace  # noqa: PLC0415  (ctypes)
-
-    os.dup2(log_fd, STDERR_FD)
-    if namespace is not None:
-        enter_network_namespace(namespace)
+    return boot_machine(config, listeners, files, jail, watch), watch
 
 
 def open_control_socket() -> socket.socket:
@@ -267,8 +305,6 @@ def complain(text: str) -> None:
 
 
 def complain_unexpected(error: Exception) -> None:
-    import traceback  # noqa: PLC0415  (a tenth of this process's import time)
-
     complain("".join(traceback.format_exception(error)))
 
 

@@ -14,6 +14,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from proto.contract import MEMORY_FILE, STATE_FILE, TOUCHED_FILE
 from shim.errors import HostResource
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
@@ -21,12 +22,7 @@ from shim.vmm.kvm.vcpu_state import VcpuState
 from shim.vmm.kvm.vm_state import VmState
 from shim.vmm.kvm.working_set import RANGE, Touched, pack_touched
 
-MEMORY_FILE: Final = "memory"
-STATE_FILE: Final = "state.json"
-TOUCHED_FILE: Final = "touched"
 FORMAT: Final = 1
-MODE: Final = 0o600
-CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class MachineState(NamedTuple):
@@ -42,10 +38,11 @@ class MachineState(NamedTuple):
     """Of the shares, by tag."""
 
 
-def write_snapshot(directory: str, state: MachineState, ram: GuestRam) -> None:
-    """Into an existing directory that has none yet."""
-    with open(os.open(f"{directory}/{MEMORY_FILE}", CREATE, MODE), "wb") as memory:
-        runs = save_memory(ram, memory.fileno())
+def write_snapshot(
+    memory_fd: int, state_fd: int, state: MachineState, ram: GuestRam, pagemap_fd: int
+) -> None:
+    """Into two empty files, whose descriptors stay the caller's."""
+    runs = save_memory(ram, memory_fd, pagemap_fd)
     document = {
         "format": FORMAT,
         "runs": runs,
@@ -56,13 +53,16 @@ def write_snapshot(directory: str, state: MachineState, ram: GuestRam) -> None:
         "devices": encode(state.devices),
         "sessions": encode(state.sessions),
     }
-    with open(os.open(f"{directory}/{STATE_FILE}", CREATE, MODE), "w") as file:
-        json.dump(document, file)
+    write_all(state_fd, json.dumps(document).encode())
 
 
-def write_touched(directory: str, touched: Iterable[Touched]) -> None:
-    with open(os.open(f"{directory}/{TOUCHED_FILE}", CREATE, MODE), "wb") as file:
-        file.write(pack_touched(touched))
+def write_touched(fd: int, touched: Iterable[Touched]) -> None:
+    write_all(fd, pack_touched(touched))
+
+
+def write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def read_touched(directory: str) -> bytes | None:
@@ -81,7 +81,8 @@ def read_touched(directory: str) -> bytes | None:
 
 
 class Snapshot:
-    """Read when made; `map` once there is memory to put it into."""
+    """Read when made, with its files open; `map` once there is memory to put it into, and
+    `close` after that."""
 
     def __init__(self, directory: str) -> None:
         self.touched = read_touched(directory)
@@ -96,17 +97,34 @@ class Snapshot:
             raise HostResource(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HostResource(f"{path}: not a machine's state: {error!r}") from error
+        self.files: dict[str, int] = {}
+        try:
+            for name in {self.memory_path, *(run.path for run in self.runs if run.path)}:
+                self.files[name] = open_file(name)
+            self.check_size()
+        except BaseException:
+            self.close()
+            raise
+
+    def check_size(self) -> None:
+        end = max((run.offset + run.length for run in self.runs if not run.path), default=0)
+        if os.fstat(self.files[self.memory_path]).st_size != end:
+            raise HostResource(f"{self.memory_path}: not the {end} bytes that were saved")
 
     def map(self, ram: GuestRam) -> None:
         """Hazard: the file must stay as it is while a clone lives (SIGBUS)."""
-        end = max((run.offset + run.length for run in self.runs if not run.path), default=0)
-        try:
-            size = os.stat(self.memory_path).st_size
-        except OSError as error:
-            raise HostResource(f"{self.memory_path}: {error.strerror}") from error
-        if size != end:
-            raise HostResource(f"{self.memory_path}: not the {end} bytes that were saved")
-        map_memory(ram, self.runs, self.memory_path)
+        map_memory(ram, self.runs, self.memory_path, self.files)
+
+    def close(self) -> None:
+        while self.files:
+            os.close(self.files.popitem()[1])
+
+
+def open_file(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostResource(f"{path}: {error.strerror}") from error
 
 
 def parse_state(document: dict[str, Any]) -> MachineState:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from shim.config import load_config
 from shim.containerd.start import NewSandbox
 from shim.errors import SampanError
-from shim.host.fds import close_all
+from shim.host.fds import close_all, receive_fds
 from shim.machine.held import name_held
 from shim.sandbox.plan import plan_machine
 from shim.warm.pool import ReadyProcess
@@ -97,7 +97,7 @@ def offer(connection: socket.socket, duty: Duty, listener: socket.socket) -> boo
 def receive_duty(connection: socket.socket) -> Iterator[tuple[Duty, socket.socket] | None]:
     """And the socket to serve; None where the caller does not wait any more, or sees other
     mounts than this process.  EOFError when no more will come."""
-    data, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, PASSED_FDS)
+    data, fds, _ = receive_fds(connection, MAX_MESSAGE_BYTES, PASSED_FDS)
     try:
         if not data:
             raise EOFError

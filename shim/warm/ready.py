@@ -94,7 +94,7 @@ class Waiting:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.held.control.close()
+        self.held.close()
 
     def is_called(self, connection: socket.socket) -> bool:
         """False when it is time to end."""
@@ -110,7 +110,7 @@ class Waiting:
                 return start_held(self.held, request)
             except HostResource as error:
                 syslog.syslog(syslog.LOG_WARNING, f"a machine that was ready: {error}")
-        self.held.control.close()
+        self.held.close()
         self.sandbox.remove()
         return launch_machine(request, fork_vmm)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from shim.host.fds import receive_fds
 from shim.host.peer import read_peer_uid
 
 MAX_REQUEST_BYTES: Final = 192 << 10
@@ -40,7 +41,7 @@ def receive_request(connection: socket.socket) -> Request:
         try:
             check_peer(connection)
             connection.send(READY)
-            data, received, flags, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, PASSED_FDS)
+            data, received, flags = receive_fds(connection, MAX_REQUEST_BYTES, PASSED_FDS)
             descriptors.extend(received)
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(received) != PASSED_FDS:
                 raise RequestError(f"{len(data)} bytes, {len(received)} descriptors")

@@ -1,6 +1,7 @@
 """Fixtures of the end-to-end tests, and the check that each left nothing on the host."""
 
 import subprocess
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ Configure = Callable[..., None]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """At once: a slow suite that is cut off has then said what failed."""
+    """At once: so a slow suite that is cut off has already printed what failed."""
     if report.failed:
         print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext}", flush=True)
 
@@ -49,7 +50,7 @@ def module_runc() -> Iterator[Ctr]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _template() -> None:
-    """Most tests' containers go on from it; those that change the machine's class boot."""
+    """Most tests' containers start from it; those that change the machine's class boot."""
     subprocess.run(["sampan", "template", "create"], check=True)
 
 
@@ -68,6 +69,14 @@ def configure() -> Iterator[Configure]:
         CONFIG.unlink(missing_ok=True)
     else:
         CONFIG.write_text(old)
+
+
+@pytest.fixture
+def events() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(["ctr", "events"], stdout=subprocess.PIPE) as process:
+        time.sleep(2)  # until it has subscribed, which it does not say
+        yield process
+        process.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ class Containerd:
         wait_for(lambda: not is_running(self.pid), "containerd has died")
 
     def start(self) -> None:
-        """As nobody's child: the next test shall find it running."""
+        """Detached from this process: the next test must find it running."""
         with open(self.log, "ab") as log:
             subprocess.run(
                 [b"setsid", b"-f", *self.command],

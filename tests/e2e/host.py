@@ -10,7 +10,7 @@ from typing import TypeVar
 
 RUN_DIR = Path("/run/sampan")
 WARM_DIR = RUN_DIR / "warm"
-"""The warm server's, which comes with a first container and stays."""
+"""Of the warm server, which starts with the first container and stays."""
 NAMES = ("sampan-vmm", "sampan-shim", "sampan-ready", "sampan-warm")
 OURS = ("shim.vmm", "containerd-shim-sampan", "shim.containerd.start", *NAMES)
 DEADLINE_S = 30
@@ -97,7 +97,7 @@ def find_pid(word: str) -> int:
 
 
 def wait_unchanged(before: Host) -> list[str]:
-    """What is there now and was not before, once nothing changes for the better."""
+    """What is there now and was not before; waits until nothing is, or DEADLINE_S."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         now = read_host()

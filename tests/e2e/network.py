@@ -29,7 +29,7 @@ def run_ip(*lines: str) -> None:
 
 
 def fetch(url: str, namespace: str = "") -> str:
-    """The SHA-256 of what is there."""
+    """The SHA-256 of what the URL serves."""
     script = (
         "import hashlib, urllib.request as r;"
         f"print(hashlib.sha256(r.urlopen({url!r}, timeout=120).read()).hexdigest())"

@@ -30,7 +30,7 @@ def measure(what: Measure, runtime: Runtime) -> tuple[dict[str, float], dict[str
 
 
 def test_a_container_stays_within_its_budget(runtime: Runtime) -> None:
-    measure(measure_run, runtime)  # with what only a first one pays for
+    measure(measure_run, runtime)  # the first one, which has costs of its own
     samples, _ = measure(measure_run, runtime)
     idle, details = measure(measure_idle, runtime)
     boot = details["boot"]

@@ -250,7 +250,7 @@ def test_a_machine_of_two_vcpus_has_two_pairs_of_queues(
     assert fetch(f"http://{address}/passwd") == read_served(ctr, name)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("attach")
 def test_two_hundred_containers_leave_links_qdiscs_and_namespaces_as_they_were(
     ctr: Ctr, tmp_path: Path

@@ -44,7 +44,7 @@ def test_kill_of_a_host_process_ends_the_container_and_leaves_nothing(
 
 
 def test_kill_of_the_warm_server_ends_no_container(ctr: Ctr) -> None:
-    """Nor a container's start: the next one is made without it."""
+    """Nor the start of the next container, which does without it."""
     ctr.run("true")
     deadline = time.monotonic() + TIMEOUT_S
     while not (servers := find_warm_servers()):
@@ -128,7 +128,7 @@ def test_no_dev_kvm_is_named_and_comes_back(ctr: Ctr) -> None:
 
 
 def test_something_that_is_no_kvm_is_named(ctr: Ctr) -> None:
-    """KVM that cannot run Linux: the device is there and answers nothing of KVM."""
+    """The device is there, and does not answer KVM's ioctls."""
     os.rename("/dev/kvm", "/dev/kvm.away")
     os.mknod("/dev/kvm", 0o20666, os.makedev(1, 3))
     try:

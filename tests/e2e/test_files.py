@@ -35,7 +35,7 @@ def test_a_file_written_in_the_root_is_in_the_snapshot(ctr: Ctr, tmp_path: Path)
 
 
 def test_a_root_may_have_as_much_unwritten_as_a_local_disk(ctr: Ctr) -> None:
-    """FUSE has 1 % of that by default, and writers wait for the host all the time."""
+    """FUSE's default is 1 % of that, and writers would wait for the host at each page."""
     done = ctr.run("sh", "-c", "cat /sys/class/bdi/*/max_ratio", flags=("--privileged",))
     assert done.stdout.split().count("100") >= 2, done  # the roots' and the volumes'
 
@@ -58,7 +58,7 @@ def count_fs_sleeps(vmm: int) -> int:
 
 
 def test_writing_little_by_little_does_not_ask_the_host_each_time(ctr: Ctr) -> None:
-    """Linux would, in a FUSE submount, whether the file has capabilities to lose."""
+    """In a FUSE submount Linux asks before each write whether the file has capabilities."""
     name = ctr.start("sleep", "1000", image=DEBIAN)
     ctr.exec(name, "python3", "-c", "pass")  # has read Python
     before = count_fs_sleeps(ctr.task_pid(name))
@@ -117,7 +117,7 @@ def test_a_bind_mount_is_shared_both_ways_at_once(ctr: Ctr, tmp_path: Path) -> N
 
 
 def test_what_is_mounted_in_a_volume_is_there_as_a_mount(ctr: Ctr, tmp_path: Path) -> None:
-    """With a device number of its own, and let go when the container ends."""
+    """With a device number of its own; released when the container ends."""
     (tmp_path / "sub").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path / "sub")], check=True)
     try:
@@ -133,7 +133,7 @@ def test_what_is_mounted_in_a_volume_is_there_as_a_mount(ctr: Ctr, tmp_path: Pat
 
 
 def test_a_sync_reaches_the_disk_that_a_volume_lies_on(ctr: Ctr, tmp_path: Path) -> None:
-    """Which is another than the share's: its file shows what its file system was given."""
+    """A disk that is not the share's: its file shows what its file system has written."""
     disk, volume = tmp_path / "disk", tmp_path / "volume"
     disk.write_bytes(bytes(64 << 20))
     volume.mkdir()
@@ -214,7 +214,7 @@ def test_programs_find_the_file_system_they_expect(
     assert "FAILED" not in ours.stdout, ours
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["/root/many", "/data/many"], ids=["rootfs", "bind mount"])
 def test_a_hundred_thousand_small_files(module_ctr: Ctr, debian: str, where: str) -> None:
     script = (

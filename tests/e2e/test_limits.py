@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from shim.ttrpc.status import StatusError
 from tests.e2e.ctr import TIMEOUT_S, Ctr
 from tests.e2e.shim_client import update
+from tests.e2e.topics import read_topics
 
 MIB = 1 << 20
 HOG = "dd if=/dev/zero of=/dev/null bs=200M count=1"
@@ -41,21 +41,13 @@ def test_an_update_holds_in_the_guest_and_shows_in_the_statistics(ctr: Ctr) -> N
     assert busy.stdout.startswith("ended 1"), busy  # 124 or 143: by the clock
     cpu = read_metrics(ctr, name)["cpu"]
     assert int(cpu["nr_throttled"]) > 0, cpu
-    # What is left of them nobody reaps: the container's first process is a sleep.
+    # Zombies stay: the container's first process is a sleep, which reaps nobody.
     crowd = ctr.shell(name, "for i in $(seq 40); do sleep 2 & done; wait")
     assert "can't fork" in crowd.stderr, crowd
     update(name, {"pids": {"limit": 200}})
     with pytest.raises(StatusError, match="memory.limit"):
         update(name, {"memory": {"limit": "much"}})
     assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
-
-
-@pytest.fixture
-def events() -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(["ctr", "events"], stdout=subprocess.PIPE) as process:
-        time.sleep(2)  # until it has subscribed, which it does not say
-        yield process
-        process.kill()
 
 
 def test_every_event_comes_in_its_order_and_a_memory_kill_is_one_of_them(
@@ -81,22 +73,6 @@ def test_every_event_comes_in_its_order_and_a_memory_kill_is_one_of_them(
         "exit",
         "delete",
     ]
-
-
-def read_topics(events: "subprocess.Popen[bytes]", name: str) -> list[str]:
-    """Of one container, until its deletion: lines `DATE TIME +0000 UTC NAMESPACE TOPIC JSON`."""
-    topics: list[str] = []
-    deadline = time.monotonic() + TIMEOUT_S
-    assert events.stdout is not None
-    while time.monotonic() < deadline:
-        line = events.stdout.readline().decode()
-        words = [word for word in line.split() if word.startswith("/tasks/")]
-        if not words or f'"{name}"' not in line:
-            continue
-        topics.append(words[0].removeprefix("/tasks/"))
-        if topics[-1] == "delete":
-            return topics
-    raise AssertionError(f"no /tasks/delete: {topics}")
 
 
 def read_private_bytes(pid: int) -> int:

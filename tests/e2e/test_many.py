@@ -2,8 +2,6 @@
 
 import subprocess
 
-import pytest
-
 from tests.e2e.ctr import Ctr
 
 IN_TURN = 20
@@ -11,14 +9,12 @@ AT_ONCE = 8
 TIMEOUT_S = 600
 
 
-@pytest.mark.long
 def test_twenty_one_after_another(ctr: Ctr) -> None:
     for number in range(IN_TURN):
         done = ctr.run("sh", "-c", f"echo {number}; exit {number}")
         assert (done.status, done.stdout) == (number, f"{number}\n"), done
 
 
-@pytest.mark.long
 def test_eight_at_once(ctr: Ctr) -> None:
     running = [ctr.popen("sh", "-c", f"echo {n}; exit {n}") for n in range(AT_ONCE)]
     results = []
@@ -28,7 +24,6 @@ def test_eight_at_once(ctr: Ctr) -> None:
     assert results == [(n, b"%d\n" % n, b"") for n in range(AT_ONCE)]
 
 
-@pytest.mark.long
 def test_a_container_that_is_killed_while_it_starts(ctr: Ctr) -> None:
     """ctr is killed at several moments of the start; removal by force cleans up."""
     for delay_s in ("0.5", "2", "5"):

@@ -103,7 +103,7 @@ def read_name(directory: Path) -> str:
 
 @pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("vhost_net", ["auto", "never"])
-def test_the_guest_is_the_inhabitant_of_the_namespace(
+def test_the_guest_has_the_network_of_the_namespace(
     ctr: Ctr, tmp_path: Path, configure: Configure, vhost_net: str
 ) -> None:
     """Packets are moved by the host's kernel, or by the vmm."""

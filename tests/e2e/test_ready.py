@@ -1,4 +1,4 @@
-"""Machines that are ready before anybody asks for them (`ready_machines`)."""
+"""Prewarmed machines (`ready_machines`)."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def find_ready() -> list[int]:
 
 
 def wait_ready() -> int:
-    """The pid of the vmm that waits."""
+    """The pid of the prewarmed machine's vmm."""
     wait_for(lambda: len(find_ready()) == 1, "a machine is ready")
     (pid,) = find_ready()
     return int((list_ready()[pid] / "vmm.pid").read_text().split()[0])
@@ -56,7 +56,7 @@ def ready(ctr: Ctr, configure: Configure) -> Iterator[Ready]:
     wait_ready()
     yield wait_ready
     configure(ready_machines=0)
-    ctr.close()  # each sandbox wishes for what its own configuration says
+    ctr.close()  # each sandbox requests what its own configuration says
     wait_for(lambda: not find_named("sampan-shim"), "no sandbox is left")
     for pid in find_ready():
         os.kill(pid, signal.SIGTERM)

@@ -33,7 +33,7 @@ def test_containers_outlive_containerd(ctr: Ctr, tmp_path: Path) -> None:
     seen = count_lines(log)
     end.touch()
     wait_for(lambda: count_lines(log) > seen + 5, "it writes on without containerd")
-    time.sleep(2)  # for the other to end: there is nobody to ask
+    time.sleep(2)  # for the other to end: without containerd no one can be asked
     containerd.start()
 
     assert (ctr.status(writer), ctr.task_pid(writer)) == ("RUNNING", pid)

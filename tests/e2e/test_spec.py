@@ -11,7 +11,7 @@ from tests.e2e.ctr import DEBIAN, Ctr, keep_known
 
 PROBE = Path(__file__).with_name("probe_process.py").read_text()
 
-# Differences that are meant, each with its reason.
+# Differences that are intended, each with its reason.
 ROOT_TYPE = "mounts./"  # virtio-fs in the guest, overlay on the host
 CGROUP = "cgroup"  # named by the guest; both hide the host's path where asked to
 MEANT = {
@@ -54,7 +54,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, tuple
     return {key: pair for key, pair in found.items() if MEANT.get(key) != pair}
 
 
-# Several at a time, for every one costs two containers; what differs names itself.
+# Several options at a time: each set costs two containers, and a difference names its field.
 FLAGS = {
     "plain": (),
     "user, names and places": (

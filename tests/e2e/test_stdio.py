@@ -7,8 +7,6 @@ import select
 import subprocess
 import time
 
-import pytest
-
 from tests.e2e.ctr import BUSYBOX, DEBIAN, TIMEOUT_S, Ctr, keep_known
 
 MIB = 1 << 20
@@ -34,7 +32,6 @@ def test_eight_mib_and_an_exit_at_once_lose_nothing(ctr: Ctr) -> None:
     assert (process.returncode, len(out)) == (5, 8 * MIB), err
 
 
-@pytest.mark.long
 def test_256_mib_through_stdout(ctr: Ctr) -> None:
     script = f"head -c {BIG} /dev/zero | tr '\\0' 'q'"
     _name, process = ctr.popen("sh", "-c", script)
@@ -50,7 +47,6 @@ def test_256_mib_through_stdout(ctr: Ctr) -> None:
     assert (process.returncode, length, digest.digest()) == (0, BIG, expected.digest())
 
 
-@pytest.mark.long
 def test_256_mib_through_stdin_until_close_io(ctr: Ctr) -> None:
     _name, process = ctr.popen("sha256sum")
     block = os.urandom(MIB)
@@ -75,7 +71,7 @@ def test_a_program_that_ignores_stdin_ends_all_the_same(ctr: Ctr) -> None:
 
 
 def test_terminal_has_a_size_and_follows_it(ctr: Ctr) -> None:
-    """A tty with resize: the program sees the window of the person's terminal, and its changes."""
+    """The program sees the size of the client's terminal, and its changes."""
     import fcntl
     import struct
     import termios

@@ -1,4 +1,4 @@
-"""Containers that go on from a template, and what becomes of one that is no good."""
+"""Containers that start from a template, and templates that cannot be used."""
 
 import json
 import subprocess
@@ -36,15 +36,15 @@ def own_templates(configure: Configure, tmp_path: Path) -> Path:
     return tmp_path / "templates"
 
 
-def test_a_container_goes_on_from_the_template_of_its_class(ctr: Ctr) -> None:
+def test_a_container_starts_from_the_template_of_its_class(ctr: Ctr) -> None:
     assert "*" in sampan("template", "ls")
     name = ctr.start("sleep", "1000")
     assert was_cloned(name)
     assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
 
 
-def test_a_clones_kernel_begins_anew_with_its_random_numbers(ctr: Ctr) -> None:
-    """As it says itself (drivers/char/random.c)."""
+def test_a_clones_kernel_reseeds_its_random_numbers(ctr: Ctr) -> None:
+    """Its log says so (drivers/char/random.c)."""
     name = ctr.start("sleep", "1000", flags=("--privileged",))
     assert was_cloned(name)
     assert "reseeded due to virtual machine fork" in ctr.exec(name, "dmesg").stdout
@@ -75,7 +75,7 @@ def test_templates_can_be_switched_off(ctr: Ctr, configure: Configure) -> None:
 def test_the_first_container_of_a_class_has_its_template_made(
     ctr: Ctr, configure: Configure, own_templates: Path
 ) -> None:
-    """In the background, and for those that come after it."""
+    """In the background, for the containers after it."""
     configure(templates="auto", templates_dir=own_templates)
     name = ctr.start("sleep", "1000")
     assert not was_cloned(name)

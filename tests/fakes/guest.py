@@ -112,8 +112,13 @@ class FakeMachine(Machine):
         self.agent = FakeAgent()
         self.network = FakeNetwork()
         self.ended = asyncio.get_running_loop().create_future()
+        self.shares = None  # type: ignore[assignment]
         self.streams: list[tuple[Direction, str, Stream]] = []
         self.stopped = False
+
+    async def wait_booted(self) -> None:
+        if self.ended.done():
+            raise GuestFault(self.ended.result().reason)
 
     async def wait_agent(self) -> FakeAgent:  # type: ignore[override]
         if self.ended.done():

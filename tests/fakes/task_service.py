@@ -17,7 +17,6 @@ from shim.errors import SampanError
 from shim.guest.values import ProcessName
 from shim.host.mounts import HostMount
 from shim.host.reaper import Reaper
-from shim.machine.directory import SandboxDirectory
 from shim.oci.mounts import Volume
 from shim.sandbox.containers import Containers
 from tests.fakes.guest import FakeMachine
@@ -49,7 +48,7 @@ class FakeFiles:
     error: SampanError | None = None
     mounted: ClassVar[list[str]] = []
 
-    def __init__(self, sandbox: SandboxDirectory, container_id: str) -> None:
+    def __init__(self, shares: object, container_id: str) -> None:
         self.container_id = container_id
 
     def mount(self, rootfs: Sequence[HostMount], volumes: Sequence[Volume]) -> None:
@@ -74,7 +73,6 @@ class Harness:
         events = EventPublisher(self.publisher, pid)  # type: ignore[arg-type]
         self.containers = Containers(
             sandbox_id=sandbox_id,
-            sandbox=SandboxDirectory(str(tmp_path / "sandbox")),
             machine=machine,
             listener=events,
             make_files=FakeFiles,  # type: ignore[arg-type]

@@ -14,14 +14,14 @@ from typing import Self
 
 TREE = Path(__file__).resolve().parents[2]
 SOURCES = TREE / "native/src"
-NEEDED = ("virtqueue.c", "memory.c")
-"""Beside fuse_*.c: the iovec copies, and what they need."""
+TRANSPORT = SOURCES / "fuse/device.c"
+NEEDED = SOURCES / "memory/iovec.c"
 USER = 65534
 """Some user that is not root: nobody."""
 
 
 def build_server(output: Path) -> Path:
-    sources = [*SOURCES.glob("fuse_*.c"), *(SOURCES / name for name in NEEDED)]
+    sources = [NEEDED, *(path for path in SOURCES.glob("fuse/*.c") if path != TRANSPORT)]
     command = ["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread", f"-I{SOURCES}"]
     command += [str(TREE / "tests/native/fuse_mount.c"), *map(str, sources), "-o", str(output)]
     subprocess.run(command, check=True)
@@ -38,12 +38,13 @@ class Share:
         policy: str,
         base: str = "plain",
         options: Sequence[str] = (),
+        own_mount_writable: bool = True,
     ) -> None:
         self._server = server
         self._work = work
         self._policy = policy
         self._base = base
-        self._options = options
+        self._options = (*options, "-w") if own_mount_writable else options
         self._stack = ExitStack()
         self.source = work / "source"
         self.root = self.source

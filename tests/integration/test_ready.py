@@ -1,5 +1,5 @@
-"""Processes that wait with a machine: they serve the next container like the last one,
-one each, and are never needed.
+"""Processes with a prewarmed machine: each serves one container like the last one, and
+nothing depends on them.
 
 The vmm is a script that notes what it is asked; what the real one does with it is
 shown in tests/e2e/test_ready.py.
@@ -111,7 +111,7 @@ class Host:
         )
 
     def asked(self, operation: str) -> list[int]:
-        """Pids of the vmms that have been asked for it."""
+        """Pids of the vmms that have got that request."""
         lines = [line.split() for line in self.notes.read_text().splitlines()]
         return [int(pid) for name, pid, _ in lines if name == operation]
 
@@ -135,7 +135,7 @@ class Host:
         return identity
 
     def wait_ready(self, count: int = 1) -> list[int]:
-        """The pids of those that wait."""
+        """The pids of the prewarmed processes."""
         wait_for(lambda: len(self.asked("hold")) - len(self.asked("start")) >= count)
         wait_for(lambda: len(self.sandboxes("ready")) == count)
         return [int(pid) for pid in self.sandboxes("ready")]
@@ -200,7 +200,7 @@ def test_a_template_that_is_replaced_is_not_gone_on_from(host: Host) -> None:
 
 
 def test_one_that_does_not_see_the_same_mounts_is_not_chosen(host: Host) -> None:
-    """They were made in a place whose mounts do not reach others."""
+    """It is in a mount namespace that does not get later mounts."""
     host.run_one("c1")
     (ready,) = host.wait_ready()
     bundle = str(host.installed.bundle)

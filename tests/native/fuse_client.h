@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #include "check.h"
-#include "fuse_server.h"
+#include "fuse/server.h"
 
 #define CLIENT_ROOM 0x20000
 #define CLIENT_GUARD 64 /* bytes after the room that must not change */
@@ -30,6 +30,7 @@ struct client {
 
 /* Of the servers made from now on. */
 static uint64_t client_keep_after_ns;
+static bool client_own_mount_writable = true;
 
 #define REPLY(client, type) ((const type *)((client)->reply + sizeof(struct fuse_out_header)))
 #define BODY(value) &(value), sizeof(value)
@@ -47,6 +48,8 @@ static inline void client_new_server(struct client *c, enum policy policy)
 		.exclusive = policy != SHARED,
 		.keep_after_ns = client_keep_after_ns,
 		.announce_submounts = policy != IMAGE,
+		.own_mount_writable = client_own_mount_writable,
+		.privileged_attributes = policy == EXCLUSIVE,
 		.entry_valid_ns = valid_ns,
 		.attr_valid_ns = valid_ns,
 	};

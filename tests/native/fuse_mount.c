@@ -4,10 +4,11 @@
  * against the server without a virtual machine.
  *
  *   fuse_mount [-p image|exclusive|shared] [-j THREADS] [-v VALID_MS] [-k KEEP_AFTER_MS]
- *              [-c] SOURCE TARGET
+ *              [-w] [-c] SOURCE TARGET
  *
- * Runs until TARGET is unmounted; prints READY when it is mounted; -c prints
- * the requests by opcode at the end. */
+ * Runs until TARGET is unmounted; prints READY when it is mounted; -w lets SOURCE
+ * itself be changed, not only what is mounted in it; -c prints the requests by
+ * opcode at the end. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -20,7 +21,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "fuse_server.h"
+#include "fuse/server.h"
 
 /* The largest write, its header and arguments, in whole pages. */
 #define BUFFER_BYTES ((1U << 20) + 8192)
@@ -29,7 +30,7 @@
 struct options {
 	const char *policy, *source, *target;
 	unsigned threads, valid_ms, keep_after_ms;
-	bool counters;
+	bool own_mount_writable, counters;
 };
 
 struct reader {
@@ -49,7 +50,7 @@ static void parse(int argc, char **argv, struct options *options)
 	int c;
 
 	*options = (struct options){.policy = "shared", .threads = 2, .valid_ms = 1};
-	while ((c = getopt(argc, argv, "p:j:v:k:c")) != -1) {
+	while ((c = getopt(argc, argv, "p:j:v:k:wc")) != -1) {
 		if (c == 'p')
 			options->policy = optarg;
 		else if (c == 'j')
@@ -58,6 +59,8 @@ static void parse(int argc, char **argv, struct options *options)
 			options->valid_ms = (unsigned)atoi(optarg);
 		else if (c == 'k')
 			options->keep_after_ms = (unsigned)atoi(optarg);
+		else if (c == 'w')
+			options->own_mount_writable = true;
 		else if (c == 'c')
 			options->counters = true;
 		else
@@ -80,6 +83,8 @@ static struct fuse_server *open_server(const struct options *options)
 		.exclusive = !shared,
 		.keep_after_ns = options->keep_after_ms * 1000000ULL,
 		.announce_submounts = !image,
+		.own_mount_writable = options->own_mount_writable,
+		.privileged_attributes = !image && !shared,
 		.entry_valid_ns = valid_ns,
 		.attr_valid_ns = valid_ns,
 	};

@@ -16,8 +16,8 @@
 
 #include "assertions.h"
 #include "guest_access.h"
-#include "memory.h"
-#include "virtqueue.h"
+#include "memory/memory.h"
+#include "virtio/virtqueue.h"
 
 #define RING_BYTES 0x10000
 

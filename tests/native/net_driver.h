@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 
 #include "live_ring.h"
-#include "net_device.h"
+#include "net/device.h"
 
 #ifndef DRIVER_PAIRS
 #define DRIVER_PAIRS 1

@@ -13,9 +13,9 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-#include "bus.h"
 #include "check.h"
-#include "pci_window.h"
+#include "platform/bus.h"
+#include "virtio/pci_window.h"
 
 #define ECAM_GPA 0xe0000000u
 #define WINDOW_GPA 0xc0000000u

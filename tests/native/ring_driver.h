@@ -8,8 +8,8 @@
 #include <sys/mman.h>
 
 #include "check.h"
-#include "memory.h"
-#include "virtqueue.h"
+#include "memory/memory.h"
+#include "virtio/virtqueue.h"
 
 #define RAM_BYTES 0x100000u
 #define DESC_GPA 0x1000u

@@ -5,7 +5,7 @@
 #include <linux/virtio_config.h>
 #include <sys/mman.h>
 
-#include "balloon_device.h"
+#include "balloon/device.h"
 #include "live_ring.h"
 
 #define QUEUE_SIZE 64

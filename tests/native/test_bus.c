@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "bus.h"
 #include "check.h"
+#include "platform/bus.h"
 
 struct echo {
 	atomic_uint reads, writes;

@@ -6,10 +6,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "bus.h"
 #include "check.h"
-#include "console.h"
-#include "serial.h"
+#include "platform/bus.h"
+#include "platform/console.h"
+#include "platform/serial.h"
 
 #define COM1 0x3f8
 

@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "fs_device.h"
+#include "fuse/device.h"
 #include "fuse_client.h"
 #include "guest_access.h"
 

@@ -3,8 +3,8 @@
 #include <pthread.h>
 
 #include "check.h"
-#include "fuse_data.h"
-#include "fuse_table.h"
+#include "fuse/data.h"
+#include "fuse/table.h"
 
 #define ROUNDS 20000
 

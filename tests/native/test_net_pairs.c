@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A net device of several pairs of queues against virtio 1.2 §5.1.6.5.5, seen from the
  * driver.  A packet socket for each pair stands in for a tap's queue. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 #define DRIVER_PAIRS 2
@@ -91,6 +93,46 @@ static void test_a_tap_has_as_many_queues_as_the_device_has_pairs(struct driver 
 	close_second();
 }
 
+static _Atomic bool flooding;
+
+/* As a vCPU that makes each command available again before the device looks. */
+static void *flood(void *context)
+{
+	struct ring *ring = &((struct driver *)context)->rings[CONTROL];
+	const uint16_t ahead = ring->vq->size / 2;
+
+	while (flooding) {
+		const uint16_t used = __atomic_load_n(&ring->used->idx, __ATOMIC_SEQ_CST);
+
+		__atomic_store_n(&ring->avail->idx, used + ahead, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+static void kick_and_sleep(const struct virtqueue *queue)
+{
+	eventfd_write(queue->kick_fd, 1);
+	usleep(1000);
+}
+
+/* A round of the device's, which ends with an interrupt, has no more than a queue. */
+static void test_a_driver_that_never_stops_does_not_keep_the_device_from_its_end(struct driver *d)
+{
+	const struct virtqueue *queue = &d->queues[CONTROL];
+	pthread_t thread;
+
+	activate(d, SEVERAL, false);
+	CHECK_EQUAL(use_pairs(d, 2), VIRTIO_NET_OK);
+	flooding = true;
+	CHECK_EQUAL(pthread_create(&thread, NULL, flood, d), 0);
+	while (__atomic_load_n(&d->rings[CONTROL].used->idx, __ATOMIC_SEQ_CST) < 20000)
+		kick_and_sleep(queue);
+	d->virtio->ops->reset(d->virtio);
+	flooding = false;
+	pthread_join(thread, NULL);
+	CHECK(queue->pops >= 20000 && queue->pops <= queue->signals * QUEUE_SIZE);
+}
+
 static void test_random_chains_crash_nothing(struct driver *d)
 {
 	attach_wires(d);
@@ -114,6 +156,7 @@ static const struct {
 	CASE(test_a_command_without_room_for_an_answer_is_a_violation),
 	CASE(test_without_several_pairs_negotiated_the_first_works_alone),
 	CASE(test_a_tap_has_as_many_queues_as_the_device_has_pairs),
+	CASE(test_a_driver_that_never_stops_does_not_keep_the_device_from_its_end),
 	CASE(test_random_chains_crash_nothing),
 };
 

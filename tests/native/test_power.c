@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ports that end the machine, and how the host hears of it. */
-#include "bus.h"
 #include "check.h"
-#include "events.h"
-#include "power.h"
+#include "platform/bus.h"
+#include "platform/events.h"
+#include "platform/power.h"
 
 static uint64_t bus_get(struct bus *bus, enum bus_space space, uint64_t address, unsigned len)
 {

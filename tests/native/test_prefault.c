@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 #include "check.h"
-#include "prefault.h"
+#include "kvm/prefault.h"
 
 #define PAGES 16u
 #define VCPU_FD 77

@@ -3,7 +3,7 @@
 #include <sys/eventfd.h>
 
 #include "pci_driver.h"
-#include "serial.h"
+#include "platform/serial.h"
 
 #define MESSAGE_ADDRESS 0xfee01000u
 #define POSITION 7

@@ -3,6 +3,7 @@
  * §2.7.10. */
 #include <errno.h>
 
+#include "memory/iovec.h"
 #include "ring_driver.h"
 
 #define SIZE 8

@@ -7,7 +7,7 @@
 #include <sys/epoll.h>
 
 #include "check.h"
-#include "worker.h"
+#include "virtio/worker.h"
 
 struct served {
 	struct worker *worker;
@@ -50,7 +50,7 @@ static void setup(struct served *s, worker_handler handle)
 	s->source = (struct worker_source){eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), handle, s};
 	s->other = (struct worker_source){eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), count_other, s};
 	s->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	CHECK_EQUAL(worker_new("test", &s->worker), 0);
+	CHECK_EQUAL(worker_new("test", JAIL_MEMORY, &s->worker), 0);
 	CHECK_EQUAL(worker_add(s->worker, &s->source, EPOLLIN), 0);
 	CHECK_EQUAL(worker_add(s->worker, &s->other, EPOLLIN), 0);
 }

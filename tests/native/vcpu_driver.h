@@ -13,8 +13,8 @@
 #include <time.h>
 
 #include "check.h"
-#include "power.h"
-#include "vcpu.h"
+#include "kvm/vcpu.h"
+#include "platform/power.h"
 
 #define RUN_BYTES 0x3000
 #define MAX_VCPUS 4

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "live_ring.h"
-#include "vsock_device.h"
+#include "vsock/device.h"
 
 #define GUEST_CID 3
 #define HEADER sizeof(struct virtio_vsock_hdr)

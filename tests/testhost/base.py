@@ -26,7 +26,7 @@ KEEP = 2
 PACKAGES = """
 linux-image-cloud-amd64 kmod busybox-static
 containerd runc crun containernetworking-plugins
-python3 python3-venv python3-pip python3-dev gcc libc6-dev
+python3 python3-venv python3-pip python3-dev gcc libc6-dev libseccomp-dev
 iproute2 procps util-linux e2fsprogs attr acl strace
 fio stress-ng iperf3 redis-tools libpython3.13-testsuite mmdebstrap
 qemu-system-x86 virtiofsd

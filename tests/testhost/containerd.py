@@ -1,7 +1,7 @@
 """containerd of another Debian suite, to be put before the one that the base has.
 
 Owns the cache entries `containerd-*`: the package's programs alone, which run on
-the base's libc.  A day's entry is not looked for again: suites move on.
+the base's libc.  An entry is valid for one day, since suites change.
 """
 
 import subprocess

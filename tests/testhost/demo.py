@@ -1,4 +1,4 @@
-"""What `make run` shows: one container in a microVM, and that it was one.
+"""What `make run` shows: one container in a microVM, with the proof that it was in one.
 
 Runs where containerd has the runtime and a busybox image: in the test host, or
 on this machine.  The boot id is the kernel's own: a container that shared this

@@ -14,7 +14,7 @@ from tests.testhost.tools import QEMU
 PORT_NAME = "sampan.job"
 # An oops ends the machine: QEMU exits (-no-reboot), and what follows an oops
 # would be no test result.  The TSC stays the clock however busy this machine is, as on
-# hardware: without it KVM tells guests no time.
+# hardware: without it KVM gives guests no clock.
 KERNEL_ARGUMENTS = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic nowatchdog tsc=reliable"
 
 

@@ -111,7 +111,7 @@ def own_cgroup() -> Iterator[Path | None]:
 
 
 def end_cgroup(cgroup: Path) -> None:
-    """Kills what is left in it and removes it.  Dying takes a moment."""
+    """Kills the processes that are left in it, waits for their end, and removes it."""
     (cgroup / "cgroup.kill").write_text("1")
     deadline = time.monotonic() + END_DEADLINE_S
     while "populated 1" in (cgroup / "cgroup.events").read_text():

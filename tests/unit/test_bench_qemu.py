@@ -22,6 +22,8 @@ def test_a_figure_is_the_median_with_its_spread() -> None:
         Sample(seconds, {"virtiofsd": 6.0, "qemu": size}, wakeups)
         for seconds, size, wakeups in ((2.0, 100.0, 9.0), (1.0, 90.0, 8.0), (4.0, 110.0, 7.0))
     ]
-    row = render({"QEMU microvm": samples}).splitlines()[-1]
+    text = render({"QEMU microvm": samples}, "emulated")
+    assert "s (emulated)" in text
+    row = text.splitlines()[-1]
     assert "2.00 (1.00 to 4.00)" in row
     assert "| 106.0 | qemu 110.0, virtiofsd 6.0 | 8.0 |" in row

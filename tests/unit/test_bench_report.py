@@ -2,17 +2,27 @@
 
 import os
 import struct
+from contextlib import nullcontext
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import idle
-from benchmarks.measures import Found
-from benchmarks.memory import parse_guest_bytes, parse_pss_bytes
+from benchmarks import idle, measures
+from benchmarks.ctr import Runtime
+from benchmarks.host import GROUND, name_ground
+from benchmarks.measures import Found, Settings, measure_idle, share_out
+from benchmarks.memory import (
+    find_named,
+    list_counted,
+    list_pids,
+    parse_guest_bytes,
+    parse_pss_bytes,
+)
 from benchmarks.phases import find_first, parse_guest_clock, split_phases
 from benchmarks.picture import draw
 from benchmarks.processes import Exec, Rename, parse_events
 from benchmarks.report import Figures, render, render_markdown
+from benchmarks.runtimes import SAMPAN
 from benchmarks.shimtest import parse_results, render_table
 
 HEADERS_BYTES = 36
@@ -30,6 +40,15 @@ def test_table_shows_median_range_and_ratio() -> None:
     assert "| 2 (1–3) | 1.00 | 2 (2–8) |" in render_markdown(make_figures())
 
 
+def test_every_row_says_on_what_ground_it_stands() -> None:
+    figures = make_figures()
+    figures.host[GROUND] = name_ground("QEMU TCG CPU version 2.5+")
+    figures.add("runc", Found({"run_execs": 10.0}))
+    rows = [line.split(" | ") for line in render_markdown(figures).splitlines()[2:4]]
+    assert [row[1] for row in rows] == ["emulated", "count"]
+    assert name_ground("AMD EPYC 9654") == "hardware speed"
+
+
 def test_metric_of_one_runtime_alone_has_no_ratio() -> None:
     figures = make_figures()
     figures.add("runc", Found({"stdout_mib_s": 512.0}))
@@ -40,7 +59,7 @@ def test_exits_are_ranked_and_summed() -> None:
     figures = make_figures()
     figures.add("sampan", Found({}, {"boot": {"exits": {"io": 20, "mmio": 100}}}))
     text = render_markdown(figures)
-    assert "agent is ready: 120" in text
+    assert "agent answers, count: 120" in text
     assert text.index("| mmio | 100 |") < text.index("| io | 20 |")
 
 
@@ -71,6 +90,50 @@ def test_idle_containers_are_told_by_number_and_part() -> None:
     sample = idle.Sample(10, {"guest": 13.3, "sampan-shim": 11.3, "sampan-vmm": 7.9}, 42.4)
     row = idle.render({"sampan": [sample]}).splitlines()[-1]
     assert row == "| sampan: 10 | 32.5 | guest 13.3, sampan-shim 11.3, sampan-vmm 7.9 | 42 |"
+
+
+def test_the_warm_server_has_a_row_of_its_own_and_is_shared_out() -> None:
+    samples = [
+        idle.Sample(count, {"guest": 10.0, "sampan-warm": warm / count}, 1.0)
+        for count, warm in ((1, 30.0), (10, 20.0))
+    ]
+    rows = idle.render({"sampan": samples}).splitlines()[2:]
+    assert rows[0] == "| sampan: 1 | 40.0 | guest 10.0, sampan-warm 30.0 | 1 |"
+    assert rows[1] == "| sampan: 10 | 12.0 | guest 10.0, sampan-warm 2.0 | 1 |"
+    assert rows[2].startswith("| sampan: the warm server at 1, 10 containers | 30.0, 20.0 |")
+
+
+def test_what_was_there_before_counts_if_it_is_shared_and_only_then() -> None:
+    ours = frozenset((os.getpid(),))
+    before = list_pids()
+    assert not list_counted(before, frozenset()) & ours
+    assert list_counted(before, ours) >= ours
+    with open("/proc/self/comm") as comm:
+        assert os.getpid() in find_named(comm.read().strip())
+    assert share_out({"sampan-warm": 30 << 20, "guest": 5 << 20}, 10) == {
+        "guest": 0.5,
+        "sampan-warm": 3.0,
+    }
+
+
+def test_a_container_of_sampan_costs_its_share_of_the_warm_server_and_runc_s_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read_idle(
+        _before: frozenset[int], containers: int, shared: frozenset[int]
+    ) -> tuple[dict[str, float], float]:
+        return share_out({"own": 8 << 20, **({"sampan-warm": 20 << 20} if shared else {})},
+                         containers), 1.0  # fmt: skip
+
+    monkeypatch.setattr(measures, "running", lambda *_: nullcontext("x"))
+    monkeypatch.setattr(measures, "read_idle", read_idle)
+    monkeypatch.setattr(measures, "find_named", lambda _: frozenset((7,)))
+    monkeypatch.setattr(measures, "read_boot_counters", lambda _: {})
+    settings = Settings("image", stdout_mib=1, execs=1, idle=4)
+    (ours,) = measure_idle(Runtime("sampan", SAMPAN), settings)
+    (theirs,) = measure_idle(Runtime("runc", "io.containerd.runc.v2"), settings)
+    assert (ours.samples["idle_pss_mib"], ours.samples["warm_pss_mib"]) == (7.0, 20.0)
+    assert theirs.samples == {"idle_pss_mib": 2.0, "idle_wakeups_s": 1.0}
 
 
 def test_a_guests_memory_is_what_is_named_so_and_what_its_template_has() -> None:
@@ -145,7 +208,9 @@ def test_gos_benchmark_lines_are_read_by_name_and_unit() -> None:
 
 
 def test_shimtests_table_has_a_ratio_where_both_have_a_figure() -> None:
-    table = render_table({"sampan": {"a, ms": 3.0, "b, ms": 1.0}, "runc": {"a, ms": 2.0}})
+    runs = {"sampan": {"a, ms": 3.0, "b, ms": 1.0}, "runc": {"a, ms": 2.0}}
+    table = render_table(runs, "emulated")
+    assert table.startswith("| shimtest, emulated |")
     assert "| a, ms | 3 | 2 | 1.50 |" in table
     assert "| b, ms | 1 | – | – |" in table
 

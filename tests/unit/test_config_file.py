@@ -31,6 +31,13 @@ def test_values_are_taken_and_the_rest_stays_default(tmp_path: Path) -> None:
     assert config.kernel_path == "/img/vmlinux"
 
 
+@pytest.mark.parametrize(
+    ("text", "jail"), [("on", "on"), ("off", "off"), ("'on'", "on"), ("require", "require")]
+)
+def test_a_jail_is_on_or_off_in_yamls_words_too(text: str, jail: str) -> None:
+    assert parse_config(f"jail: {text}", "f").jail == jail
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
 def test_an_empty_file_is_fine(text: str) -> None:
     assert parse_config(text, "f") == Config()
@@ -50,6 +57,7 @@ def test_an_empty_file_is_fine(text: str) -> None:
         ("kernel: 7", "f: kernel: expected an absolute path, is 7"),
         ("vhost_net: true", "f: vhost_net: expected one of auto, never, is True"),
         ("host_namespaces: host", "f: host_namespaces: expected one of refuse, guest"),
+        ("jail: maybe", "f: jail: expected one of on, require, log, off, is 'maybe'"),
         ("log_level: loud", "f: log_level: expected one of debug, info"),
         ("agent_timeout_s: 0", "f: agent_timeout_s: expected a number of seconds"),
         ("vmm_command: ls", "f: vmm_command: expected a list of words"),

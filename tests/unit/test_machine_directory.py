@@ -48,10 +48,6 @@ def test_remove_takes_everything_of_ours_and_can_be_repeated(sandbox: SandboxDir
     sandbox.create(KEY)
     for path in (sandbox.socket, sandbox.console, sandbox.counters, sandbox.vmm_pid):
         Path(path).write_text("x")
-    Path(sandbox.rootfs_dir, "c1").mkdir()
-    Path(sandbox.volumes_dir, "c1").mkdir()
-    Path(sandbox.volumes_dir, "c1", "0").mkdir()
-    Path(sandbox.volumes_dir, "c1", "1").touch()
     sandbox.remove()
     assert not Path(sandbox.path).exists()
     sandbox.remove()
@@ -60,13 +56,35 @@ def test_remove_takes_everything_of_ours_and_can_be_repeated(sandbox: SandboxDir
 def test_remove_leaves_files_that_are_somebody_elses(sandbox: SandboxDirectory) -> None:
     """What is below a mount point is a user's volume if the mount is still there."""
     sandbox.create(KEY)
-    precious = Path(sandbox.volumes_dir, "c1", "0", "data")
+    precious = Path(sandbox.tree, "volumes", "data")
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")
-    file = Path(sandbox.volumes_dir, "c1", "1")
-    file.write_text("precious too")
     sandbox.remove()
-    assert (precious.read_text(), file.read_text()) == ("precious", "precious too")
+    assert precious.read_text() == "precious"
+
+
+def test_remove_follows_no_link(sandbox: SandboxDirectory, tmp_path: Path) -> None:
+    sandbox.create(KEY)
+    precious = tmp_path / "precious"
+    (precious / "empty").mkdir(parents=True)
+    Path(sandbox.path, "link").symlink_to(precious)
+    Path(sandbox.tree).rmdir()
+    Path(sandbox.tree).symlink_to(precious)
+    sandbox.remove()
+    assert not Path(sandbox.path).exists()
+    assert [path.name for path in precious.iterdir()] == ["empty"]
+
+
+def test_remove_enters_no_other_sandbox(sandbox: SandboxDirectory, tmp_path: Path) -> None:
+    """A directory of this name that is a link is not the sandbox's."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").touch()
+    Path(sandbox.path).parent.mkdir()
+    Path(sandbox.path).symlink_to(other)
+    with pytest.raises(NotADirectoryError):
+        sandbox.remove()
+    assert (other / "file").exists()
 
 
 def test_sandboxes_are_listed_by_what_they_say_they_are(sandbox: SandboxDirectory) -> None:

@@ -17,12 +17,13 @@ from shim.machine.request import LaunchRequest
 from shim.machine.size import MachineSize
 from shim.machine.templates.identity import MachineClass
 from tests.fakes.script import CONTROL
+from tests.fakes.shares import FakeShares
 
 CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 PRELUDE = f"""\
 {CONTROL}
 hold, fds = receive()
-assert hold["op"] == "hold" and len(fds) == 1
+assert hold["op"] == "hold" and len(fds) == 2
 open(hold["args"]["console_path"], "w").close()
 """
 HELD = PRELUDE + "send(id=1, result={})\n"
@@ -54,12 +55,12 @@ def hold(config: Config, sandbox: SandboxDirectory) -> Iterator[Hold]:
     def make(script: str) -> HeldMachine:
         changed = replace(config, vmm_command=(sys.executable, "-c", script))
         request = LaunchRequest(changed, sandbox, CLASS, log_fd=2, template="/t")
-        held.append(hold_machine(request, spawn_vmm))
+        held.append(hold_machine(request, spawn_vmm, FakeShares))
         return held[-1]
 
     yield make
     for machine in held:
-        machine.control.close()
+        machine.close()
         os.waitpid(machine.pid, 0)
 
 
@@ -84,9 +85,8 @@ def test_what_the_machine_has_goes_with_it_to_its_sandbox(
     launched = start_held(held, replace(held.request, sandbox=other))
     assert (launched.pid, launched.request.sandbox) == (held.pid, other)
     assert not Path(sandbox.path).exists()
-    assert {"agent.sock", "console.log", "vmm.pid", "rootfs", "volumes"} <= set(
-        os.listdir(other.path)
-    )
+    assert {"agent.sock", "console.log", "vmm.pid"} <= set(os.listdir(other.path))
+    assert launched.shares.scratch == other.scratch
 
 
 def test_nothing_is_moved_when_its_vmm_has_ended(

@@ -21,6 +21,7 @@ from shim.machine.request import LaunchRequest
 from shim.machine.size import MachineSize
 from shim.machine.templates.identity import MachineClass
 from tests.fakes.script import CONTROL
+from tests.fakes.shares import FakeShares
 
 PRELUDE = CONTROL + "boot, listeners = receive()\n"
 BOOTED = "send(id=boot['id'], result={'timings_us': {}})\n"
@@ -64,7 +65,8 @@ async def start(
     def start_machine(script: str, timeout_s: float = 30) -> Machine:
         command = (sys.executable, "-c", PRELUDE + script)
         config = Config(image_dir=str(tmp_path), vmm_command=command, agent_timeout_s=timeout_s)
-        launched = launch_machine(LaunchRequest(config, sandbox, CLASS, log))
+        request = LaunchRequest(config, sandbox, CLASS, log)
+        launched = launch_machine(request, make_shares=FakeShares)
         started.append(Machine(launched, reaper))
         return started[-1]
 

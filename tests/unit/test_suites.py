@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conformance.__main__ import LEFT, find_failures
+from tests.conformance.__main__ import LEFT, find_failures, find_missing
 from tests.suites import suite
 
 
@@ -77,3 +77,16 @@ def test_what_a_shim_leaves_is_a_failure_though_no_test_of_it_failed(
     outcomes: dict[str, str], failures: list[str]
 ) -> None:
     assert find_failures(outcomes) == failures
+
+
+def test_what_runc_fails_or_leaves_is_no_failure_of_sampan() -> None:
+    ours = {"a": "PASS", "b": "PASS", "(suites: exit status)": "0", LEFT: "nothing"}
+    theirs = {"a": "PASS", "b": "FAIL", "(suites: exit status)": "1", LEFT: "processes 7"}
+    assert find_failures(ours) + find_missing(ours, theirs, {}) == []
+
+
+def test_a_test_that_runc_alone_passed_is_a_failure_unless_it_is_known_why() -> None:
+    theirs = {"a": "PASS", "b": "PASS", "c": "SKIP", "d": "PASS"}
+    ours = {"a": "SKIP", "d": "FAIL"}
+    assert find_missing(ours, theirs, {}) == ["a", "b"]
+    assert find_missing(ours, theirs, {"shimtest * a": "why", "shimtest host b": "why"}) == []

@@ -213,11 +213,11 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[MachineClass]:
     """The classes that were made; a test's own machine is a few files."""
     made: list[MachineClass] = []
 
-    async def make_it(config: Config, machine_class: MachineClass) -> Template:
+    def make_it(config: Config, machine_class: MachineClass) -> Template:
         made.append(machine_class)
         return make(config, machine_class)
 
-    monkeypatch.setattr(offer, "make_template", make_it)
+    monkeypatch.setattr(offer, "make_template_alone", make_it)
     return made
 
 
@@ -274,11 +274,11 @@ def test_a_failure_is_not_tried_at_once_again(
 ) -> None:
     tries = []
 
-    async def fail(*_: object) -> Template:
+    def fail(*_: object) -> Template:
         tries.append(1)
         raise HostResource("no space")
 
-    monkeypatch.setattr(offer, "make_template", fail)
+    monkeypatch.setattr(offer, "make_template_alone", fail)
     with pytest.raises(HostResource):
         offer_template(config, CLASS)
     offer_template(config, CLASS)
@@ -292,10 +292,10 @@ def test_a_failure_is_not_tried_at_once_again(
 def test_one_that_is_being_made_is_nobodys_failure(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def busy(*_: object) -> Template:
+    def busy(*_: object) -> Template:
         raise AlreadyExists("the same template is being made")
 
-    monkeypatch.setattr(offer, "make_template", busy)
+    monkeypatch.setattr(offer, "make_template_alone", busy)
     offer_template(config, CLASS)
     assert not os.path.exists(config.templates_dir)
 

@@ -74,6 +74,8 @@ def test_only_what_the_guest_has_alone_is_kept_for_long(policy: SharePolicy) -> 
     assert alone or config.attr_valid_ns <= 1_000_000  # a tick: it is rounded up
     assert (config.keep_after_ns == 0) == alone
     assert config.read_only == (policy is SharePolicy.IMAGE)
+    assert not config.own_mount_writable
+    assert config.privileged_attributes == (policy is SharePolicy.EXCLUSIVE)
 
 
 def test_a_share_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from native.ffi import ffi, lib
+from native.ffi import ffi
 from shim.errors import HostResource
 from shim.vmm.address_map import MIB, PAGE_BYTES, Gpa, Range
 from shim.vmm.kvm.memory import GuestRam
@@ -43,23 +43,55 @@ def rams() -> Iterator[tuple[GuestRam, GuestRam]]:
     first.close()
 
 
+@pytest.fixture
+def pagemap() -> Iterator[int]:
+    fd = os.open("/proc/self/pagemap", os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def save(directory: Path, state: MachineState, ram: GuestRam) -> None:
+    with (
+        (directory / "memory").open("xb") as memory,
+        (directory / "state.json").open("xb") as file,
+        open("/proc/self/pagemap", "rb") as pages,
+    ):
+        write_snapshot(memory.fileno(), file.fileno(), state, ram, pages.fileno())
+
+
+def touch(directory: Path, touched: list[Touched]) -> None:
+    with (directory / "touched").open("xb") as file:
+        write_touched(file.fileno(), touched)
+
+
+def put_back(directory: Path, ram: GuestRam) -> None:
+    with closing(Snapshot(str(directory))) as snapshot:
+        snapshot.map(ram)
+
+
 def read(ram: GuestRam, area: Range) -> bytes:
     hva = next(hva for region, hva in ram.regions if region == area)
     return bytes(ffi.buffer(ffi.cast("uint8_t *", hva), area.length))
 
 
+def read_byte(ram: GuestRam, gpa: int) -> None:
+    area, hva = next((area, hva) for area, hva in ram.regions if area.gpa <= gpa < area.end)
+    assert ffi.cast("uint8_t *", hva)[gpa - area.gpa] in range(256)
+
+
 def test_the_state_comes_back_as_it_was(tmp_path: Path, rams) -> None:
-    write_snapshot(str(tmp_path), STATE, rams[0])
-    assert Snapshot(str(tmp_path)).state == STATE
-    assert list(Snapshot(str(tmp_path)).state.devices) == list(STATE.devices)
+    save(tmp_path, STATE, rams[0])
+    with closing(Snapshot(str(tmp_path))) as snapshot:
+        assert snapshot.state == STATE
+        assert list(snapshot.state.devices) == list(STATE.devices)
 
 
 def test_memory_comes_back_as_it_was(tmp_path: Path, rams) -> None:
     saved, restored = rams
     for gpa in (0, 5 * PAGE_BYTES + 1, MIB, LOW.end - 3, HIGH.gpa, HIGH.end - 3):
         saved.write(Gpa(gpa), b"abc")
-    write_snapshot(str(tmp_path), STATE, saved)
-    Snapshot(str(tmp_path)).map(restored)
+    save(tmp_path, STATE, saved)
+    put_back(tmp_path, restored)
     for area in (LOW, HIGH):
         assert read(restored, area) == read(saved, area)
 
@@ -68,9 +100,10 @@ def test_what_was_never_touched_or_is_zero_takes_no_room(tmp_path: Path, rams) -
     saved, _ = rams
     saved.write(Gpa(MIB), bytes(2 * CHUNK_BYTES))
     saved.write(Gpa(2 * MIB), b"x")
-    write_snapshot(str(tmp_path), STATE, saved)
+    save(tmp_path, STATE, saved)
     assert (tmp_path / "memory").stat().st_size == CHUNK_BYTES
-    assert len(Snapshot(str(tmp_path)).runs) == 1
+    with closing(Snapshot(str(tmp_path))) as snapshot:
+        assert len(snapshot.runs) == 1
 
 
 def test_what_nobody_has_touched_of_the_kernels_file_stays_in_it(tmp_path: Path, rams) -> None:
@@ -83,9 +116,9 @@ def test_what_nobody_has_touched_of_the_kernels_file_stays_in_it(tmp_path: Path,
     saved.map(Gpa(MIB), fd, PAGE_BYTES, length, str(kernel))
     os.close(fd)
     saved.write(Gpa(MIB + CHUNK_BYTES + 7), b"changed")
-    write_snapshot(str(tmp_path), STATE, saved)
+    save(tmp_path, STATE, saved)
     assert (tmp_path / "memory").stat().st_size == 2 * CHUNK_BYTES
-    Snapshot(str(tmp_path)).map(restored)
+    put_back(tmp_path, restored)
     assert read(restored, LOW) == read(saved, LOW)
     assert (
         read(restored, LOW)[MIB : MIB + CHUNK_BYTES]
@@ -96,18 +129,12 @@ def test_what_nobody_has_touched_of_the_kernels_file_stays_in_it(tmp_path: Path,
 def test_what_a_clone_writes_stays_its_own(tmp_path: Path, rams) -> None:
     saved, restored = rams
     saved.write(Gpa(0), b"template")
-    write_snapshot(str(tmp_path), STATE, saved)
+    save(tmp_path, STATE, saved)
     before = (tmp_path / "memory").read_bytes()
-    Snapshot(str(tmp_path)).map(restored)
+    put_back(tmp_path, restored)
     restored.write(Gpa(0), b"clone's!")
     assert (tmp_path / "memory").read_bytes() == before
     assert read(restored, LOW)[:8] == b"clone's!"
-
-
-def test_both_files_are_their_owners_alone(tmp_path: Path, rams) -> None:
-    write_snapshot(str(tmp_path), STATE, rams[0])
-    for name in ("memory", "state.json"):
-        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
 def spoil(key: str, value: object) -> Callable[[Path], None]:
@@ -134,7 +161,7 @@ def spoil(key: str, value: object) -> Callable[[Path], None]:
 def test_what_is_no_state_is_refused_with_its_name(
     tmp_path: Path, rams, change: Callable[[Path], None]
 ) -> None:
-    write_snapshot(str(tmp_path), STATE, rams[0])
+    save(tmp_path, STATE, rams[0])
     change(tmp_path / "state.json")
     with pytest.raises(HostResource, match=r"state\.json: "):
         Snapshot(str(tmp_path))
@@ -143,51 +170,53 @@ def test_what_is_no_state_is_refused_with_its_name(
 def test_a_memory_file_of_another_size_is_refused(tmp_path: Path, rams) -> None:
     saved, restored = rams
     saved.write(Gpa(0), b"x")
-    write_snapshot(str(tmp_path), STATE, saved)
+    save(tmp_path, STATE, saved)
     os.truncate(tmp_path / "memory", PAGE_BYTES)
     with pytest.raises(HostResource, match="memory: not the"):
-        Snapshot(str(tmp_path)).map(restored)
+        put_back(tmp_path, restored)
 
 
-def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams) -> None:
+def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams, pagemap: int) -> None:
     """Written pages as private ones, the others as the file's; none but these."""
     saved, trial = rams
     saved.write(LOW.gpa, bytes([1]) * LOW.length)
-    write_snapshot(str(tmp_path), STATE, saved)
-    Snapshot(str(tmp_path)).map(trial)
-    lib.guest_memory_read(trial.table, MIB, ffi.new("char[]", 1), 1)
+    save(tmp_path, STATE, saved)
+    put_back(tmp_path, trial)
+    read_byte(trial, MIB)
     trial.write(Gpa(2 * MIB), b"changed")
-    touched = list(find_touched(trial))
+    touched = list(find_touched(trial, pagemap))
     written = [page for page in touched if page.written]
     assert Touched(2 * MIB, PAGE_BYTES, True) in written
     assert any(p.gpa <= MIB < p.gpa + p.length for p in touched if not p.written)
-    write_touched(str(tmp_path), touched)
-    with closing(GuestRam((LOW, HIGH))) as clone:
-        snapshot = Snapshot(str(tmp_path))
+    touch(tmp_path, touched)
+    with closing(GuestRam((LOW, HIGH))) as clone, closing(Snapshot(str(tmp_path))) as snapshot:
         snapshot.map(clone)
         assert snapshot.touched is not None
         prefault(clone, -1, snapshot.touched)
-        assert set(written) <= set(find_touched(clone))
+        assert set(written) <= set(find_touched(clone, pagemap))
         assert read(clone, LOW) == read(saved, LOW)
 
 
 def test_a_snapshot_without_a_trial_has_nothing_ready(tmp_path: Path, rams) -> None:
-    write_snapshot(str(tmp_path), STATE, rams[0])
-    assert Snapshot(str(tmp_path)).touched is None
+    save(tmp_path, STATE, rams[0])
+    with closing(Snapshot(str(tmp_path))) as snapshot:
+        assert snapshot.touched is None
 
 
-def test_only_what_was_touched_is_told_where_the_kernel_can(tmp_path: Path, rams) -> None:
+def test_only_what_was_touched_is_told_where_the_kernel_can(
+    tmp_path: Path, rams, pagemap: int
+) -> None:
     """And not the pages around it, which a host maps on its own ("fault-around")."""
     saved, trial = rams
     saved.write(LOW.gpa, bytes([1]) * LOW.length)
-    write_snapshot(str(tmp_path), STATE, saved)
-    Snapshot(str(tmp_path)).map(trial)
+    save(tmp_path, STATE, saved)
+    put_back(tmp_path, trial)
     with closing(PageWatch(trial)) as watch:
         if watch.fd < 0:
             pytest.skip(f"this kernel has no asynchronous userfaultfd: {os.strerror(-watch.fd)}")
-        lib.guest_memory_read(trial.table, MIB, ffi.new("char[]", 1), 1)
+        read_byte(trial, MIB)
         trial.write(Gpa(2 * MIB), b"changed")
-        assert list(find_touched(trial)) == [
+        assert list(find_touched(trial, pagemap)) == [
             Touched(MIB, PAGE_BYTES, False),
             Touched(2 * MIB, PAGE_BYTES, True),
         ]
@@ -200,7 +229,7 @@ def test_a_watch_that_ends_leaves_the_memory_as_it_is(rams) -> None:
 
 
 def test_what_is_no_list_of_pages_is_refused_with_its_name(tmp_path: Path, rams) -> None:
-    write_snapshot(str(tmp_path), STATE, rams[0])
+    save(tmp_path, STATE, rams[0])
     (tmp_path / "touched").write_bytes(bytes(25))
     with pytest.raises(HostResource, match=r"/touched: 25 bytes are no list of pages"):
         Snapshot(str(tmp_path))

@@ -4,6 +4,7 @@ import json
 import secrets
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Guest:
     def __init__(self, vmm: VmmProcess, directory: Path) -> None:
         self.vmm = vmm
         self.directory = directory
+        self.roots: list[Path] = []
         self.streams = 0
         self.faults_at_start = 0
         for name in ("rootfs", "volumes"):
@@ -56,10 +58,17 @@ class Guest:
         root = self.directory / "rootfs" / name
         for part in ("bin", "proc", "dev", "sys"):
             (root / part).mkdir(parents=True)
+        bind_on_itself(root)
+        self.roots.append(root)
         shutil.copy(shutil.which("busybox") or "/bin/busybox", root / "bin/busybox")
         for applet in APPLETS:
             (root / "bin" / applet).symlink_to("busybox")
         return root
+
+    def close(self) -> None:
+        self.channel.close()
+        while self.roots:
+            subprocess.run(["umount", "--lazy", self.roots.pop()], check=True)
 
     def open_stream(self, direction: str) -> tuple[str, socket.socket]:
         self.streams += 1
@@ -102,6 +111,11 @@ class Guest:
         status = self.stub.WaitProcess(ref, timeout=DEADLINE_S).exit_status
         self.stub.DeleteProcess(ref, timeout=DEADLINE_S)
         return status, output
+
+
+def bind_on_itself(root: Path) -> None:
+    """What a guest may write to is a mount in its share, as the shim has it."""
+    subprocess.run(["mount", "--bind", root, root], check=True)
 
 
 def make_config(directory: Path) -> MachineConfig:

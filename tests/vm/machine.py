@@ -20,7 +20,7 @@ DEADLINE_S = 120
 
 
 PINNED = ("taskset", "-c", "1") if is_emulated() else ()
-"""See tests/testhost/guest/services.py: without it a busy guest ends in a triple fault."""
+"""See tests/testhost/guest/services.py: without it a busy guest takes a triple fault."""
 
 
 class Refused(Exception):

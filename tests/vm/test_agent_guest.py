@@ -1,4 +1,4 @@
-"""The agent as PID 1 of a real guest: what it sets up, and that it says what it cannot.
+"""The agent as PID 1 of a real guest: what it sets up, and how it reports what fails.
 
 One machine with the guest image for the module.  A container's life in detail
 is in tests/integration/test_agent_*.py, where the same agent runs without one.
@@ -27,7 +27,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
         guest = Guest(vmm, tmp_path_factory.mktemp("guest"))
         guest.boot()
         yield guest
-        guest.channel.close()
+        guest.close()
 
 
 def test_the_agent_tells_what_it_runs_on(guest: Guest) -> None:
@@ -95,7 +95,7 @@ def test_the_clock_is_the_hosts(guest: Guest) -> None:
     assert before_ns - CLOCK_ERROR_NS < guest_ns < time.time_ns() + CLOCK_ERROR_NS
 
 
-def test_the_clock_can_be_led(guest: Guest) -> None:
+def test_the_clock_can_be_adjusted(guest: Guest) -> None:
     slow = pb.CorrectClockRequest(offset_ns=5_000, error_ns=1_000, time_constant=8)
     guest.stub.CorrectClock(slow)
     guest.make_root("led")

@@ -1,4 +1,4 @@
-"""A machine is saved once and goes on in many others: the same agent, nothing else in common."""
+"""A machine is saved once and restored many times: clones share the agent and nothing else."""
 
 import json
 import secrets
@@ -30,7 +30,7 @@ def save_template(directory: Path, origin: Path, **changes: Any) -> str:
     with VmmProcess() as vmm:
         guest = Guest(vmm, origin)
         guest.boot(**changes)
-        guest.channel.close()
+        guest.close()
         vmm.request("save", {"directory": str(directory)})
     return str(directory)
 
@@ -44,7 +44,7 @@ def cloned(template: str, directory: Path, **changes: Any) -> Iterator[Guest]:
         guest.faults_at_start = count_faults(vmm.process.pid)
         awaken(guest)
         yield guest
-        guest.channel.close()
+        guest.close()
 
 
 def awaken(guest: Guest) -> None:
@@ -73,7 +73,7 @@ def test_a_clone_runs_containers_with_their_files(template: str, tmp_path: Path)
 
 
 def test_much_output_comes_through_whole(template: str, tmp_path: Path) -> None:
-    """Every device goes on for long, not for one request."""
+    """Each device works for long after the restore, not for one request."""
     with cloned(template, tmp_path / "clone") as guest:
         guest.make_root("output")
         status, output = guest.run("output", f"head -c {32 * MIB} /dev/zero")
@@ -123,10 +123,10 @@ def test_two_clones_live_side_by_side_and_change_nothing_of_the_template(
     assert Path(template, "memory").read_bytes() == memory
 
 
-def test_a_clone_that_was_held_does_not_notice_that_it_had_to_wait(
+def test_a_prewarmed_clone_does_not_notice_that_it_had_to_wait(
     template: str, tmp_path: Path
 ) -> None:
-    """Its clocks stand still, and it is where its shim is when it goes on."""
+    """Its clocks stand still, and it runs in its shim's namespaces when it continues."""
     began = time.monotonic()
     with cloned(template, tmp_path / "at-once") as guest:
         uptime = read_uptime(guest)
@@ -147,11 +147,11 @@ def test_a_clone_that_was_held_does_not_notice_that_it_had_to_wait(
         assert Path(f"/proc/{vmm.process.pid}/fd/2").readlink() == tmp_path / "log"
         awaken(guest)
         assert read_uptime(guest) <= uptime + time.monotonic() - started + 1
-        guest.channel.close()
+        guest.close()
 
 
 def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_path: Path) -> None:
-    """Fewer than half of the faults are left, and the container is the same."""
+    """Fewer than half of the page faults are left, and the container runs as before."""
     faults = []
     for name in ("first", "second"):
         with cloned(template, tmp_path / name) as guest:
@@ -165,7 +165,6 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
     assert faults[1] < faults[0] / 2, faults
 
 
-@pytest.mark.long
 def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
     for name in ("template", "origin"):
         (tmp_path / name).mkdir()
@@ -199,13 +198,13 @@ def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
         directory.mkdir()
         guest = Guest(vmm, directory)
         assert not guest.begin(str(spoilt), **changes)["cloned"]
-        guest.channel.close()
+        guest.close()
 
 
 def test_a_rate_that_was_measured_a_little_differently_is_no_hindrance(
     template: str, tmp_path: Path
 ) -> None:
-    """As after a boot of the host: its kernel's calibration is not exact."""
+    """As after a reboot of the host: the kernel's calibration of the TSC is not exact."""
     other = tmp_path / "other"
     other.mkdir()
     for name in ("state.json", "memory"):

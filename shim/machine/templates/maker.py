@@ -17,6 +17,7 @@ from shim.errors import AlreadyExists
 from shim.host.netns import make_namespace
 from shim.host.pids import is_alive, load_identity, note_process
 from shim.host.reaper import Reaper
+from shim.host.syscalls import enter_mount_namespace
 from shim.machine.directory import SandboxDirectory, SandboxKey, find_sandbox
 from shim.machine.launch import launch_machine
 from shim.machine.machine import Machine
@@ -31,6 +32,12 @@ SETTLE_S: Final = 3.0
 """More than the guest's kernel waits before it tells (mm/page_reporting.c: 2 s), and than
 its agent with the driver."""
 SETTLE_ROUNDS: Final = 10
+
+
+def make_template_alone(config: Config, machine_class: MachineClass) -> Template:
+    """As make_template; this process gets a mount namespace of its own for it."""
+    enter_mount_namespace()
+    return asyncio.run(make_template(config, machine_class))
 
 
 async def make_template(config: Config, machine_class: MachineClass) -> Template:
@@ -96,7 +103,7 @@ async def running(
     config: Config, machine_class: MachineClass, sandbox: SandboxDirectory, template: str = ""
 ) -> AsyncIterator[Machine]:
     network = PreparedNetwork(make_namespace(), "", machine_class.nics)
-    request = LaunchRequest(config, sandbox, machine_class, STDERR, network, template)
+    request = LaunchRequest(config, sandbox, machine_class, STDERR, network, template, saves=True)
     launched = launch_machine(request)
     reaper = Reaper(asyncio.get_running_loop())
     machine = Machine(launched, reaper)

@@ -100,6 +100,8 @@ def open_share(share: Share) -> int:
 
 
 def configure(policy: SharePolicy, root_fd: int) -> Pointer:
+    """A guest changes what the host has mounted in a share, never the share's own directories:
+    `own_mount_writable` stays false."""
     config = ffi.new("struct fuse_server_config *")
     alone = policy is not SharePolicy.SHARED
     config.root_fd = root_fd
@@ -108,5 +110,7 @@ def configure(policy: SharePolicy, root_fd: int) -> Pointer:
     valid_ns = LONG_VALIDITY_NS if alone else SHORT_VALIDITY_NS
     config.entry_valid_ns = config.attr_valid_ns = valid_ns
     config.keep_after_ns = 0 if alone else KEEP_AFTER_NS
+    # A container's root may have an overlay's upper directory in it (trusted.overlay.*).
+    config.privileged_attributes = policy is SharePolicy.EXCLUSIVE
     config.announce_submounts = policy is not SharePolicy.IMAGE
     return config

@@ -20,7 +20,8 @@ MODE: Final = 0o600
 class SerialConsole:
     """Attach it before vCPUs run; `close` after they have stopped, and after the bus."""
 
-    def __init__(self, vm: Vm, path: str, limit_bytes: int) -> None:
+    def __init__(self, vm: Vm, file_fd: int, limit_bytes: int) -> None:
+        """`file_fd`: as of `open_file`; a copy of it is kept."""
         if limit_bytes < lib.CONSOLE_MIN_BYTES:
             raise InvalidArgument(
                 f"console_limit_bytes is {limit_bytes}: at least {lib.CONSOLE_MIN_BYTES}"
@@ -28,7 +29,7 @@ class SerialConsole:
         self.console: Console = ffi.NULL
         self.port: Serial = ffi.NULL
         try:
-            self.console = open_console(path, limit_bytes)
+            self.console = open_console(file_fd, limit_bytes)
             self.port = open_port(vm, self.console)
         except BaseException:
             self.close()
@@ -57,14 +58,20 @@ class SerialConsole:
         self.console = ffi.NULL
 
 
-def open_console(path: str, limit_bytes: int) -> Console:
+def open_file(path: str) -> int:
+    """Empty, and for its owner alone."""
     try:
         fd = os.open(path, OPEN_FLAGS, MODE)
+        os.fchmod(fd, MODE)
     except OSError as error:
         raise HostResource(f"console_path {path}: {error.strerror}") from error
+    return fd
+
+
+def open_console(file_fd: int, limit_bytes: int) -> Console:
+    fd = os.dup(file_fd)
     console = ffi.new("struct console **")
     try:
-        os.fchmod(fd, MODE)
         check(lib.console_new(fd, limit_bytes, console), "console_new")
     except BaseException:
         os.close(fd)

@@ -6,15 +6,15 @@ Spec: Linux Documentation/admin-guide/mm/pagemap.rst.
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from native.ffi import Pointer, ffi
-from shim.errors import HostResource
 from shim.vmm.address_map import PAGE_BYTES, Gpa, Range
 from shim.vmm.kvm.memory import GuestRam, MappedFile
 
+Files = Mapping[str, int]
+"""Open ones, by their paths."""
 CHUNK_BYTES: Final = 64 << 10
 """What one look decides.  Smaller ones make a smaller file of more mappings."""
 ENTRY_BYTES: Final = 8
@@ -32,12 +32,14 @@ class Run(NamedTuple):
     """"" is the memory file; the kernel's own has what nobody has touched of it."""
 
 
-def save_memory(ram: GuestRam, fd: int) -> list[Run]:
-    """Writes `fd` from its beginning.  The guest must not run."""
+def save_memory(ram: GuestRam, fd: int, pagemap_fd: int) -> list[Run]:
+    """Writes `fd` from its beginning.  The guest must not run.
+
+    `pagemap_fd`: /proc/self/pagemap."""
     runs = []
     offset = 0
     for area, hva in ram.regions:
-        for run in merge(find_data(area, hva, ram.mapped)):
+        for run in merge(find_data(area, hva, ram.mapped, pagemap_fd)):
             if run.path:
                 runs.append(run)
                 continue
@@ -47,43 +49,32 @@ def save_memory(ram: GuestRam, fd: int) -> list[Run]:
     return runs
 
 
-def map_memory(ram: GuestRam, runs: Iterable[Run], memory_path: str) -> None:
+def map_memory(ram: GuestRam, runs: Iterable[Run], memory_path: str, files: Files) -> None:
     """Privately: a page is copied when the guest first writes to it."""
-    with ExitStack() as opened:
-        fds: dict[str, int] = {}
-        for run in runs:
-            path = run.path or memory_path
-            if path not in fds:
-                fds[path] = open_file(path)
-                opened.callback(os.close, fds[path])
-            ram.map(Gpa(run.gpa), fds[path], run.offset, run.length, path)
+    for run in runs:
+        path = run.path or memory_path
+        ram.map(Gpa(run.gpa), files[path], run.offset, run.length, path)
 
 
-def open_file(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostResource(f"{path}: {error.strerror}") from error
-
-
-def find_data(area: Range, hva: Pointer, mapped: list[MappedFile]) -> Iterator[Run]:
+def find_data(
+    area: Range, hva: Pointer, mapped: list[MappedFile], pagemap_fd: int
+) -> Iterator[Run]:
     """Chunks that hold anything but zeros; memory that was never touched stays so."""
     zeros = bytes(CHUNK_BYTES)
     base = ffi.cast("uint8_t *", hva)
     first_page = int(ffi.cast("uintptr_t", hva)) // PAGE_BYTES
-    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-        for start in range(0, area.length, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, area.length - start)
-            gpa = area.gpa + start
-            pagemap.seek((first_page + start // PAGE_BYTES) * ENTRY_BYTES)
-            entries = pagemap.read(length // PAGE_BYTES * ENTRY_BYTES)
-            touched = any(byte & PRESENT_OR_SWAPPED for byte in entries[7::ENTRY_BYTES])
-            if not touched and (run := find_mapped(mapped, gpa, length)):
-                yield run
-            elif (touched or overlaps(mapped, gpa, length)) and (
-                ffi.buffer(base + start, length)[:] != zeros[:length]
-            ):
-                yield Run(gpa, 0, length)
+    for start in range(0, area.length, CHUNK_BYTES):
+        length = min(CHUNK_BYTES, area.length - start)
+        gpa = area.gpa + start
+        position = (first_page + start // PAGE_BYTES) * ENTRY_BYTES
+        entries = os.pread(pagemap_fd, length // PAGE_BYTES * ENTRY_BYTES, position)
+        touched = any(byte & PRESENT_OR_SWAPPED for byte in entries[7::ENTRY_BYTES])
+        if not touched and (run := find_mapped(mapped, gpa, length)):
+            yield run
+        elif (touched or overlaps(mapped, gpa, length)) and (
+            ffi.buffer(base + start, length)[:] != zeros[:length]
+        ):
+            yield Run(gpa, 0, length)
 
 
 def find_mapped(mapped: Iterable[MappedFile], gpa: int, length: int) -> Run | None:

@@ -22,7 +22,7 @@ PRESENT: Final = 1 << 63
 OF_A_FILE: Final = 1 << 61
 """Or shared: a page that is still as the file has it."""
 RANGE: Final = Struct("=QQQ")
-"""struct prefault_range of native/src/prefault.h."""
+"""struct prefault_range of native/src/kvm/prefault.h."""
 
 
 class Touched(NamedTuple):
@@ -48,14 +48,15 @@ class PageWatch:
             os.close(self.fd)
 
 
-def find_touched(ram: GuestRam) -> Iterator[Touched]:
-    """Hazard: needs the pages to be here still; under swap the answer is smaller."""
-    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-        for area, hva in ram.regions:
-            entries = array("Q")
-            pagemap.seek(int(ffi.cast("uintptr_t", hva)) // PAGE_BYTES * ENTRY_BYTES)
-            entries.frombytes(pagemap.read(area.length // PAGE_BYTES * ENTRY_BYTES))
-            yield from group_pages(area.gpa, map(judge, entries))
+def find_touched(ram: GuestRam, pagemap_fd: int) -> Iterator[Touched]:
+    """Hazard: needs the pages to be here still; under swap the answer is smaller.
+
+    `pagemap_fd`: /proc/self/pagemap."""
+    for area, hva in ram.regions:
+        entries = array("Q")
+        position = int(ffi.cast("uintptr_t", hva)) // PAGE_BYTES * ENTRY_BYTES
+        entries.frombytes(os.pread(pagemap_fd, area.length // PAGE_BYTES * ENTRY_BYTES, position))
+        yield from group_pages(area.gpa, map(judge, entries))
 
 
 def judge(entry: int) -> bool | None:

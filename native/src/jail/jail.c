@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Threads and their rules. */
+#include "jail/jail.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SYS_landlock_restrict_self
+#define SYS_landlock_restrict_self 446
+#endif
+
+enum jail_state {
+	OPEN,
+	PENDING,
+	SEALED,
+};
+
+struct beginning {
+	enum jail_kind kind;
+	char name[16];
+	sigset_t blocked;
+	void *(*run)(void *);
+	void *context;
+	/* Of a thread that begins after the seal: its maker waits for `began`. */
+	bool awaited, began;
+	int result;
+};
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* any of the below */
+	enum jail_state state;
+	struct jail_rules rules[JAIL_KINDS];
+	int landlock_fd, network_fd;
+	unsigned waiting; /* threads that have yet to take their rules on */
+	int failure;	  /* of one that could not */
+	/* To the thread that makes threads. */
+	struct beginning *wanted;
+	pthread_t *wanted_thread;
+	int made;
+} jail = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.changed = PTHREAD_COND_INITIALIZER,
+	.landlock_fd = -1,
+	.network_fd = -1,
+};
+
+static int keep_capabilities(uint64_t kept)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct words[_LINUX_CAPABILITY_U32S_3] = {
+		{.effective = (uint32_t)kept, .permitted = (uint32_t)kept},
+		{.effective = (uint32_t)(kept >> 32), .permitted = (uint32_t)(kept >> 32)},
+	};
+
+	if (kept == UINT64_MAX)
+		return 0;
+	return syscall(SYS_capset, &header, words) < 0 ? -errno : 0;
+}
+
+static int filter_calls(const struct jail_rules *rules)
+{
+	const struct sock_fprog program = {
+		.len = rules->instructions,
+		.filter = (struct sock_filter *)rules->filter,
+	};
+
+	if (!rules->filter)
+		return 0;
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0 ? -errno : 0;
+}
+
+/* The calling thread's; the filter last, as it allows none of the others. */
+static int take_rules_on(enum jail_kind kind)
+{
+	const struct jail_rules *rules = &jail.rules[kind];
+	int r;
+
+	if (jail.network_fd >= 0 && setns(jail.network_fd, CLONE_NEWNET) < 0)
+		return -errno;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	if (jail.landlock_fd >= 0 && syscall(SYS_landlock_restrict_self, jail.landlock_fd, 0) < 0)
+		return -errno;
+	r = keep_capabilities(rules->capabilities);
+	return r < 0 ? r : filter_calls(rules);
+}
+
+/* Whether the thread may go on. */
+static bool wait_for_rules(struct beginning *beginning)
+{
+	bool sealed;
+	int r = 0;
+
+	pthread_mutex_lock(&jail.lock);
+	while (jail.state == PENDING)
+		pthread_cond_wait(&jail.changed, &jail.lock);
+	sealed = jail.state == SEALED;
+	pthread_mutex_unlock(&jail.lock);
+	if (sealed)
+		r = take_rules_on(beginning->kind);
+	pthread_mutex_lock(&jail.lock);
+	if (beginning->awaited) {
+		beginning->result = r;
+		beginning->began = true;
+	} else {
+		jail.waiting--;
+		jail.failure = r < 0 ? r : jail.failure;
+	}
+	pthread_cond_broadcast(&jail.changed);
+	pthread_mutex_unlock(&jail.lock);
+	return r == 0;
+}
+
+static void *begin(void *context)
+{
+	struct beginning *beginning = context;
+	void *(*run)(void *) = beginning->run;
+	void *const run_context = beginning->context;
+	const bool awaited = beginning->awaited;
+	bool go_on;
+
+	pthread_setname_np(pthread_self(), beginning->name);
+	/* Lifetime: one that is awaited is its maker's, on whose stack it may be. */
+	go_on = wait_for_rules(beginning);
+	if (!awaited)
+		free(beginning);
+	return go_on ? run(run_context) : NULL;
+}
+
+static int make_thread(struct beginning *beginning, pthread_t *ret_thread)
+{
+	pthread_attr_t attributes;
+	int r = -pthread_attr_init(&attributes);
+
+	if (r < 0)
+		return r;
+	r = -pthread_attr_setsigmask_np(&attributes, &beginning->blocked);
+	if (r == 0)
+		r = -pthread_create(ret_thread, &attributes, begin, beginning);
+	pthread_attr_destroy(&attributes);
+	return r;
+}
+
+/* --- the thread that makes threads ------------------------------------------- */
+
+static void *make_threads(void *context)
+{
+	(void)context;
+	pthread_mutex_lock(&jail.lock);
+	for (;;) {
+		while (!jail.wanted || jail.made <= 0)
+			pthread_cond_wait(&jail.changed, &jail.lock);
+		jail.made = make_thread(jail.wanted, jail.wanted_thread);
+		pthread_cond_broadcast(&jail.changed);
+	}
+	return NULL;
+}
+
+/* With the lock held. */
+static int have_made(struct beginning *beginning, pthread_t *ret_thread)
+{
+	int r;
+
+	while (jail.wanted)
+		pthread_cond_wait(&jail.changed, &jail.lock);
+	jail.wanted = beginning;
+	jail.wanted_thread = ret_thread;
+	jail.made = 1; /* not yet */
+	pthread_cond_broadcast(&jail.changed);
+	while (jail.made > 0)
+		pthread_cond_wait(&jail.changed, &jail.lock);
+	r = jail.made;
+	jail.wanted = NULL;
+	pthread_cond_broadcast(&jail.changed);
+	while (r == 0 && !beginning->began)
+		pthread_cond_wait(&jail.changed, &jail.lock);
+	return r;
+}
+
+static int thread_after_seal(struct beginning *beginning, pthread_t *ret_thread)
+{
+	int r;
+
+	beginning->awaited = true;
+	pthread_mutex_lock(&jail.lock);
+	r = have_made(beginning, ret_thread);
+	pthread_mutex_unlock(&jail.lock);
+	if (r == 0 && beginning->result < 0)
+		pthread_join(*ret_thread, NULL);
+	return r < 0 ? r : beginning->result;
+}
+
+static int thread_before_seal(const struct beginning *described, pthread_t *ret_thread)
+{
+	struct beginning *beginning = malloc(sizeof(*beginning));
+	int r;
+
+	if (!beginning)
+		return -ENOMEM;
+	*beginning = *described;
+	pthread_mutex_lock(&jail.lock);
+	jail.waiting++;
+	pthread_mutex_unlock(&jail.lock);
+	r = make_thread(beginning, ret_thread);
+	if (r < 0) {
+		pthread_mutex_lock(&jail.lock);
+		jail.waiting--;
+		pthread_mutex_unlock(&jail.lock);
+		free(beginning);
+	}
+	return r;
+}
+
+int jail_thread(enum jail_kind kind, const char *name, const sigset_t *blocked,
+		void *(*run)(void *), void *context, pthread_t *ret_thread)
+{
+	struct beginning beginning = {
+		.kind = kind, .blocked = *blocked, .run = run, .context = context};
+	bool sealed;
+
+	strncpy(beginning.name, name, sizeof(beginning.name) - 1);
+	pthread_mutex_lock(&jail.lock);
+	sealed = jail.state == SEALED;
+	pthread_mutex_unlock(&jail.lock);
+	return sealed ? thread_after_seal(&beginning, ret_thread)
+		      : thread_before_seal(&beginning, ret_thread);
+}
+
+/* --- the seal ------------------------------------------------------------------ */
+
+void jail_prepare(void)
+{
+	pthread_mutex_lock(&jail.lock);
+	if (jail.state == OPEN)
+		jail.state = PENDING;
+	pthread_mutex_unlock(&jail.lock);
+}
+
+static void change_state(enum jail_state from, enum jail_state to)
+{
+	pthread_mutex_lock(&jail.lock);
+	if (jail.state == from)
+		jail.state = to;
+	pthread_cond_broadcast(&jail.changed);
+	pthread_mutex_unlock(&jail.lock);
+}
+
+void jail_open(void)
+{
+	change_state(PENDING, OPEN);
+}
+
+static int wait_until_all_have_rules(void)
+{
+	int r;
+
+	pthread_mutex_lock(&jail.lock);
+	while (jail.waiting > 0)
+		pthread_cond_wait(&jail.changed, &jail.lock);
+	r = jail.failure;
+	pthread_mutex_unlock(&jail.lock);
+	return r;
+}
+
+int jail_seal(const struct jail_rules rules[JAIL_KINDS], int landlock_fd, int network_fd)
+{
+	struct beginning described = {.kind = JAIL_THREADS, .name = "threads", .run = make_threads};
+	pthread_t thread;
+	int r;
+
+	if (jail.state == SEALED)
+		return -EBUSY;
+	memcpy(jail.rules, rules, sizeof(jail.rules));
+	jail.landlock_fd = landlock_fd;
+	jail.network_fd = network_fd;
+	sigfillset(&described.blocked);
+	jail_prepare();
+	r = thread_before_seal(&described, &thread);
+	if (r < 0)
+		return r;
+	pthread_detach(thread);
+	change_state(PENDING, SEALED);
+	r = wait_until_all_have_rules();
+	if (r == 0)
+		r = take_rules_on(JAIL_MAIN);
+	/* Threads that are made from now on have both from the one that makes them. */
+	pthread_mutex_lock(&jail.lock);
+	jail.landlock_fd = jail.network_fd = -1;
+	pthread_mutex_unlock(&jail.lock);
+	return r;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The packets' way of one virtio-net device through the host's kernel: vhost-net
+ * serves the two queues and the tap, and no packet passes this process.  The
+ * kernel checks every descriptor against the memory table that it is given.
+ * One thread at a time. */
+#ifndef SAMPAN_NET_VHOST_H
+#define SAMPAN_NET_VHOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio/virtqueue.h"
+
+#define NET_VHOST_QUEUES 2 /* receive, transmit: their numbers are vhost's too */
+
+struct net_vhost {
+	int fd;	      /* of /dev/vhost-net, owned; -1: there is none */
+	int error_fd; /* eventfd: the kernel writes to it when the guest breaks a queue's rules */
+	bool owned;   /* this process' memory is what the kernel goes by */
+	bool running;
+};
+
+int net_vhost_init(struct net_vhost *vhost);
+
+/* Takes `fd`, which may be -1, over in place of the one before; not while it runs. */
+void net_vhost_set_fd(struct net_vhost *vhost, int fd);
+
+/* Hands queues, which nobody else may serve from here on, and the tap over.
+ * `features` as negotiated.  -errno: nothing has been handed over. */
+int net_vhost_start(struct net_vhost *vhost, int tap_fd, struct virtqueue *queues,
+		    uint64_t features);
+
+/* Takes them back, positions and all; the kernel does not touch them any more.
+ * Idempotent. */
+void net_vhost_stop(struct net_vhost *vhost, struct virtqueue *queues);
+
+/* After stop. */
+void net_vhost_destroy(struct net_vhost *vhost);
+
+#endif

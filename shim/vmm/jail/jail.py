@@ -1,0 +1,76 @@
+"""The jail of this process: entered before its first thread, sealed before a guest runs.
+
+Entering gives it a root with the shares of one machine alone, in namespaces of its own;
+sealing takes from each thread what its kind does not need: capabilities, system calls,
+and, as a second wall behind the root, paths (Landlock).  What all of it is for:
+docs/security.md.  The work is done in C (native/src/jail.h): each thread has to do it to
+itself.
+"""
+
+import errno
+from typing import Final
+
+from native.ffi import check, ffi, lib
+from proto.control import JailMode
+from shim.errors import HostResource
+from shim.vmm.jail.calls import Kind, keep_capabilities
+from shim.vmm.jail.filters import INSTRUCTION_BYTES, make_filters
+
+ALL_CAPABILITIES: Final = (1 << 64) - 1
+NONE: Final = -1
+
+
+class Jail:
+    """Lifecycle: `enter`, `prepare`, threads, `seal`, the guest; `abandon` and `prepare` again
+    where a machine could not be put together."""
+
+    def __init__(self, mode: JailMode, saves: bool) -> None:
+        """`saves`: the machine is to become a template."""
+        self._mode = mode
+        self._saves = saves
+
+    def enter(self, tree_fd: int, image_path: str, place: str) -> None:
+        """In every mode: file servers find the shares there.  Does not own `tree_fd`."""
+        entered = lib.jail_enter(tree_fd, image_path.encode(), place.encode())
+        try:
+            check(entered, "jail")
+        except OSError as error:
+            raise HostResource(f"the vmm's jail: {error.strerror}") from error
+
+    def prepare(self) -> None:
+        """Threads that are made from now on wait until the seal, or until `abandon`."""
+        lib.jail_prepare()
+
+    def seal(self, network_fd: int = NONE) -> None:
+        """All threads are in the network namespace `network_fd` afterwards, if one is given.
+
+        After an error the process has to end: some of its threads may be sealed.
+        """
+        rules = ffi.new("struct jail_rules[]", lib.JAIL_KINDS)
+        if self._mode is JailMode.OFF:
+            for kind in Kind:
+                rules[kind].capabilities = ALL_CAPABILITIES
+        else:
+            filters = make_filters(self._saves, logs=self._mode is JailMode.LOG)
+            for kind in Kind:
+                # Lifetime: threads that are made later need it too; `make_filter` keeps it.
+                rules[kind].filter = ffi.from_buffer("uint8_t[]", filters[kind])
+                rules[kind].instructions = len(filters[kind]) // INSTRUCTION_BYTES
+                rules[kind].capabilities = keep_capabilities(kind)
+        try:
+            check(lib.jail_seal(rules, self.open_landlock(), network_fd), "seal")
+        except OSError as error:
+            raise HostResource(f"the vmm's jail: {error.strerror}") from error
+
+    def open_landlock(self) -> int:
+        """A descriptor, or -1 where the kernel has it not."""
+        if self._mode in (JailMode.OFF, JailMode.LOG):
+            return NONE
+        made = lib.jail_landlock()
+        if made == -errno.EOPNOTSUPP and self._mode is not JailMode.REQUIRE:
+            return NONE
+        return check(made, "Landlock")
+
+    def abandon(self) -> None:
+        """Lets threads that wait go on, for them to be stopped."""
+        lib.jail_open()

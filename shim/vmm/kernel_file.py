@@ -1,0 +1,52 @@
+"""The guest's kernel: a file of the host, open while it is loaded.
+
+What its bytes are is `boot.kernel`'s matter.
+"""
+
+import os
+from typing import Self
+
+from shim.errors import HostResource, InvalidArgument
+from shim.vmm.address_map import Range
+from shim.vmm.boot.kernel import HEADER_BYTES, parse_kernel
+from shim.vmm.boot.x86 import IDENTITY_MAPPED_BYTES
+from shim.vmm.kvm.memory import GuestRam
+
+
+class KernelFile:
+    """Checked when opened, so that a bad file costs no machine.  A context manager."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise HostResource(f"kernel {path}: {error.strerror}") from error
+        try:
+            header = os.pread(self.fd, HEADER_BYTES, 0)
+            self.kernel = parse_kernel(header, os.fstat(self.fd).st_size, path)
+        except OSError as error:
+            os.close(self.fd)
+            raise HostResource(f"kernel {path}: {error.strerror}") from error
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def check_fit(self, memory_bytes: int, low_ram: Range) -> None:
+        end = self.kernel.end_gpa
+        if end > min(low_ram.end, IDENTITY_MAPPED_BYTES):
+            raise InvalidArgument(
+                f"memory_bytes is {memory_bytes}: kernel {self.path} alone ends at {end}"
+            )
+
+    def load(self, ram: GuestRam) -> None:
+        """Most of a kernel is never read or written to: that part costs nothing, and what is
+        only read is there once for all machines."""
+        for segment in self.kernel.segments:
+            ram.map(segment.gpa, self.fd, segment.file_offset, segment.file_bytes, self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
