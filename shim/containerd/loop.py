@@ -22,7 +22,7 @@ from shim.errors import SampanError
 from shim.host.cgroup import HostCgroup
 from shim.host.reaper import Reaper
 from shim.machine.launch import LaunchedMachine
-from shim.machine.machine import Machine
+from shim.machine.machine import SandboxMachine
 from shim.sandbox.containers import Containers
 from shim.ttrpc.server import Server
 
@@ -48,10 +48,12 @@ async def serve_tasks(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     reaper = Reaper(loop)
-    machine = launched if isinstance(launched, SampanError) else Machine(launched, reaper, cgroup)
+    machine = (
+        launched if isinstance(launched, SampanError) else SandboxMachine(launched, reaper, cgroup)
+    )
     publisher = Publisher(arguments.events_address, arguments.namespace)
     publisher.start()
-    events = EventPublisher(publisher, machine.pid if isinstance(machine, Machine) else 0)
+    events = EventPublisher(publisher, machine.pid if isinstance(machine, SandboxMachine) else 0)
     containers = Containers(
         sandbox_id=arguments.sandbox_id,
         machine=machine,
@@ -85,7 +87,7 @@ async def serve_tasks(
 async def offer_template(
     arguments: ServerArguments,
     config: Config,
-    machine: Machine | SampanError,
+    machine: SandboxMachine | SampanError,
     cgroup: HostCgroup | None,
 ) -> None:
     """A container that had to boot has a template made for those that follow."""
@@ -107,7 +109,7 @@ async def offer_template(
 
 
 async def refill_pool(
-    arguments: ServerArguments, config: Config, machine: Machine | SampanError
+    arguments: ServerArguments, config: Config, machine: SandboxMachine | SampanError
 ) -> None:
     """The next container like this one finds a machine that is ready to run."""
     wanted = config.ready_machines and config.templates != "never"

@@ -7,9 +7,7 @@ Calls may overlap; what must not is ordered by the processes' states and their
 import asyncio
 import json
 import logging
-import resource
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,13 +24,11 @@ from shim.guest.client import AgentClient
 from shim.guest.values import ProcessName
 from shim.host.mounts import HostMount
 from shim.machine.files import ContainerFiles
-from shim.machine.machine import Machine
+from shim.machine.machine import SandboxMachine
 from shim.oci.guest import (
     HostContext,
-    Rlimit,
     translate_process,
     translate_resources,
-    translate_spec,
 )
 from shim.oci.spec import parse_process, parse_resources
 from shim.sandbox.events import (
@@ -47,30 +43,11 @@ from shim.sandbox.events import (
 )
 from shim.sandbox.lifecycle import Action, State
 from shim.sandbox.process import ContainerProcess
+from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 COMMAND_NOT_FOUND: Final = 127
 COMMAND_FAILED: Final = 126
-RLIMITS: Final = {
-    name: getattr(resource, name)
-    for name in (
-        "RLIMIT_AS",
-        "RLIMIT_CORE",
-        "RLIMIT_CPU",
-        "RLIMIT_DATA",
-        "RLIMIT_FSIZE",
-        "RLIMIT_MEMLOCK",
-        "RLIMIT_MSGQUEUE",
-        "RLIMIT_NICE",
-        "RLIMIT_NOFILE",
-        "RLIMIT_NPROC",
-        "RLIMIT_RSS",
-        "RLIMIT_RTPRIO",
-        "RLIMIT_RTTIME",
-        "RLIMIT_SIGPENDING",
-        "RLIMIT_STACK",
-    )
-}
 log = logging.getLogger(__name__)
 
 
@@ -92,7 +69,7 @@ class Container:
     def __init__(
         self,
         plan: ContainerPlan,
-        machine: Machine,
+        machine: SandboxMachine,
         agent: AgentClient,
         files: ContainerFiles,
         listener: Listener,
@@ -312,40 +289,3 @@ class Container:
     def _resume_state(self) -> None:
         if self.init.state is State.PAUSED:
             self.init.change(Action.RESUME)
-
-
-async def create_container(
-    plan: ContainerPlan,
-    machine: Machine,
-    files: ContainerFiles,
-    listener: Listener,
-    *,
-    on_stopped: Callable[[Container], None],
-) -> Container:
-    """Everything that has been done is undone when something fails."""
-    guest = translate_spec(plan.spec, plan.container_id, plan.context)
-    async with AsyncExitStack() as undo:
-        await plan.stdio.open()
-        undo.callback(plan.stdio.close)
-        await machine.wait_booted()
-        await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
-        undo.push_async_callback(asyncio.to_thread, files.unmount)
-        agent = await machine.wait_agent()
-        container = Container(plan, machine, agent, files, listener, on_stopped=on_stopped)
-        tokens = plan.stdio.join(machine)
-        spec_json = json.dumps(guest.document).encode()
-        call = agent.create_container(plan.container_id, spec_json, tokens)
-        container.guest_pid = await machine.until_end(call)
-        container.begin_watch()
-        undo.pop_all()
-        return container
-    raise AssertionError("unreachable: nothing in the stack swallows errors")
-
-
-def read_rlimits() -> tuple[Rlimit, ...]:
-    """Ours, which are our caller's: what a process under runc would inherit."""
-    limits = []
-    for name, number in RLIMITS.items():
-        soft, hard = (value & ((1 << 64) - 1) for value in resource.getrlimit(number))
-        limits.append(Rlimit(name, soft, hard))
-    return tuple(limits)

@@ -14,17 +14,17 @@ from typing import Final
 from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
 from shim.host.mounts import HostMount
 from shim.machine.files import ContainerFiles
-from shim.machine.machine import Machine
+from shim.machine.machine import SandboxMachine
 from shim.machine.shares import ShareTree
 from shim.oci.guest import HostContext
 from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
 from shim.sandbox.container import (
     Container,
     ContainerPlan,
-    create_container,
-    read_rlimits,
 )
+from shim.sandbox.creation import create_container
 from shim.sandbox.events import ContainerDeleted, Listener, OutOfMemory
+from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 RETIRE_TIMEOUT_S: Final = 20.0
@@ -38,7 +38,7 @@ class Containers:
         self,
         *,
         sandbox_id: str,
-        machine: Machine | SampanError,
+        machine: SandboxMachine | SampanError,
         listener: Listener,
         shares_guest: bool = False,
         make_files: Callable[[ShareTree, str], ContainerFiles] = ContainerFiles,
@@ -55,7 +55,7 @@ class Containers:
     @property
     def host_pid(self) -> int:
         """The vmm's, by which the host knows every process; 0 without a machine."""
-        return self._machine.pid if isinstance(self._machine, Machine) else 0
+        return self._machine.pid if isinstance(self._machine, SandboxMachine) else 0
 
     @property
     def is_empty(self) -> bool:
@@ -95,7 +95,7 @@ class Containers:
         """Ends whatever is left, the machine at last."""
         for container in list(self._containers.values()):
             container.abandon()
-        if isinstance(self._machine, Machine):
+        if isinstance(self._machine, SandboxMachine):
             await self._machine.stop()
         if self._creating:  # each fails now, and takes back what it has mounted
             await asyncio.wait(self._creating.values(), timeout=RETIRE_TIMEOUT_S)
@@ -140,8 +140,8 @@ class Containers:
             plan, machine, files, self._listener, on_stopped=self._handle_stopped
         )
 
-    def _require_machine(self) -> Machine:
-        if not isinstance(self._machine, Machine):
+    def _require_machine(self) -> SandboxMachine:
+        if not isinstance(self._machine, SandboxMachine):
             raise self._machine
         if self._machine.ended.done():
             raise FailedPrecondition(self._machine.ended.result().reason)

@@ -16,7 +16,7 @@ from proto.contract import DRAIN_TIMEOUT_S
 from shim.errors import FailedPrecondition, GuestFault, NotFound, Unavailable
 from shim.guest.client import AgentClient
 from shim.guest.values import ProcessName
-from shim.machine.machine import UNKNOWN_STATUS, Machine
+from shim.machine.machine import UNKNOWN_STATUS, SandboxMachine
 from shim.sandbox.events import Exit
 from shim.sandbox.lifecycle import Action, State, advance
 from shim.sandbox.stdio import ProcessStdio
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class ContainerProcess:
     """Lifecycle: `join`, `watch` and `start` in the caller's order; `wait_exit` any time."""
 
-    def __init__(self, name: ProcessName, stdio: ProcessStdio, machine: Machine) -> None:
+    def __init__(self, name: ProcessName, stdio: ProcessStdio, machine: SandboxMachine) -> None:
         self.name = name
         self.stdio = stdio
         self.state = State.CREATED

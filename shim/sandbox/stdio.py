@@ -13,7 +13,8 @@ from typing import Protocol
 from proto.control import Direction
 from shim.guest.values import StdioTokens
 from shim.host.fds import OwnedFd
-from shim.machine.machine import Machine, Stream, make_token
+from shim.machine.machine import SandboxMachine
+from shim.machine.streams import Stream, make_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class ProcessStdio:
             self.close()
             raise
 
-    def join(self, machine: Machine) -> StdioTokens:
+    def join(self, machine: SandboxMachine) -> StdioTokens:
         """Hands the outputs over; the input's token is for a stream that comes later."""
         stdout = self._join_output(machine, self._opened.stdout)
         stderr = self._join_output(machine, self._opened.stderr)
@@ -83,7 +84,7 @@ class ProcessStdio:
             self._input_token = make_token()
         return StdioTokens(self.terminal, self._input_token, stdout, stderr)
 
-    def join_input(self, machine: Machine) -> None:
+    def join_input(self, machine: SandboxMachine) -> None:
         """Opens the input and hands it over."""
         reader = self._ends.open_input()
         if reader is None:
@@ -108,7 +109,7 @@ class ProcessStdio:
         self._opened.close()
         self._ends.close()
 
-    def _join_output(self, machine: Machine, descriptor: OwnedFd | None) -> str:
+    def _join_output(self, machine: SandboxMachine, descriptor: OwnedFd | None) -> str:
         """The stream's token."""
         if descriptor is None:
             return ""

@@ -16,7 +16,7 @@ from shim.containerd.stdio import NamedStreams, StdioPaths, open_output
 from shim.errors import HostResource, InvalidArgument
 from shim.host.fds import OwnedFd
 from shim.host.reaper import Reaper
-from shim.machine.machine import Stream
+from shim.machine.streams import Stream
 from shim.sandbox.stdio import ProcessStdio
 from tests.fakes.guest import FakeMachine
 

@@ -14,7 +14,7 @@ from shim.cli.main import main
 from shim.config import Config
 from shim.errors import AlreadyExists, HostResource, NotFound
 from shim.host.spawn import TREE
-from shim.machine.machine import Machine
+from shim.machine.machine import SandboxMachine
 from shim.machine.size import MIB, MachineSize
 from shim.machine.templates import maker, offer
 from shim.machine.templates.identity import (
@@ -319,5 +319,5 @@ async def test_a_machine_is_saved_when_its_guest_has_told_what_is_free(
     monkeypatch: pytest.MonkeyPatch, told: list[int], left: list[int]
 ) -> None:
     monkeypatch.setattr(maker, "SETTLE_S", 0)
-    await settle(cast(Machine, ReportingMachine(told)))
+    await settle(cast(SandboxMachine, ReportingMachine(told)))
     assert told == left
