@@ -12,6 +12,7 @@ TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 
 PY_DIRS := shim agent native proto image tests benchmarks docs
 TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
+TYPED_TESTS := tests benchmarks
 C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
 CHECKS := check-format check-lint check-types check-layers check-proto check-c-format \
@@ -51,6 +52,7 @@ check-lint: $(LOCKED)
 
 check-types: $(LOCKED)
 	@$(call quietly,$(BIN)/mypy $(TYPED))
+	@$(call quietly,$(BIN)/mypy $(TYPED_TESTS))
 
 check-layers: $(LOCKED)
 	@$(call quietly,$(BIN)/lint-imports)

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 # Read once, at import: its own messages on stderr would be noise in containerd's log.
@@ -32,7 +32,8 @@ from shim.errors import (
     Unavailable,
     Unimplemented,
 )
-from shim.guest.clock import Correction
+from shim.guest.discipline import Correction
+from shim.guest.values import AgentInfo, ProcessName, StdioTokens
 
 CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
@@ -56,31 +57,6 @@ OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessName:
-    """`exec_id` is "" for a container's init process."""
-
-    container_id: str
-    exec_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StdioTokens:
-    """Stream tokens; "" is /dev/null."""
-
-    terminal: bool
-    stdin: str = ""
-    stdout: str = ""
-    stderr: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentInfo:
-    protocol_version: int
-    kernel_release: str
-    crun_version: str
 
 
 class AgentClient:

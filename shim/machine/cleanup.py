@@ -7,7 +7,7 @@ import os
 import sys
 
 from shim.host.cgroup import ROOT, remove_cgroup
-from shim.host.process import end_process, load_identity
+from shim.host.pids import end_process, load_identity
 from shim.machine.directory import SandboxDirectory
 
 VMM_PATIENCE_S = 0.5

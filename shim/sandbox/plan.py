@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from shim.config import Config
 from shim.machine.bounds import HostBounds
-from shim.machine.launch import count_nics
+from shim.machine.namespace import count_nics
 from shim.machine.size import MIB, MachineSize, SizeRules, size_machine
 from shim.machine.templates.identity import MachineClass, use_template
 from shim.oci.cgroup import find_cgroup, limit_processors

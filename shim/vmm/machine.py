@@ -114,12 +114,6 @@ class Machine:
             for part in self.parts:
                 part.rewind()
 
-    def pause(self) -> None:
-        self.vcpus.pause()
-
-    def resume(self) -> None:
-        self.vcpus.resume()
-
     def save(self, memory_fd: int, state_fd: int) -> None:
         """For clones to go on from.  Ends the machine, all but its memory: `close` it."""
         self.check_saves()
@@ -133,11 +127,11 @@ class Machine:
     def note_touched(self, fd: int) -> None:
         """For clones of the template to find what they will need."""
         self.check_saves()
-        self.pause()
+        self.vcpus.pause()
         try:
             write_touched(fd, find_touched(self.ram, self.pagemap_fd))
         finally:
-            self.resume()
+            self.vcpus.resume()
 
     def check_saves(self) -> None:
         if self.pagemap_fd < 0:

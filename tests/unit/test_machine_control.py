@@ -48,10 +48,10 @@ async def vmm() -> AsyncIterator[Vmm]:
 
 
 async def test_answers_are_paired_whatever_their_order(vmm: Vmm) -> None:
-    first = vmm.control.send(Operation.PAUSE, {})
+    first = vmm.control.send(Operation.SAVE, {})
     second = vmm.control.send(Operation.COUNTERS, {"a": 1})
     requests = [vmm.receive()[0], vmm.receive()[0]]
-    assert [request["op"] for request in requests] == ["pause", "counters"]
+    assert [request["op"] for request in requests] == ["save", "counters"]
     vmm.send(id=requests[1]["id"], result={"exits": {}})
     vmm.send(id=requests[0]["id"], result={})
     assert await second == {"exits": {}}
@@ -60,7 +60,7 @@ async def test_answers_are_paired_whatever_their_order(vmm: Vmm) -> None:
 
 async def test_a_request_sent_before_is_answered_here(vmm: Vmm) -> None:
     booted = vmm.control.expect(1)
-    later = vmm.control.send(Operation.PAUSE, {})
+    later = vmm.control.send(Operation.COUNTERS, {})
     request, _ = vmm.receive()
     assert request["id"] > 1
     vmm.send(id=1, result={"timings_us": {}})
@@ -99,7 +99,7 @@ async def test_descriptors_travel_and_stay_the_callers(vmm: Vmm) -> None:
 async def test_more_than_the_socket_holds_is_sent_when_there_is_room(vmm: Vmm) -> None:
     reader, writer = os.pipe()
     text = "x" * 20_000
-    answers = [vmm.control.send(Operation.PAUSE, {"t": text}, [writer]) for _ in range(100)]
+    answers = [vmm.control.send(Operation.COUNTERS, {"t": text}, [writer]) for _ in range(100)]
     os.close(writer)
     for _ in answers:
         request, (copy,) = await asyncio.to_thread(vmm.receive)
@@ -129,7 +129,7 @@ async def test_nonsense_is_logged_and_survived(
 
 
 async def test_a_vmm_that_ends_fails_what_is_open_and_what_comes(vmm: Vmm) -> None:
-    answer = vmm.control.send(Operation.PAUSE, {})
+    answer = vmm.control.send(Operation.COUNTERS, {})
     vmm.socket.close()
     await vmm.closed()
     with pytest.raises(GuestFault, match="the vmm has ended"):

@@ -192,6 +192,7 @@ def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams, pag
     touch(tmp_path, touched)
     with closing(GuestRam((LOW, HIGH))) as clone, closing(Snapshot(str(tmp_path))) as snapshot:
         snapshot.map(clone)
+        assert snapshot.touched is not None
         prefault(clone, -1, snapshot.touched)
         assert set(written) <= set(find_touched(clone, pagemap))
         assert read(clone, LOW) == read(saved, LOW)

@@ -26,7 +26,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_template(tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("origin"))
 
 
-def save_template(directory: Path, origin: Path, **changes: int) -> str:
+def save_template(directory: Path, origin: Path, **changes: Any) -> str:
     """Once the agent has answered."""
     with VmmProcess() as vmm:
         guest = Guest(vmm, origin)
@@ -41,7 +41,7 @@ def save_template(directory: Path, origin: Path, **changes: int) -> str:
 
 
 @contextmanager
-def cloned(template: str, directory: Path, **changes: int) -> Iterator[Guest]:
+def cloned(template: str, directory: Path, **changes: Any) -> Iterator[Guest]:
     directory.mkdir()
     with VmmProcess() as vmm:
         guest = Guest(vmm, directory)
@@ -191,7 +191,7 @@ def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
     ids=["no state", "memory cut off", "another processor", "a share missing", "another machine"],
 )
 def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
-    template: str, tmp_path: Path, spoil, changes: dict[str, int]
+    template: str, tmp_path: Path, spoil, changes: dict[str, Any]
 ) -> None:
     spoilt = tmp_path / "spoilt"
     spoilt.mkdir()
