@@ -10,7 +10,7 @@ import json
 import socket
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from proto.control import MAX_PACKET_BYTES, Operation
 from shim.config import Config
@@ -27,6 +27,7 @@ from shim.machine.launch import (
     describe_machine,
     start_process,
 )
+from shim.machine.messages import Answer, ProtocolFault, parse_message
 from shim.machine.shares import ShareTree
 from shim.machine.templates.identity import MachineClass, read_number
 
@@ -77,21 +78,26 @@ def hold_machine(
         control.settimeout(PATIENCE_S)
         answer = read_answer(control)
         control.settimeout(None)
-        if "error" in answer:
-            raise HostResource(f"template {template}: {answer['error']['message']}")
+        if answer.error is not None:
+            raise HostResource(f"template {template}: {answer.error}")
         undo.pop_all()
     return HeldMachine(pid, control, machine_class, template, shares)
 
 
-def read_answer(control: socket.socket) -> dict[str, Any]:
+def read_answer(control: socket.socket) -> Answer:
     try:
         packet = control.recv(MAX_PACKET_BYTES)
     except OSError as error:
         raise HostResource(f"the vmm does not answer: {error}") from error
     if not packet:
         raise HostResource("the vmm has ended")
-    answer: dict[str, Any] = json.loads(packet)
-    return answer
+    try:
+        message = parse_message(packet)
+    except ProtocolFault as error:
+        raise HostResource(f"the vmm breaks the protocol: {error}") from error
+    if not isinstance(message, Answer):
+        raise HostResource("the vmm breaks the protocol: an event before its answer")
+    return message
 
 
 def start_held(

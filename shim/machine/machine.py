@@ -24,7 +24,14 @@ from proto.contract import (
     STREAM_TOKEN_BYTES,
     TOUCHED_FILE,
 )
-from proto.control import Direction, Event, NicArgs, Operation, StreamArgs
+from proto.control import (
+    Direction,
+    NicArgs,
+    Operation,
+    StoppedEvent,
+    StreamArgs,
+    StreamClosedEvent,
+)
 from shim.config import Config
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
@@ -34,6 +41,7 @@ from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
 from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine, read_hostname
+from shim.machine.messages import ProtocolFault
 from shim.machine.network import SandboxNetwork
 
 if TYPE_CHECKING:
@@ -86,13 +94,15 @@ class Machine:
         self._config = config
         self._stop_requested = False
         self._stopped_because = ""
+        self._fault = ""
+        """What the vmm was killed for, whatever it says itself."""
         self._streams: dict[int, Stream] = {}
         self._last_stream = 0
         self._agent: AgentClient | None = None
         self._keepers: list[asyncio.Task[None]] = []
         """What goes on beside the containers, until the agent is left."""
         self.network = SandboxNetwork(self, sandbox, launched.network)
-        self._control = ControlSocket(launched.control, self._handle_event)
+        self._control = ControlSocket(launched.control, self._handle_event, self._handle_closed)
         self._booted = self._control.expect(BOOT_REQUEST_ID)
         self._adopted = asyncio.create_task(self._adopt_shares())
         self._adopted.add_done_callback(_retrieve_result)
@@ -215,9 +225,7 @@ class Machine:
         self._control.close()
 
     async def _kill(self) -> None:
-        if not self._process.done():
-            # Not reaped yet, so the pid is still its own.
-            os.kill(self.pid, signal.SIGKILL)
+        self._kill_vmm()
 
     async def _connect(self) -> "AgentClient":
         try:
@@ -278,18 +286,36 @@ class Machine:
             log.error("stream %d of the guest: %s", number, error)
             self._close_stream(number, errno.EIO)
 
-    def _close_stream(self, number: int, error: int) -> None:
+    def _close_stream(self, number: int, error: int) -> bool:
+        """Whether there is such a stream."""
         stream = self._streams.pop(number, None)
         if stream is not None and not stream.closed.done():
             stream.closed.set_result(error)
+        return stream is not None
 
-    def _handle_event(self, event: Event, arguments: dict[str, Any]) -> None:
-        if event is Event.STREAM_CLOSED:
-            self._close_stream(arguments["stream"], arguments["error"])
+    def _handle_event(self, event: StoppedEvent | StreamClosedEvent) -> None:
+        if isinstance(event, StreamClosedEvent):
+            if not self._close_stream(event.stream, event.error):
+                raise ProtocolFault(f"the end of stream {event.stream}, which is not open")
             return
-        detail = f" ({arguments['detail']})" if arguments.get("detail") else ""
-        self._stopped_because = f"{arguments['reason']}{detail}"
+        if self._stopped_because:
+            raise ProtocolFault("the machine's end for a second time")
+        self._stopped_because = f"{event.reason}{f' ({event.detail})' if event.detail else ''}"
         self._loop.call_later(STOPPED_GRACE_S, self._control.close)
+
+    def _handle_closed(self, fault: str) -> None:
+        """A vmm that is what it was ends now.  Another one is made to."""
+        if fault:
+            self._fault = f"broke the protocol of its control socket: {fault}"
+            self._kill_vmm()
+        elif not self._process.done():
+            killing = self._loop.call_later(STOP_TIMEOUT_S, self._kill_vmm)
+            self._process.add_done_callback(lambda _: killing.cancel())
+
+    def _kill_vmm(self) -> None:
+        if not self._process.done():
+            # Not reaped yet, so the pid is still its own.
+            os.kill(self.pid, signal.SIGKILL)
 
     def _handle_exit(self, process: "asyncio.Future[int]") -> None:
         end = self._describe_end(process.result())
@@ -304,7 +330,9 @@ class Machine:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
-        if self._booted.done() and self._booted.exception() is None and self._stopped_because:
+        if self._fault:
+            what = f"the microVM's vmm, process {self.pid}, was killed: it {self._fault}"
+        elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:
             what = f"the microVM's vmm, process {self.pid}, ended with {how}"
