@@ -9,6 +9,7 @@ thread, no event loop and no gRPC before `run_server`.
 import asyncio
 import faulthandler
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from shim.log import log_to
 from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import LaunchedMachine, PreparedNetwork, prepare_network
 from shim.machine.templates.identity import MachineClass
+from shim.machine.vmm_log import VmmLog, open_log_pipe
 from shim.sandbox.plan import plan_machine
 
 if TYPE_CHECKING:
@@ -65,25 +67,27 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
     faulthandler.register(signal.SIGUSR1)
     config = Config()
     launched: LaunchedMachine | SampanError
+    vmm_log, vmm_stderr = open_log_pipe()
     try:
         config = load_config(arguments.config_path or None)
         log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
-        launched = begin_machine(arguments, config)
+        launched = begin_machine(arguments, config, vmm_stderr)
     except SampanError as error:
         log_to(arguments.log_fd, "info")
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
         launched = error
+    os.close(vmm_stderr)  # the vmm has its own
     try:
-        asyncio.run(serve_tasks(arguments, config, launched, listener))
+        asyncio.run(serve_tasks(arguments, config, launched, listener, vmm_log))
     finally:
         arguments.sandbox.remove()
 
 
-def begin_machine(arguments: ServerArguments, config: Config) -> LaunchedMachine:
+def begin_machine(arguments: ServerArguments, config: Config, vmm_stderr: int) -> LaunchedMachine:
     plan = plan_machine(arguments.bundle, config)
     network = prepare_network(plan.network_path, config, plan.machine_class)
     return arguments.launch(
-        config, arguments.sandbox, plan.machine_class, arguments.log_fd, network, plan.template
+        config, arguments.sandbox, plan.machine_class, vmm_stderr, network, plan.template
     )
 
 
@@ -92,6 +96,7 @@ async def serve_tasks(
     config: Config,
     launched: LaunchedMachine | SampanError,
     listener: socket.socket,
+    vmm_log_fd: int,
 ) -> None:
     # protobuf and all that stands on it: imported while the guest boots.
     from shim.containerd.announce import Announcer  # noqa: PLC0415
@@ -107,6 +112,7 @@ async def serve_tasks(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     reaper = Reaper(loop)
+    vmm_log = VmmLog(vmm_log_fd)
     machine: Machine | SampanError
     if isinstance(launched, SampanError):
         machine = launched
@@ -137,6 +143,7 @@ async def serve_tasks(
     refill.cancel()
     await server.close(LAST_ANSWERS_S)
     await containers.close()
+    vmm_log.close()
     await publisher.close(EVENTS_PATIENCE_S)
     reaper.close()
 

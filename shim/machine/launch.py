@@ -39,7 +39,7 @@ from shim.machine.templates.identity import MachineClass
 from shim.net.plan import MAX_NICS
 
 StartVmm = Callable[[Config, int, int], int]
-"""Of the configuration, the control socket and the log; a child's pid."""
+"""Of the configuration, the control socket and what is to be its stderr; a child's pid."""
 MakeShares = Callable[[SandboxDirectory], ShareTree]
 BOOT_REQUEST_ID: Final = 1
 LISTEN_BACKLOG: Final = 8
