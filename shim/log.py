@@ -17,7 +17,7 @@ LEVELS: Final = {
 }
 
 
-CHATTY: Final = ("asyncio", "grpc")
+CHATTY: Final = ("asyncio",)
 """Libraries whose debug messages tell nothing about containers."""
 
 
