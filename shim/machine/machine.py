@@ -95,7 +95,7 @@ class Machine:
         self._stop_requested = False
         self._stopped_because = ""
         self._fault = ""
-        """What the vmm was killed for, whatever it says itself."""
+        """What the vmm was killed for: it matters more than what it says itself."""
         self._streams: dict[int, Stream] = {}
         self._last_stream = 0
         self._agent: AgentClient | None = None
@@ -180,6 +180,12 @@ class Machine:
             await self._control.send(operation, {}, fds)
         finally:
             close_all(fds)
+
+    def give_up(self, reason: str) -> None:
+        """Of a guest or a vmm that does not do its part: everything in it ends at once."""
+        self._fault = self._fault or reason
+        self._control.close()
+        self._kill_vmm()
 
     async def stop(self) -> None:
         """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
@@ -306,8 +312,8 @@ class Machine:
     def _handle_closed(self, fault: str) -> None:
         """A vmm that is what it was ends now.  Another one is made to."""
         if fault:
-            self._fault = f"broke the protocol of its control socket: {fault}"
-            self._kill_vmm()
+            vmm = f"its vmm, process {self.pid}"
+            self.give_up(f"{vmm}, broke the protocol of its control socket: {fault}")
         elif not self._process.done():
             killing = self._loop.call_later(STOP_TIMEOUT_S, self._kill_vmm)
             self._process.add_done_callback(lambda _: killing.cancel())
@@ -331,7 +337,7 @@ class Machine:
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
         if self._fault:
-            what = f"the microVM's vmm, process {self.pid}, was killed: it {self._fault}"
+            what = f"the microVM was killed: {self._fault}"
         elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:

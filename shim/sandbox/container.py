@@ -39,6 +39,9 @@ from shim.sandbox.lifecycle import Action, State
 from shim.sandbox.process import Exit, TaskProcess
 from shim.sandbox.stdio import ProcessStdio
 
+SIGKILL: Final = 9
+KILL_TIMEOUT_S: Final = 60.0
+"""From SIGKILL until a container has ended, on a slow host and with output to be read."""
 COMMAND_NOT_FOUND: Final = 127
 COMMAND_FAILED: Final = 126
 RLIMITS: Final = {
@@ -150,6 +153,8 @@ class Container:
             raise FailedPrecondition(f"{process.subject} has not been started")
         if signal == 0:
             return
+        if signal == SIGKILL and process is self.init:
+            asyncio.get_running_loop().call_later(KILL_TIMEOUT_S, self._require_end)
         call = self._agent.signal_process(process.name, signal, everyone)
         try:
             await self._machine.until_end(call)
@@ -205,7 +210,7 @@ class Container:
     async def delete(self, last: bool) -> Exit:
         """Ends an init process that was never started; refuses a running one."""
         if self.init.state is State.CREATED:
-            await self.kill("", 9, everyone=False)
+            await self.kill("", SIGKILL, everyone=False)
             await self.init.wait_exit()
         self.init.change(Action.DELETE)
         for process in self.execs.values():
@@ -247,6 +252,13 @@ class Container:
         except SampanError as error:
             level = logging.DEBUG if self._machine.ended.done() else logging.WARNING
             log.log(level, "%s: the agent does not forget it: %s", process.subject, error)
+
+    def _require_end(self) -> None:
+        """After SIGKILL: a guest that has been taken over need not obey it."""
+        if self.init.is_alive and not self._machine.ended.done():
+            self._machine.give_up(
+                f"container {self.id!r} did not end within {KILL_TIMEOUT_S:g} s of SIGKILL"
+            )
 
     def _check_takes_execs(self) -> None:
         """In a paused one it would wait for the resume, and its caller with it."""

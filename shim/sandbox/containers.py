@@ -7,6 +7,7 @@ with the last container, as early as the only one of a sandbox has stopped.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -27,9 +28,12 @@ from shim.sandbox.container import (
     read_rlimits,
 )
 from shim.sandbox.logger import LoggerSpec, LoggingProgram, start_logger
+from shim.sandbox.oom_limit import OomLimit
 from shim.sandbox.stdio import ProcessStdio, StdioPaths
 
 RETIRE_TIMEOUT_S: Final = 20.0
+SURPLUS_PAUSE_S: Final = 0.01
+"""After an out-of-memory event that is not told: a guest that sends them without end waits."""
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +61,7 @@ class Containers:
         self._containers: dict[str, Container] = {}
         self._creating: dict[str, asyncio.Future[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._oom_limit = OomLimit()
 
     @property
     def task_pid(self) -> int:
@@ -100,6 +105,7 @@ class Containers:
         container = self.find(container_id)
         await container.delete(last=self._is_last(container))
         self._containers.pop(container_id, None)
+        self._oom_limit.forget(container_id)
         return container
 
     async def close(self) -> None:
@@ -120,8 +126,10 @@ class Containers:
         try:
             agent = await self._require_machine().wait_agent()
             async for container_id in agent.watch_oom_kills():
-                if container_id in self._containers:
+                if self._is_news(container_id):
                     self.announcer.out_of_memory(container_id)
+                else:
+                    await asyncio.sleep(SURPLUS_PAUSE_S)
         except SampanError as error:
             log.debug("no more out-of-memory events: %s", error)
 
@@ -157,6 +165,13 @@ class Containers:
         if self._machine.ended.done():
             raise FailedPrecondition(self._machine.ended.result().reason)
         return self._machine
+
+    def _is_news(self, container_id: str) -> bool:
+        container = self._containers.get(container_id)
+        if container is None:
+            return False
+        has_ended = container.init.exit is not None
+        return self._oom_limit.allows(container_id, has_ended, time.monotonic())
 
     def _is_last(self, container: Container) -> bool:
         return not self._creating and list(self._containers.values()) == [container]

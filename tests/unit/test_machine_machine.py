@@ -252,3 +252,13 @@ def test_a_missing_image_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "vmlinux").touch()
     with pytest.raises(HostResource, match=r"root: no guest image there"):
         check_image(config)
+
+
+async def test_a_machine_that_is_given_up_ends_with_the_reason(start: Start) -> None:
+    machine = start(BOOTED + DEAF)
+    work = asyncio.ensure_future(machine.until_end(asyncio.Event().wait()))
+    await machine.wait_booted()
+    machine.give_up("container 'c1' does not end")
+    with pytest.raises(GuestFault, match="the microVM was killed: container 'c1' does not end"):
+        await work
+    assert (await machine.ended).exit_status == 137
