@@ -30,7 +30,7 @@ while True:
     if not packet: sys.exit(0)
     request = json.loads(packet)
     with open(sys.argv[1], "a") as notes:
-        print(request["op"], os.getpid(), len(fds), file=notes)
+        print(request["op"], os.readlink("/proc/self"), len(fds), file=notes)
     if "console_path" in request["args"]: open(request["args"]["console_path"], "w").close()
     result = {"cloned": True, "timings_us": {}}
     control.send(json.dumps({"id": request["id"], "result": result}).encode())
