@@ -30,7 +30,7 @@ class Operation(StrEnum):
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order,
     # then the tree of the shares (open_tree(2)) where the machine has a `place`
     HOLD = "hold"  # as BOOT, a clone that does not run yet → {}; never boots
-    START = "start"  # {} → BootResult, of a held one; fds: the log, then its network namespace
+    START = "start"  # {} → BootResult, of a held one; fds: its stderr, then its network namespace
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
     ATTACH_NIC = (
         "attach_nic"  # NicArgs → {}; fds: a tap's queues, then as many of vhost-net or none

@@ -17,7 +17,7 @@ LEVELS: Final = {
 }
 
 
-CHATTY: Final = ("asyncio", "grpc")
+CHATTY: Final = ("asyncio",)
 """Libraries whose debug messages tell nothing about containers."""
 
 
@@ -51,8 +51,15 @@ class DescriptorHandler(logging.Handler):
 
 
 def quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    """On one line, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    if not escaped.isprintable():
+        escaped = "".join(c if c.isprintable() else escape(c) for c in escaped)
     return f'"{escaped}"'
+
+
+def escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def log_to(descriptor: int, level: str) -> None:

@@ -23,6 +23,7 @@ from shim.host.cgroup import HostCgroup
 from shim.host.reaper import Reaper
 from shim.machine.launch import LaunchedMachine
 from shim.machine.machine import SandboxMachine
+from shim.machine.vmm_log import VmmLog
 from shim.sandbox.containers import Containers
 from shim.ttrpc.server import Server
 
@@ -41,13 +42,15 @@ async def serve_tasks(
     launched: LaunchedMachine | SampanError,
     cgroup: HostCgroup | None,
     listener: socket.socket,
+    vmm_log_fd: int,
 ) -> None:
-    """Returns when the sandbox is over."""
+    """Returns when the sandbox is over.  Owns `vmm_log_fd`, of VmmLog."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     reaper = Reaper(loop)
+    vmm_log = VmmLog(vmm_log_fd)
     machine = (
         launched if isinstance(launched, SampanError) else SandboxMachine(launched, reaper, cgroup)
     )
@@ -80,6 +83,7 @@ async def serve_tasks(
         task.cancel()
     await server.close(LAST_ANSWERS_S)
     await containers.close()
+    vmm_log.close()
     await publisher.close(EVENTS_PATIENCE_S)
     reaper.close()
 

@@ -8,6 +8,7 @@ event loop and no gRPC before `run_server`.
 import asyncio
 import faulthandler
 import logging
+import os
 import signal
 import socket
 
@@ -20,6 +21,7 @@ from shim.machine.bounds import enter_bounds
 from shim.machine.launch import LaunchedMachine
 from shim.machine.namespace import prepare_network
 from shim.machine.request import LaunchRequest
+from shim.machine.vmm_log import open_log_pipe
 from shim.sandbox.plan import MachinePlan, plan_machine
 
 log = logging.getLogger(__name__)
@@ -31,32 +33,36 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
     config = Config()
     cgroup: HostCgroup | None = None
     launched: LaunchedMachine | SampanError
+    vmm_log, vmm_stderr = open_log_pipe()
     try:
         config = load_config(arguments.config_path or None)
         log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
         plan = plan_machine(arguments.bundle, config)
         cgroup = enter_bounds(plan.bounds, arguments.sandbox)
-        launched = begin_machine(arguments, config, plan)
+        launched = begin_machine(arguments, config, plan, vmm_stderr)
         if cgroup is not None:
             cgroup.enter(launched.pid)  # a prewarmed one is still elsewhere
     except SampanError as error:
         log_to(arguments.log_fd, "info")
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
         launched = error
+    os.close(vmm_stderr)  # the vmm has its own
     try:
         # protobuf and all that stands on it: imported while the guest boots.
         from shim.containerd.loop import serve_tasks  # noqa: PLC0415
 
-        asyncio.run(serve_tasks(arguments, config, launched, cgroup, listener))
+        asyncio.run(serve_tasks(arguments, config, launched, cgroup, listener, vmm_log))
     finally:
         leave_bounds(cgroup)
         arguments.sandbox.remove()
 
 
-def begin_machine(arguments: ServerArguments, config: Config, plan: MachinePlan) -> LaunchedMachine:
+def begin_machine(
+    arguments: ServerArguments, config: Config, plan: MachinePlan, vmm_stderr: int
+) -> LaunchedMachine:
     network = prepare_network(plan.network_path, config, plan.machine_class)
     request = LaunchRequest(
-        config, arguments.sandbox, plan.machine_class, arguments.log_fd, network, plan.template
+        config, arguments.sandbox, plan.machine_class, vmm_stderr, network, plan.template
     )
     return arguments.launch(request)
 

@@ -84,14 +84,14 @@ def build_metrics_v1(files: Files) -> cgroups_v1_pb2.Metrics:
 def build_cpu_v1(cpu: dict[str, int]) -> cgroups_v1_pb2.CPUStat:
     return cgroups_v1_pb2.CPUStat(
         usage=cgroups_v1_pb2.CPUUsage(
-            total=cpu.get("usage_usec", 0) * 1000,
-            kernel=cpu.get("system_usec", 0) * 1000,
-            user=cpu.get("user_usec", 0) * 1000,
+            total=to_ns(cpu.get("usage_usec", 0)),
+            kernel=to_ns(cpu.get("system_usec", 0)),
+            user=to_ns(cpu.get("user_usec", 0)),
         ),
         throttling=cgroups_v1_pb2.Throttle(
             periods=cpu.get("nr_periods", 0),
             throttled_periods=cpu.get("nr_throttled", 0),
-            throttled_time=cpu.get("throttled_usec", 0) * 1000,
+            throttled_time=to_ns(cpu.get("throttled_usec", 0)),
         ),
     )
 
@@ -118,6 +118,11 @@ def build_memory_v1(files: Files) -> cgroups_v1_pb2.MemoryStat:
             usage=read_single(files, "memory.swap.current"),
         ),
     )
+
+
+def to_ns(usec: int) -> int:
+    """A guest may say any number, and a message of containerd's takes 64 bits."""
+    return min(usec * 1000, (1 << 64) - 1)
 
 
 def cgroup1_limit(limit: int) -> int:

@@ -3,10 +3,12 @@
 One AgentClient for a machine, on the event loop, over the unix socket that
 the vmm's vsock device serves.  Takes and gives plain values; an agent's status
 becomes one of shim/errors.py.  The agent is the guest's: what it answers is
-data, never trusted with a path or a pid of the host.
+data, never trusted with a path or a pid of the host.  An answer that never comes,
+is no message, or says what cannot be is a GuestFault.
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -34,6 +36,10 @@ from shim.errors import (
 )
 from shim.guest.discipline import Correction
 from shim.guest.values import AgentInfo, ProcessName, StdioTokens
+from shim.text import clean_text
+
+# It writes a traceback for each answer that is no message: whoever gets our error tells it.
+logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
 CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
@@ -48,11 +54,20 @@ CONNECT_RETRY_MS: Final = 20
 CONNECT_RETRY_MAX_MS: Final = 100
 CONNECT_ATTEMPT_MS: Final = 10_000
 """While the guest's driver is not up yet an attempt hangs and then succeeds or is refused."""
+CALL_TIMEOUT_S: Final = 60.0
+"""For what an agent does at once, on a host with a hundred times as much to do."""
+START_TIMEOUT_S: Final = 600.0
+"""For what waits for streams, hooks and programs that are read over the file share."""
+MAX_ANSWER_BYTES: Final = 1 << 20
+"""The largest are a container's figures: some KiB."""
+MAX_EXIT_STATUS: Final = 255
+MAX_PID: Final = 1 << 22  # the kernel's PID_MAX_LIMIT
+MAX_TIME_NS: Final = 1 << 62
 OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", CONNECT_RETRY_MS),
     ("grpc.max_reconnect_backoff_ms", CONNECT_RETRY_MAX_MS),
     ("grpc.min_reconnect_backoff_ms", CONNECT_ATTEMPT_MS),
-    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
@@ -74,7 +89,7 @@ class AgentClient:
     async def wait_info(self) -> AgentInfo:
         """Waits, as long as the caller does, until the agent answers."""
         request = agent_pb2.GetInfoRequest()
-        info = await self._call_first(lambda: self._stub.GetInfo(request))
+        info = await self._call_first(lambda: _call(self._stub.GetInfo, request, None))
         return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
 
     async def awaken(self, entropy: bytes, hostname: str) -> None:
@@ -85,7 +100,7 @@ class AgentClient:
             request = agent_pb2.AwakenRequest(
                 entropy=entropy, realtime_ns=time.time_ns(), hostname=hostname
             )
-            return self._stub.Awaken(request)  # type: ignore[no-any-return]
+            return _call(self._stub.Awaken, request, None)
 
         await self._call_first(call)
 
@@ -94,7 +109,7 @@ class AgentClient:
         while True:
             await self._channel.channel_ready()
             try:
-                return await _translate(call())
+                return await call()
             except Unavailable:
                 # The connection was lost again: the guest is on its way up.
                 await asyncio.sleep(CONNECT_RETRY_MS / 1000)
@@ -102,13 +117,16 @@ class AgentClient:
     async def read_clock(self) -> int | None:
         """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call; None
         where the guest keeps it right itself."""
-        response = await _translate(self._stub.ReadClock(agent_pb2.ReadClockRequest()))
-        return None if response.kept else int(response.realtime_ns)
+        request = agent_pb2.ReadClockRequest()
+        response = await _call(self._stub.ReadClock, request, CALL_TIMEOUT_S)
+        if response.kept:
+            return None
+        return _bound("time", response.realtime_ns, MAX_TIME_NS)
 
     async def correct_clock(self, correction: Correction) -> None:
         """Adds to the guest's time, at once or little by little."""
         request = agent_pb2.CorrectClockRequest(**correction._asdict())
-        await _translate(self._stub.CorrectClock(request))
+        await _call(self._stub.CorrectClock, request, CALL_TIMEOUT_S)
 
     async def create_container(
         self, container_id: str, spec_json: bytes, stdio: StdioTokens
@@ -117,8 +135,8 @@ class AgentClient:
         request = agent_pb2.CreateContainerRequest(
             container_id=container_id, spec_json=spec_json, stdio=_stdio(stdio)
         )
-        response = await _translate(self._stub.CreateContainer(request))
-        return int(response.guest_pid)
+        response = await _call(self._stub.CreateContainer, request, START_TIMEOUT_S)
+        return _bound("pid", response.guest_pid, MAX_PID)
 
     async def add_exec(self, process: ProcessName, process_json: bytes, stdio: StdioTokens) -> None:
         request = agent_pb2.AddExecRequest(
@@ -127,64 +145,69 @@ class AgentClient:
             process_json=process_json,
             stdio=_stdio(stdio),
         )
-        await _translate(self._stub.AddExec(request))
+        await _call(self._stub.AddExec, request, START_TIMEOUT_S)
 
     async def start_process(self, process: ProcessName) -> int:
-        response = await _translate(self._stub.StartProcess(_ref(process)))
-        return int(response.guest_pid)
+        response = await _call(self._stub.StartProcess, _ref(process), START_TIMEOUT_S)
+        return _bound("pid", response.guest_pid, MAX_PID)
 
     async def wait_process(self, process: ProcessName) -> int:
         """The exit status."""
-        response = await _translate(self._stub.WaitProcess(_ref(process)))
-        return int(response.exit_status)
+        response = await _call(self._stub.WaitProcess, _ref(process), None)
+        return _bound("exit status", response.exit_status, MAX_EXIT_STATUS)
 
     async def signal_process(self, process: ProcessName, signal: int, everyone: bool) -> None:
         request = agent_pb2.SignalProcessRequest(process=_ref(process), signal=signal, all=everyone)
-        await _translate(self._stub.SignalProcess(request))
+        await _call(self._stub.SignalProcess, request, CALL_TIMEOUT_S)
 
     async def resize_terminal(self, process: ProcessName, columns: int, rows: int) -> None:
         request = agent_pb2.ResizeTerminalRequest(process=_ref(process), columns=columns, rows=rows)
-        await _translate(self._stub.ResizeTerminal(request))
+        await _call(self._stub.ResizeTerminal, request, CALL_TIMEOUT_S)
 
     async def delete_process(self, process: ProcessName) -> None:
-        await _translate(self._stub.DeleteProcess(_ref(process)))
+        await _call(self._stub.DeleteProcess, _ref(process), CALL_TIMEOUT_S)
 
     async def pause_container(self, container_id: str) -> None:
-        await _translate(self._stub.PauseContainer(_container(container_id)))
+        await _call(self._stub.PauseContainer, _container(container_id), CALL_TIMEOUT_S)
 
     async def resume_container(self, container_id: str) -> None:
-        await _translate(self._stub.ResumeContainer(_container(container_id)))
+        await _call(self._stub.ResumeContainer, _container(container_id), CALL_TIMEOUT_S)
 
     async def update_container(self, container_id: str, resources_json: bytes) -> None:
         request = agent_pb2.UpdateContainerRequest(
             container_id=container_id, resources_json=resources_json
         )
-        await _translate(self._stub.UpdateContainer(request))
+        await _call(self._stub.UpdateContainer, request, CALL_TIMEOUT_S)
 
     async def get_stats(self, container_id: str) -> dict[str, dict[str, int]]:
         """Figures by file of the container's cgroup and by key."""
-        response = await _translate(self._stub.GetStats(_container(container_id)))
+        response = await _call(self._stub.GetStats, _container(container_id), CALL_TIMEOUT_S)
         return {name: dict(file.values) for name, file in response.files.items()}
 
     async def configure_network(self, nics: Sequence[GuestNic]) -> None:
         """Names, addresses and routes of the machine's interfaces; brings them up."""
         request = agent_pb2.ConfigureNetworkRequest(nics=[asdict(nic) for nic in nics])
-        await _translate(self._stub.ConfigureNetwork(request))
+        await _call(self._stub.ConfigureNetwork, request, CALL_TIMEOUT_S)
 
     async def watch_oom_kills(self) -> AsyncIterator[str]:
         """Ids of containers in which the kernel has killed for want of memory."""
         call = self._stub.WatchEvents(agent_pb2.WatchEventsRequest())
         try:
             async for event in call:
+                if event is None:
+                    raise GuestFault("the guest's agent tells of an event in no message of ours")
                 if event.WhichOneof("event") == "out_of_memory":
                     yield event.container_id
         except grpc.aio.AioRpcError as error:
             raise describe_failure(error) from error
 
 
-async def _translate(call: Awaitable[Any]) -> Any:
+async def _call(
+    method: Callable[..., Awaitable[Any]], request: Any, timeout_s: float | None
+) -> Any:
+    """None: whoever calls has a limit of its own, or there is none."""
     try:
-        return await call
+        answer = await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise describe_failure(error) from error
     except asyncio.CancelledError:
@@ -194,13 +217,24 @@ async def _translate(call: Awaitable[Any]) -> Any:
         # Hazard: gRPC cancels what is under way when the channel is closed.  Nobody has
         # cancelled the caller, who has to hear something.
         raise Unavailable("the connection with the guest's agent was closed") from None
+    if answer is None:  # so gRPC says that it could not read it
+        name = type(request).DESCRIPTOR.name
+        raise GuestFault(f"the guest's agent answers a {name} with no message of ours")
+    return answer
+
+
+def _bound(what: str, value: int, limit: int) -> int:
+    if not 0 <= value <= limit:
+        raise GuestFault(f"the guest's agent: {what} {value} is not from 0 to {limit}")
+    return int(value)
 
 
 def describe_failure(error: grpc.aio.AioRpcError) -> SampanError:
     category = CATEGORIES.get(error.code())
+    details = clean_text(error.details() or error.code().name)
     if category is not None:
-        return category(error.details() or error.code().name)
-    return GuestFault(f"the guest's agent: {error.code().name}: {error.details()}")
+        return category(details)
+    return GuestFault(f"the guest's agent: {error.code().name}: {details}")
 
 
 def _container(container_id: str) -> agent_pb2.ContainerRef:

@@ -1,14 +1,17 @@
 """The end of a guest's console, for the log and for errors.
 
 Pure but for reading the file.  The text is the guest's: only printable
-characters go on.
+characters go on, and not more of them than an error can show.
 """
 
 import os
 from typing import Final
 
+from shim.text import clean_text
+
 TAIL_BYTES: Final = 16384
 TAIL_LINES: Final = 8
+LINE_CHARACTERS: Final = 240
 PANIC: Final = "Kernel panic"
 """What follows it is a stack; what went wrong is on its line."""
 
@@ -25,8 +28,7 @@ def read_console_tail(path: str) -> str:
 
 def summarize_console(text: bytes) -> str:
     lines = text.decode("utf-8", "replace").splitlines()
-    cleaned = ("".join(c if c.isprintable() else " " for c in line).strip() for line in lines)
-    kept = [line for line in cleaned if line]
+    kept = [cleaned for line in lines if (cleaned := clean_text(line, LINE_CHARACTERS))]
     panics = [index for index, line in enumerate(kept) if PANIC in line]
     start = panics[0] if panics else max(0, len(kept) - TAIL_LINES)
     return " | ".join(kept[start : start + TAIL_LINES])

@@ -3,33 +3,43 @@
 proto/control.py has the messages.  One ControlSocket for a vmm; requests may
 overlap.  When the vmm closes its end, every request that is open raises
 GuestFault and `closed` is set; nothing is ever sent twice.
+
+The vmm may have been taken over.  Each message that it may send is awaited: an
+answer has a request, an event has its stream or is the machine's only end.  So
+the first one that is not closes the socket, and no number of them costs more.
 """
 
 import asyncio
 import json
-import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from proto.control import MAX_PACKET_BYTES, Event, Operation
-from shim.errors import BY_CATEGORY, GuestFault
+from proto.control import MAX_PACKET_BYTES, Operation, StoppedEvent, StreamClosedEvent
+from shim.errors import GuestFault
 from shim.host.fds import close_all
+from shim.machine.messages import Answer, ProtocolFault, parse_message
 
 Packet = tuple[bytes, list[int]]
-log = logging.getLogger(__name__)
+OnEvent = Callable[[StoppedEvent | StreamClosedEvent], None]
+"""ProtocolFault for one that nobody can have expected."""
+OnClosed = Callable[[str], None]
+"""With what the vmm has done against the protocol; "" where it has done nothing."""
 
 FIRST_ID: Final = 1
+TURN_PACKETS: Final = 32
+"""Taken at once; then everybody else of the event loop has a turn."""
 
 
 class ControlSocket:
     """Lifecycle: `expect` what was sent before; `request`s; `close`.  Owns the socket."""
 
-    def __init__(self, control: socket.socket, on_event: Callable[[Event, Any], None]) -> None:
+    def __init__(self, control: socket.socket, on_event: OnEvent, on_closed: OnClosed) -> None:
         control.setblocking(False)
         self._socket = control
         self._on_event = on_event
+        self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._requests: dict[int, asyncio.Future[Any]] = {}
         self._last_id = FIRST_ID
@@ -62,8 +72,8 @@ class ControlSocket:
         self._flush()
         return answer
 
-    def close(self) -> None:
-        """Idempotent.  The vmm then stops its machine and ends."""
+    def close(self, fault: str = "") -> None:
+        """Idempotent.  The vmm, if it is what it was, then stops its machine and ends."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket)
@@ -77,6 +87,7 @@ class ControlSocket:
             if not answer.done():
                 fail(answer, GuestFault("the vmm has ended"))
         self._requests.clear()
+        self._on_closed(fault)
 
     def _flush(self) -> None:
         while self._outgoing:
@@ -94,36 +105,49 @@ class ControlSocket:
         self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
-        while True:
-            try:
-                packet = self._socket.recv(MAX_PACKET_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self.close()
-                return
-            try:
-                self._dispatch(json.loads(packet))
-            except (ValueError, KeyError, TypeError) as error:
-                log.error("message of the vmm makes no sense (%s): %.200r", error, packet)
-            if self._socket.fileno() < 0:
-                return
+        try:
+            for _ in range(TURN_PACKETS):
+                packet = self._read_packet()
+                if not packet:
+                    self.close()
+                    return
+                self._dispatch(packet)
+                if self.closed.is_set():
+                    return
+        except BlockingIOError:
+            return
+        except ProtocolFault as fault:
+            self.close(str(fault))
 
-    def _dispatch(self, message: dict[str, Any]) -> None:
-        if "event" in message:
-            self._on_event(Event(message["event"]), message["args"])
+    def _read_packet(self) -> bytes:
+        """b"" at the end.  The kernel drops descriptors that come along: there is no room
+        for them (unix(7), SCM_RIGHTS)."""
+        try:
+            packet, _, flags, _ = self._socket.recvmsg(MAX_PACKET_BYTES)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return b""
+        if flags & socket.MSG_CTRUNC:
+            raise ProtocolFault("descriptors")
+        if flags & socket.MSG_TRUNC:
+            raise ProtocolFault(f"a packet of more than {MAX_PACKET_BYTES} bytes")
+        return packet
+
+    def _dispatch(self, packet: bytes) -> None:
+        message = parse_message(packet)
+        if not isinstance(message, Answer):
+            self._on_event(message)
             return
-        answer = self._requests.pop(message["id"], None)
-        if answer is None or answer.done():
-            return
-        error = message.get("error")
-        if error is None:
-            answer.set_result(message.get("result"))
-            return
-        category = BY_CATEGORY.get(error["category"], GuestFault)
-        fail(answer, category(error["message"]))
+        answer = self._requests.pop(message.id, None)
+        if answer is None:
+            raise ProtocolFault(f"an answer to request {message.id}, which is not open")
+        if answer.done():
+            return  # whoever asked has given up
+        if message.error is None:
+            answer.set_result(message.result)
+        else:
+            fail(answer, message.error)
 
 
 def fail(answer: "asyncio.Future[Any]", error: Exception) -> None:

@@ -26,7 +26,7 @@ from shim.machine.request import LaunchRequest
 from shim.machine.shares import ShareTree
 
 StartVmm = Callable[[Config, int, int], int]
-"""Of the configuration, the control socket and the log; a child's pid."""
+"""Of the configuration, the control socket and what is to be its stderr; a child's pid."""
 MakeShares = Callable[[SandboxDirectory], ShareTree]
 VMM_MODULE: Final = "shim.vmm.process"
 

@@ -22,7 +22,7 @@ from proto.contract import (
     STATE_FILE,
     TOUCHED_FILE,
 )
-from proto.control import Direction, Event, NicArgs, Operation
+from proto.control import Direction, NicArgs, Operation, StoppedEvent, StreamClosedEvent
 from proto.network import GuestNic
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
@@ -33,6 +33,7 @@ from shim.machine.boot import expect_boot, read_hostname
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
 from shim.machine.launch import LaunchedMachine
+from shim.machine.messages import ProtocolFault
 from shim.machine.network import SandboxNetwork
 from shim.machine.streams import GuestStreams, Stream
 
@@ -81,11 +82,13 @@ class SandboxMachine:
         self._cgroup = cgroup
         self._stop_requested = False
         self._stopped_because = ""
+        self._fault = ""
+        """What the vmm was killed for: it matters more than what it says itself."""
         self._agent: AgentClient | None = None
         self._keepers: list[asyncio.Task[None]] = []
         """What goes on beside the containers, until the agent is left."""
         self.network = SandboxNetwork(self, self._sandbox, launched.request.network)
-        self._control = ControlSocket(launched.control, self._handle_event)
+        self._control = ControlSocket(launched.control, self._handle_event, self._handle_closed)
         self._streams = GuestStreams(self._control)
         self._booted = expect_boot(self._control)
         self._adopted = asyncio.create_task(self._adopt_shares())
@@ -159,6 +162,12 @@ class SandboxMachine:
         finally:
             close_all(fds)
 
+    def give_up(self, reason: str) -> None:
+        """Of a guest or a vmm that does not do its part: everything in it ends at once."""
+        self._fault = self._fault or reason
+        self._control.close()
+        self._kill_vmm()
+
     async def stop(self) -> None:
         """Ends the vmm and reaps it; idempotent.  The guest is not asked."""
         self._stop_requested = True
@@ -203,9 +212,7 @@ class SandboxMachine:
         self._control.close()
 
     async def _kill(self) -> None:
-        if not self._process.done():
-            # Not reaped yet, so the pid is still its own.
-            os.kill(self.pid, signal.SIGKILL)
+        self._kill_vmm()
 
     async def _connect(self) -> "AgentClient":
         try:
@@ -261,13 +268,29 @@ class SandboxMachine:
         except (SampanError, OSError) as error:
             log.warning("the vmm's counters: %s", error)
 
-    def _handle_event(self, event: Event, arguments: dict[str, Any]) -> None:
-        if event is Event.STREAM_CLOSED:
-            self._streams.close(arguments["stream"], arguments["error"])
+    def _handle_event(self, event: StoppedEvent | StreamClosedEvent) -> None:
+        if isinstance(event, StreamClosedEvent):
+            if not self._streams.close(event.stream, event.error):
+                raise ProtocolFault(f"the end of stream {event.stream}, which is not open")
             return
-        detail = f" ({arguments['detail']})" if arguments.get("detail") else ""
-        self._stopped_because = f"{arguments['reason']}{detail}"
+        if self._stopped_because:
+            raise ProtocolFault("the machine's end for a second time")
+        self._stopped_because = f"{event.reason}{f' ({event.detail})' if event.detail else ''}"
         self._loop.call_later(STOPPED_GRACE_S, self._control.close)
+
+    def _handle_closed(self, fault: str) -> None:
+        """A vmm that is what it was ends now.  Another one is made to."""
+        if fault:
+            vmm = f"its vmm, process {self.pid}"
+            self.give_up(f"{vmm}, broke the protocol of its control socket: {fault}")
+        elif not self._process.done():
+            killing = self._loop.call_later(STOP_TIMEOUT_S, self._kill_vmm)
+            self._process.add_done_callback(lambda _: killing.cancel())
+
+    def _kill_vmm(self) -> None:
+        if not self._process.done():
+            # Not reaped yet, so the pid is still its own.
+            os.kill(self.pid, signal.SIGKILL)
 
     def _handle_exit(self, process: "asyncio.Future[int]") -> None:
         end = self._describe_end(process.result())
@@ -287,7 +310,9 @@ class SandboxMachine:
                 f"may have {self._cgroup.read_limit()} bytes (memory.max)"
             )
             return MachineEnd(what, status, out_of_memory=True)
-        if self._booted.done() and self._booted.exception() is None and self._stopped_because:
+        if self._fault:
+            what = f"the microVM was killed: {self._fault}"
+        elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:
             what = f"the microVM's vmm, process {self.pid}, ended with {how}"

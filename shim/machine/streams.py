@@ -44,10 +44,12 @@ class GuestStreams:
         opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
         return stream
 
-    def close(self, number: int, error: int) -> None:
+    def close(self, number: int, error: int) -> bool:
+        """Whether there is such a stream."""
         stream = self._streams.pop(number, None)
         if stream is not None and not stream.closed.done():
             stream.closed.set_result(error)
+        return stream is not None
 
     def close_all(self, error: int) -> None:
         for number in list(self._streams):

@@ -46,6 +46,9 @@ from shim.sandbox.process import ContainerProcess
 from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
+SIGKILL: Final = 9
+KILL_TIMEOUT_S: Final = 60.0
+"""From SIGKILL until a container has ended, on a slow host and with output to be read."""
 COMMAND_NOT_FOUND: Final = 127
 COMMAND_FAILED: Final = 126
 log = logging.getLogger(__name__)
@@ -138,6 +141,8 @@ class Container:
             raise FailedPrecondition(f"{process.subject} has not been started")
         if signal == 0:
             return
+        if signal == SIGKILL and process is self.init:
+            asyncio.get_running_loop().call_later(KILL_TIMEOUT_S, self._require_end)
         call = self._agent.signal_process(process.name, signal, everyone)
         try:
             await self._machine.until_end(call)
@@ -195,7 +200,7 @@ class Container:
     async def delete(self, last: bool) -> Exit:
         """Ends an init process that was never started; refuses a running one."""
         if self.init.state is State.CREATED:
-            await self.kill("", 9, everyone=False)
+            await self.kill("", SIGKILL, everyone=False)
             await self.init.wait_exit()
         self.init.change(Action.DELETE)
         for process in self.execs.values():
@@ -237,6 +242,13 @@ class Container:
         except SampanError as error:
             level = logging.DEBUG if self._machine.ended.done() else logging.WARNING
             log.log(level, "%s: the agent does not forget it: %s", process.subject, error)
+
+    def _require_end(self) -> None:
+        """After SIGKILL: a guest that has been taken over need not obey it."""
+        if self.init.is_alive and not self._machine.ended.done():
+            self._machine.give_up(
+                f"container {self.id!r} did not end within {KILL_TIMEOUT_S:g} s of SIGKILL"
+            )
 
     def _check_takes_execs(self) -> None:
         """In a paused one it would wait for the resume, and its caller with it."""

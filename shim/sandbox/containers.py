@@ -7,6 +7,7 @@ a sandbox has stopped.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -24,10 +25,13 @@ from shim.sandbox.container import (
 )
 from shim.sandbox.creation import create_container
 from shim.sandbox.events import ContainerDeleted, Listener, OutOfMemory
+from shim.sandbox.oom_limit import OomLimit
 from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 RETIRE_TIMEOUT_S: Final = 20.0
+SURPLUS_PAUSE_S: Final = 0.01
+"""After an out-of-memory event that is not told: a guest that sends them without end waits."""
 log = logging.getLogger(__name__)
 
 
@@ -51,6 +55,7 @@ class Containers:
         self._containers: dict[str, Container] = {}
         self._creating: dict[str, asyncio.Future[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._oom_limit = OomLimit()
 
     @property
     def host_pid(self) -> int:
@@ -88,6 +93,7 @@ class Containers:
         container = self.find(container_id)
         ended = await container.delete(last=self._is_last(container))
         self._containers.pop(container_id, None)
+        self._oom_limit.forget(container_id)
         self._listener.handle(ContainerDeleted(container_id, ended))
         return container
 
@@ -109,8 +115,10 @@ class Containers:
         try:
             agent = await self._require_machine().wait_agent()
             async for container_id in agent.watch_oom_kills():
-                if container_id in self._containers:
+                if self._is_news(container_id):
                     self._listener.handle(OutOfMemory(container_id))
+                else:
+                    await asyncio.sleep(SURPLUS_PAUSE_S)
         except SampanError as error:
             log.debug("no more out-of-memory events: %s", error)
 
@@ -146,6 +154,13 @@ class Containers:
         if self._machine.ended.done():
             raise FailedPrecondition(self._machine.ended.result().reason)
         return self._machine
+
+    def _is_news(self, container_id: str) -> bool:
+        container = self._containers.get(container_id)
+        if container is None:
+            return False
+        has_ended = container.init.exit is not None
+        return self._oom_limit.allows(container_id, has_ended, time.monotonic())
 
     def _is_last(self, container: Container) -> bool:
         return not self._creating and list(self._containers.values()) == [container]

@@ -23,6 +23,8 @@ from shim.sandbox.stdio import ProcessStdio
 
 RECONNECT_PATIENCE_S: Final = 2.0
 """After the agent's connection is lost: until the machine is known to have ended."""
+MAX_FAULTS: Final = 5
+"""Answers that say nothing about a process's end; so many, and it is told as unknown."""
 log = logging.getLogger(__name__)
 
 
@@ -88,14 +90,19 @@ class ContainerProcess:
             await on_exit(status)
 
     async def _await_status(self, agent: AgentClient) -> int:
-        while True:
+        """One line in the log, however long the agent does not know."""
+        told, faults = False, 0
+        while faults < MAX_FAULTS:
             try:
                 return await self._machine.until_end(agent.wait_process(self.name))
             except NotFound:
                 log.error("%s: the agent does not know it", self.subject)
                 return UNKNOWN_STATUS
             except (Unavailable, GuestFault) as error:
-                log.error("%s: %s", self.subject, error)
+                log.log(logging.DEBUG if told else logging.ERROR, "%s: %s", self.subject, error)
+                told = True
+                faults += isinstance(error, GuestFault)
             await asyncio.wait({self._machine.ended}, timeout=RECONNECT_PATIENCE_S)
             if self._machine.ended.done():
                 return self._machine.ended.result().exit_status
+        return UNKNOWN_STATUS

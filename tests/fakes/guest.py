@@ -28,6 +28,9 @@ class FakeAgent:
         self.delay_create = asyncio.Event()
         self.delay_create.set()
         self.stats: dict[str, dict[str, int]] = {}
+        self.oom_kills: asyncio.Queue[str] = asyncio.Queue()
+        self.obeys = True
+        """Whether a process ends by a signal."""
 
     def end(self, name: ProcessName, status: int) -> None:
         self.exits[name].set_result(status)
@@ -58,7 +61,7 @@ class FakeAgent:
         self.calls.append(("signal", process, signal, everyone))
         if process not in self.exits:
             raise NotFound(f"no process {process}")
-        if signal != 9:
+        if signal != 9 or not self.obeys:
             return
         for other, exit_status in self.exits.items():
             dies_with_init = not process.exec_id and other.container_id == process.container_id
@@ -88,8 +91,8 @@ class FakeAgent:
         return self.stats
 
     async def watch_oom_kills(self) -> AsyncIterator[str]:
-        await asyncio.Event().wait()
-        yield ""
+        while True:
+            yield await self.oom_kills.get()
 
 
 class FakeNetwork(SandboxNetwork):
@@ -137,9 +140,12 @@ class FakeMachine(SandboxMachine):
             if not stream.closed.done():
                 stream.closed.set_result(0)
 
-    def die(self, status: int) -> None:
-        self.ended.set_result(MachineEnd("the microVM is gone", status))
+    def die(self, status: int, reason: str = "the microVM is gone") -> None:
+        self.ended.set_result(MachineEnd(reason, status))
         self.drain()
+
+    def give_up(self, reason: str) -> None:
+        self.die(137, reason)
 
     async def stop(self) -> None:
         self.stopped = True

@@ -19,3 +19,7 @@ def test_control_characters_of_the_guest_go_nowhere() -> None:
 
 def test_silence_is_empty() -> None:
     assert summarize_console(b"") == ""
+
+
+def test_a_guest_that_prints_one_endless_line_is_cut_short() -> None:
+    assert len(summarize_console(b"x" * 16384 + b"\n" + b"y" * 16384)) < 500

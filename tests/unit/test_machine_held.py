@@ -77,6 +77,16 @@ def test_a_vmm_that_dies_is_told(hold: Hold) -> None:
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["control.send(b'[')", "send(event='stopped', args={'reason': 'reset', 'detail': ''})"],
+)
+def test_a_vmm_that_breaks_the_protocol_is_not_held(hold: Hold, said: str) -> None:
+    with pytest.raises(HostResource, match="the vmm breaks the protocol"):
+        hold(PRELUDE + said + "\nreceive()")
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+
+
 def test_what_the_machine_has_goes_with_it_to_its_sandbox(
     hold: Hold, sandbox: SandboxDirectory, tmp_path: Path
 ) -> None:

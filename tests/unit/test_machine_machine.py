@@ -188,6 +188,66 @@ async def test_a_stream_that_the_vmm_refuses_is_closed_with_an_error(start: Star
     os.close(writer)
 
 
+DEAF = """\
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+while True: time.sleep(100)
+"""
+SEND = "control.send(%r)\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (SEND % b"{", "no JSON: b'{'"),
+        (SEND % (b"[" * 65536), "no JSON: b'[["),
+        (SEND % b'{"id": 1, "result": 3}', "result is no object"),
+        ("send(id=99, result={})\n", "an answer to request 99, which is not open"),
+        (
+            "send(event='stream_closed', args={'stream': 9, 'bytes_moved': 0, 'error': 0})\n",
+            "the end of stream 9, which is not open",
+        ),
+        (
+            "send(event='stopped', args={'reason': 'reset', 'detail': ''})\n" * 2,
+            "the machine's end for a second time",
+        ),
+        (
+            "import contextlib\n"
+            "with contextlib.suppress(OSError):\n"
+            "    while True: control.send(b'nonsense')\n",
+            "no JSON: b'nonsense'",
+        ),
+    ],
+)
+async def test_a_vmm_that_breaks_the_protocol_is_killed_with_one_line(
+    start: Start, caplog: pytest.LogCaptureFixture, said: str, told: str
+) -> None:
+    machine = start(BOOTED + said + DEAF)
+    with pytest.raises(GuestFault, match="broke the protocol of its control socket"):
+        await machine.wait_agent()
+    end = await machine.ended
+    assert (end.exit_status, told in end.reason) == (137, True)
+    assert [record.getMessage() for record in caplog.records] == [end.reason]
+
+
+async def test_a_vmm_that_outlives_its_socket_is_killed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.machine.machine.STOP_TIMEOUT_S", 0.2)
+    machine = start(BOOTED + "control.close()\n" + DEAF)
+    assert (await asyncio.wait_for(machine.ended, 20)).exit_status == 137
+
+
+async def test_a_vmm_that_tells_its_end_and_stays_is_killed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.machine.machine.STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("shim.machine.machine.STOPPED_GRACE_S", 0.1)
+    stopped = "send(event='stopped', args={'reason': 'poweroff', 'detail': ''})\n"
+    machine = start(BOOTED + stopped + DEAF)
+    end = await asyncio.wait_for(machine.ended, 20)
+    assert end.reason == "the microVM stopped: poweroff"
+
+
 def test_a_missing_image_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     config = Config(image_dir=str(tmp_path))
     with pytest.raises(HostResource, match=r"vmlinux: no guest kernel there; `sampan image build`"):
@@ -195,3 +255,13 @@ def test_a_missing_image_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "vmlinux").touch()
     with pytest.raises(HostResource, match=r"root: no guest image there"):
         check_image(config)
+
+
+async def test_a_machine_that_is_given_up_ends_with_the_reason(start: Start) -> None:
+    machine = start(BOOTED + DEAF)
+    work = asyncio.ensure_future(machine.until_end(asyncio.Event().wait()))
+    await machine.wait_booted()
+    machine.give_up("container 'c1' does not end")
+    with pytest.raises(GuestFault, match="the microVM was killed: container 'c1' does not end"):
+        await work
+    assert (await machine.ended).exit_status == 137
