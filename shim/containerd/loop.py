@@ -61,7 +61,6 @@ async def serve_tasks(
         listener=events,
         shares_guest=config.host_namespaces == "guest",
     )
-
     server = make_server(arguments, containers, events, reaper, over.set)
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
