@@ -200,7 +200,13 @@ class Machine:
             self.shares.close()
 
     async def _adopt_shares(self) -> None:
-        await self._await_boot()
+        patience_s = self._config.agent_timeout_s
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._await_boot()
+        except TimeoutError as error:
+            vmm = f"the vmm, process {self.pid}"
+            raise GuestFault(f"{vmm}, did not boot the machine within {patience_s:g} s") from error
         self.shares.adopt(self.pid)
 
     async def _leave_agent(self) -> None:
@@ -271,7 +277,8 @@ class Machine:
     async def _await_boot(self) -> dict[str, Any]:
         """BootResult's fields."""
         try:
-            return dict(await self._booted)
+            # Shielded: who gives up waiting would cancel it for the others.
+            return dict(await asyncio.shield(self._booted))
         except GuestFault as error:
             if not self._control.closed.is_set():
                 raise
