@@ -12,6 +12,7 @@ TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 
 PY_DIRS := shim agent native proto image tests benchmarks docs
 TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
+TYPED_TESTS := tests benchmarks
 C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
 CHECKS := check-format check-lint check-types check-layers check-proto check-c-format \
@@ -19,7 +20,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow suites build-conformance conformance shimtest versions fuzz soak \
+	test-slow calls suites build-conformance conformance shimtest versions fuzz soak \
 	run bench bench-shimtest fmt proto pictures image lock clean
 
 help: ## this list
@@ -51,6 +52,7 @@ check-lint: $(LOCKED)
 
 check-types: $(LOCKED)
 	@$(call quietly,$(BIN)/mypy $(TYPED))
+	@$(call quietly,$(BIN)/mypy $(TYPED_TESTS))
 
 check-layers: $(LOCKED)
 	@$(call quietly,$(BIN)/lint-imports)
@@ -84,6 +86,9 @@ test-slow: debian-packages ## the tests that take minutes each
 		python3 -m pytest -o timeout=3600 -m slow tests/vm tests/e2e
 
 # pjdfstest and fsx are crates: they need a cargo.
+calls: debian-packages ## what the jail allows beside what the end-to-end tests use
+	@REQUIRE_E2E=1 $(TESTHOST) --timeout 5400 -- python3 -m tests.calls
+
 suites: debian-packages ## public file-system suites in containers, sampan beside runc
 	@cargo install --quiet --root build/suites pjdfstest@0.2.2 fsx@0.3.2
 	@$(TESTHOST) --timeout 7200 --put build/suites/bin:/root/suites -- \

@@ -1,6 +1,6 @@
 """`python -m agent --grpc PATH --streams PATH --run-dir DIR`: the agent outside a guest.
 
-Serves on unix sockets until SIGTERM or Shutdown, with no guest set-up; for
+Serves on unix sockets until SIGTERM, with no guest set-up; for
 tests.  Needs root, crun and a cgroup2 mount.  In a guest, agent/init.py runs.
 """
 
@@ -13,7 +13,7 @@ from agent import linux
 from agent.clock import HostClock
 from agent.listener import listen_unix
 from agent.mounts import CGROUP_ROOT
-from agent.server import Places, serve
+from agent.server import Places, serve_agent
 from agent.service import GuestInfo
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         relay=listen_unix(arguments.relay) if arguments.relay else None,
     )
     info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-    asyncio.run(serve(places, info, power_off=lambda: None, host_clock=HostClock()))
+    asyncio.run(serve_agent(places, info, HostClock()))
 
 
 main()

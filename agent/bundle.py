@@ -1,10 +1,10 @@
 """The code that the agent imports at its start, in one file.
 
 The guest's root is a virtio-fs: a module of its own costs several requests to
-the host, the bundle a few for all of them.  Whoever builds the image calls
-write(), with the guest's own Python; the starter calls install() before it
-imports anything else, init.py remove() after the last import.  Modules that
-are not in the bundle, and extension modules, are found as ever.
+the host, the bundle a few for all of them.  agent/bundle_writer.py
+makes it when the image is built; the starter calls install() before it imports
+anything else, init.py remove() after the last import.  Modules that are not in the
+bundle, and extension modules, are found as ever.
 """
 
 import marshal
@@ -13,7 +13,6 @@ from _frozen_importlib import ModuleSpec
 
 # What this module itself imports cannot come from the bundle: keep it at that.
 EARLY = frozenset(sys.modules)
-PYC_HEADER_BYTES = 16  # PEP 552
 
 
 class Bundle:
@@ -53,23 +52,3 @@ def install(path: str) -> None:
 def remove() -> None:
     """Frees the code that nobody has imported."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Bundle)]
-
-
-def write(path: str) -> None:
-    """Imports all that the agent does; keeps what came from .pyc files."""
-    import agent.init  # noqa: PLC0415
-    import agent.server  # noqa: F401, PLC0415
-
-    modules = {}
-    for name, module in sys.modules.items():
-        spec = module.__spec__
-        if name in EARLY or spec is None or spec.name != name:
-            continue
-        if spec.origin is None or not spec.origin.endswith(".pyc"):
-            continue
-        with open(spec.origin, "rb") as file:
-            code = file.read()[PYC_HEADER_BYTES:]
-        locations = spec.submodule_search_locations
-        modules[name] = (spec.origin, None if locations is None else list(locations), code)
-    with open(path, "wb") as file:
-        marshal.dump(modules, file)

@@ -47,7 +47,7 @@ class Surroundings(NamedTuple):
     cgroup_root: str
 
 
-class Container:
+class GuestContainer:
     def __init__(
         self, container_id: str, spec: ContainerSpec, request: StdioRequest, around: Surroundings
     ) -> None:

@@ -21,7 +21,6 @@ from agent.mounts import (
     enable_controllers,
     mount_all,
     mount_shares,
-    unmount_shares,
 )
 from agent.network import bring_up
 from proto import contract
@@ -79,7 +78,7 @@ def run_server(started_ns: int) -> None:
     import asyncio  # noqa: PLC0415
 
     from agent.clock import HostClock  # noqa: PLC0415
-    from agent.server import Places, serve  # noqa: PLC0415
+    from agent.server import Places, serve_agent  # noqa: PLC0415
     from agent.service import GuestInfo  # noqa: PLC0415
 
     bundle.remove()
@@ -94,11 +93,4 @@ def run_server(started_ns: int) -> None:
         modules.load_later()
         host_clock.open()
 
-    asyncio.run(serve(places, info, power_off, host_clock, do_later))
-
-
-def power_off() -> None:
-    """Everything written is on the host before the guest goes."""
-    os.sync()
-    unmount_shares()
-    linux.reboot(linux.RB_POWER_OFF)
+    asyncio.run(serve_agent(places, info, host_clock, do_later))

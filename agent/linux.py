@@ -7,15 +7,11 @@ import ctypes
 import os
 from typing import Final
 
-MS_RDONLY: Final = 1  # linux/mount.h
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
-MS_NOATIME: Final = 1024
-MNT_DETACH: Final = 2
 
 PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
-RB_POWER_OFF: Final = 0x4321FEDC  # linux/reboot.h
 RB_AUTOBOOT: Final = 0x01234567
 
 IN_MODIFY: Final = 0x2  # linux/inotify.h
@@ -73,10 +69,6 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
         data.encode() or None,
     )
     check(result, f"mount {kind}", target)
-
-
-def unmount(target: str, flags: int = 0) -> None:
-    check(_libc.umount2(os.fsencode(target), flags), "umount", target)
 
 
 def sync_file_system(path: str) -> None:

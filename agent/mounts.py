@@ -65,14 +65,6 @@ def mount_shares() -> None:
             file.write("100")
 
 
-def unmount_shares() -> None:
-    for mount in reversed(SHARES):
-        try:
-            linux.unmount(mount.target, linux.MNT_DETACH)
-        except OSError:
-            continue  # at power-off there is nobody left to hear of it
-
-
 def enable_controllers() -> None:
     """Every controller, for the containers' cgroups.
 

@@ -1,6 +1,6 @@
 """One process of a container: its state, its stdio, its end.
 
-Owns the Stdio.  A Process is made by its Container, which moves it along; its
+Owns the Stdio.  A Process is made by its GuestContainer, which moves it along; its
 state changes only by the table in agent/lifecycle.py.
 """
 

@@ -66,29 +66,21 @@ class Places(NamedTuple):
     """Listening; joined with grpc_path."""
 
 
-async def serve(
+async def serve_agent(
     places: Places,
     info: GuestInfo,
-    power_off: Callable[[], None],
     host_clock: HostClock,
     do_later: Callable[[], None] = lambda: None,
 ) -> None:
-    """Until SIGTERM, or until Shutdown has called `power_off`.
-
-    `do_later`: what no container waits for.
-    """
+    """Until SIGTERM.  `do_later`: what no container waits for."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(say_exception)
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
 
-    async def stop() -> None:
-        power_off()
-        stopping.set()
-
     with ExitStack() as owned:
         sandbox = open_sandbox(places, owned)
-        service = AgentService(sandbox, info, stop, host_clock)
+        service = AgentService(sandbox, info, host_clock)
         server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers((make_handlers(service),))
         server.add_insecure_port(f"unix:{places.grpc_path}")

@@ -5,7 +5,7 @@ of gRPC: agent/server.py puts these on the wire.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from agent import clock, identity, network
@@ -28,13 +28,11 @@ class AgentService:
         self,
         sandbox: Sandbox,
         info: GuestInfo,
-        power_off: Callable[[], Awaitable[None]],
         host_clock: clock.HostClock,
     ) -> None:
         self._sandbox = sandbox
         self._host_clock = host_clock
         self._info = info
-        self._power_off = power_off
         self._listening_ns = 0
 
     def listening(self) -> None:
@@ -103,10 +101,6 @@ class AgentService:
     async def DeleteProcess(self, ref: pb.ProcessRef) -> pb.ProcessExit:
         return write_exit(await self._sandbox.delete(ref.container_id, ref.exec_id))
 
-    async def ListProcesses(self, ref: pb.ContainerRef) -> pb.ListProcessesResponse:
-        cgroup = self._sandbox.find(ref.container_id).cgroup
-        return pb.ListProcessesResponse(guest_pids=cgroup.list_processes())
-
     async def PauseContainer(self, ref: pb.ContainerRef) -> pb.PauseContainerResponse:
         await self._sandbox.find(ref.container_id).set_paused(True)
         return pb.PauseContainerResponse()
@@ -141,11 +135,6 @@ class AgentService:
     ) -> pb.ConfigureNetworkResponse:
         await network.configure(request.nics, self._sandbox.around.reaper)
         return pb.ConfigureNetworkResponse()
-
-    async def Shutdown(self, _: pb.ShutdownRequest) -> pb.ShutdownResponse:
-        await self._sandbox.end_all()
-        await self._power_off()
-        return pb.ShutdownResponse()
 
 
 def read_stdio(stdio: pb.Stdio) -> StdioRequest:

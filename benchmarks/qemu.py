@@ -29,9 +29,10 @@ from proto.contract import AGENT_PORT
 from proto.control import MachineConfig
 from shim.config import Config, load_config
 from shim.guest.client import AgentClient
+from shim.machine.boot import describe_machine
 from shim.machine.console import read_console_tail
 from shim.machine.directory import SandboxDirectory, SandboxKey
-from shim.machine.launch import describe_machine
+from shim.machine.request import LaunchRequest
 from shim.machine.size import MachineSize
 from shim.machine.templates.identity import MachineClass
 from shim.vmm.builder import build_command_line
@@ -122,7 +123,8 @@ def measure_qemu(config: Config, directory: Path) -> Sample:
 def describe(config: Config, sandbox: SandboxDirectory) -> MachineConfig:
     """The machine that sampan's own monitor would be asked for."""
     size = MachineSize(config.vcpus, config.memory_mib << 20)
-    return describe_machine(config, sandbox, MachineClass(size, nics=0))
+    machine_class = MachineClass(size, nics=0)
+    return describe_machine(LaunchRequest(config, sandbox, machine_class, log_fd=2))
 
 
 def make_command(

@@ -26,12 +26,10 @@ class Usage:
     """None where KVM's statistics cannot be read."""
 
     def __sub__(self, earlier: Self) -> "Usage":
-        known = self.exits is not None and earlier.exits is not None
-        return Usage(
-            self.cpu_s - earlier.cpu_s,
-            self.packets - earlier.packets,
-            self.exits - earlier.exits if known else None,
-        )
+        exits = None
+        if self.exits is not None and earlier.exits is not None:
+            exits = self.exits - earlier.exits
+        return Usage(self.cpu_s - earlier.cpu_s, self.packets - earlier.packets, exits)
 
 
 def read_usage(namespace: str, interface: str = "eth0") -> Usage:

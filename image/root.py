@@ -101,7 +101,7 @@ sys.path[:] = ["/{STDLIB}", "/{STDLIB}/lib-dynload", "/{SITE}"]
 
 """
 BUNDLE: Final = f"{SITE}/agent.bundle"
-WRITE_BUNDLE: Final = f"{PREAMBLE}from agent.bundle import write; write('/{BUNDLE}')"
+WRITE_BUNDLE: Final = f"{PREAMBLE}from agent.bundle_writer import write; write('/{BUNDLE}')"
 STARTERS: Final = {
     contract.GUEST_INIT: f"from agent.bundle import install\n\ninstall('/{BUNDLE}')\n\n"
     "from agent.init import main\n\nmain()\n",

@@ -9,7 +9,6 @@ whoever gives its address to C keeps that object until C has let go of it.
 """
 
 import os
-from collections.abc import Sequence
 from typing import Any, NewType, Protocol, cast
 
 from native import _native  # type: ignore[attr-defined]
@@ -26,9 +25,6 @@ Power = NewType("Power", object)
 VcpuSet = NewType("VcpuSet", object)
 PciWindow = NewType("PciWindow", object)
 VirtioDevice = NewType("VirtioDevice", object)
-VsockDevice = NewType("VsockDevice", object)
-NetDevice = NewType("NetDevice", object)
-FuseServer = NewType("FuseServer", object)
 
 
 class Ffi(Protocol):
@@ -107,7 +103,7 @@ class MachineLibrary(Protocol):
 
 
 class DeviceLibrary(Protocol):
-    """cdef/virtio.h and one of each device."""
+    """cdef/virtio.h, which all devices have; each adds a Protocol of its own functions."""
 
     def virtio_device_destroy(self, device: VirtioDevice, /) -> None: ...
     def pci_window_new(
@@ -140,58 +136,6 @@ class DeviceLibrary(Protocol):
         self, window: PciWindow, slot: int, ret_counters: Pointer, /
     ) -> int: ...
 
-    def vsock_device_new(self, guest_cid: int, ret_device: Pointer, /) -> int: ...
-    def vsock_device_virtio(self, device: VsockDevice, /) -> VirtioDevice: ...
-    def vsock_device_listen(
-        self, device: VsockDevice, listen_fd: int, guest_port: int, /
-    ) -> int: ...
-    def vsock_device_open_stream(
-        self,
-        device: VsockDevice,
-        stream: int,
-        guest_port: int,
-        direction: int,
-        fd: int,
-        prefix: Pointer,
-        prefix_bytes: int,
-        /,
-    ) -> int: ...
-    def vsock_device_connections(self, device: VsockDevice, /) -> int: ...
-    def vsock_device_event_fd(self, device: VsockDevice, /) -> int: ...
-    def vsock_device_next_event(self, device: VsockDevice, ret_event: Pointer, /) -> int: ...
-
-    def net_device_new(self, pairs: int, ret_device: Pointer, /) -> int: ...
-    def net_device_virtio(self, device: NetDevice, /) -> VirtioDevice: ...
-    def net_device_features(self, pairs: int, /) -> int: ...
-    def net_device_queues(self, pairs: int, /) -> int: ...
-    def net_device_attach(
-        self,
-        device: NetDevice,
-        tap_fds: Sequence[int],
-        vhost_fds: Sequence[int] | Pointer,
-        count: int,
-        /,
-    ) -> int: ...
-
-    BALLOON_QUEUES: int
-
-    def balloon_device_new(self, ret_device: Pointer, /) -> int: ...
-    def balloon_device_features(self) -> int: ...
-
-    def fuse_server_new(self, config: Pointer, ret_server: Pointer, /) -> int: ...
-    def fuse_server_free(self, server: FuseServer, /) -> None: ...
-    def fs_device_new(
-        self,
-        server: FuseServer,
-        request_queues: int,
-        worker_count: int,
-        ret_device: Pointer,
-        /,
-    ) -> int: ...
-    def fs_device_save(self, device: VirtioDevice, buffer: Pointer, size: int, /) -> int: ...
-    def fs_device_restore(self, device: VirtioDevice, state: Pointer, size: int, /) -> int: ...
-    def fs_device_counters(self, device: VirtioDevice, ret_counts: Pointer, /) -> None: ...
-
 
 class JailLibrary(Protocol):
     """jail.h, and libseccomp's functions by their own names."""
@@ -213,11 +157,13 @@ class JailLibrary(Protocol):
 
 
 class Library(KvmLibrary, MachineLibrary, DeviceLibrary, JailLibrary, Protocol):
-    """Everything that is compiled in."""
+    """Everything that is compiled in but for what is one device's."""
 
 
 ffi: Ffi = cast(Ffi, _native.ffi)
-lib: Library = cast(Library, _native.lib)
+library: object = _native.lib
+"""For a device, which casts it to the Protocol of its own functions."""
+lib: Library = cast(Library, library)
 
 
 def check(result: int, what: str) -> int:

@@ -40,8 +40,6 @@ class Operation(StrEnum):
     )
     NOTE_TOUCHED = "note_touched"  # {} → {}; fds: for the pages that this clone has touched so far
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
-    PAUSE = "pause"  # {} → {}; vCPUs stop burning host CPU
-    RESUME = "resume"  # {} → {}
     STOP = "stop"  # {} → {}; the machine ends at once, then the process
 
 

@@ -17,6 +17,7 @@ DEFAULT_PATH: Final = "/etc/sampan/config.yaml"
 PATH_VARIABLE: Final = "SAMPAN_CONFIG"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 HOST_NAMESPACES: Final = ("refuse", "guest")
+HOST_CGROUP: Final = ("always", "never")
 TEMPLATES: Final = ("auto", "use", "never")
 VHOST_NET: Final = ("auto", "never")
 JAIL: Final = ("on", "require", "log", "off")
@@ -56,6 +57,10 @@ class Config:
     host_namespaces: str = "refuse"
     """A container that would share the host's network or processes: refused, or
     given those of its guest."""
+    host_cgroup: str = "always"
+    """A sandbox's processes live in the cgroup that its spec names, which bounds them."""
+    host_overhead_mib: int = 256
+    """What they may have there beside the machine's memory."""
     jail: str = "on"
     """What a vmm may still do when its guest runs: the system calls of a list (`on`), that and
     what Landlock allows, or nothing runs (`require`); everything, but the kernel's log tells
@@ -202,6 +207,8 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "nics": _whole(0, 8),
     "vhost_net": _one_of(VHOST_NET),
     "host_namespaces": _one_of(HOST_NAMESPACES),
+    "host_cgroup": _one_of(HOST_CGROUP),
+    "host_overhead_mib": _whole(64, 1 << 20),
     "jail": _jail,
     "log_level": _one_of(LOG_LEVELS),
     "console_limit_bytes": _whole(4096, 1 << 30),

@@ -5,14 +5,20 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
 SOURCES = TREE / "native/src"
-OTHERS = ("virtqueue.c", "memory.c", "worker.c")
+OTHERS = (
+    "virtio/virtqueue.c",
+    "memory/memory.c",
+    "memory/iovec.c",
+    "virtio/worker.c",
+    "jail/jail.c",
+)
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread")
 
 
 def run_tap_net(directory: Path, mode: str, pairs: int) -> None:
     """Every case, in a network namespace of its own; root."""
     program = directory / "tap_net"
-    sources = [*SOURCES.glob("net_*.c"), *(SOURCES / name for name in OTHERS)]
+    sources = [*SOURCES.glob("net/*.c"), *(SOURCES / name for name in OTHERS)]
     command = ["gcc", *FLAGS, f"-DDRIVER_PAIRS={pairs}", f"-I{SOURCES}"]
     command += [str(TREE / "tests/native/tap_net.c"), *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True)

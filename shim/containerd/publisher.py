@@ -10,13 +10,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from proto.gen.containerd import events_pb2, types_pb2
+from shim.containerd.messages import make_timestamp, pack_any
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.status import Code, StatusError
 
@@ -58,7 +57,10 @@ class Publisher:
             lost_topic, _ = self._waiting.popleft()
             log.error("%d events wait for containerd: dropped a %s", MAX_WAITING, lost_topic)
         envelope = types_pb2.Envelope(
-            timestamp=now(), namespace=self._namespace, topic=topic, event=pack_any(event)
+            timestamp=make_timestamp(time.time_ns()),
+            namespace=self._namespace,
+            topic=topic,
+            event=pack_any(event),
         )
         request = events_pb2.ForwardRequest(envelope=envelope)
         self._waiting.append((topic, request.SerializeToString()))
@@ -114,13 +116,3 @@ class Publisher:
         if self._client is not None:
             await self._client.close()
             self._client = None
-
-
-def now() -> Timestamp:
-    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-    return Timestamp(seconds=seconds, nanos=nanos)
-
-
-def pack_any(message: Any) -> AnyMessage:
-    """As containerd compares type URLs: without the prefix that Any.Pack would write."""
-    return AnyMessage(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())

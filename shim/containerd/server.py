@@ -1,9 +1,8 @@
 """The shim's server process, from its first instruction to its last.
 
-Composition root of the service: begins the machine, then imports and builds
-everything else beside it, serves ttrpc until it is told to go, and takes down
-in reverse what it has put up.  Runs in the process that `start` forked: no
-thread, no event loop and no gRPC before `run_server`.
+Begins the machine, then imports and runs everything else beside it
+(shim/containerd/loop.py).  Runs in the process that `start` forked: no thread, no
+event loop and no gRPC before `run_server`.
 """
 
 import asyncio
@@ -12,179 +11,65 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
 
 from shim.config import Config, load_config
+from shim.containerd.server_arguments import ServerArguments
 from shim.errors import SampanError
-from shim.host.reaper import Reaper
+from shim.host.cgroup import HostCgroup
 from shim.log import log_to
-from shim.machine.directory import SandboxDirectory
-from shim.machine.launch import LaunchedMachine, PreparedNetwork, prepare_network
-from shim.machine.templates.identity import MachineClass
-from shim.machine.vmm_log import VmmLog, open_log_pipe
-from shim.sandbox.plan import plan_machine
+from shim.machine.bounds import enter_bounds
+from shim.machine.launch import LaunchedMachine
+from shim.machine.namespace import prepare_network
+from shim.machine.request import LaunchRequest
+from shim.machine.vmm_log import open_log_pipe
+from shim.sandbox.plan import MachinePlan, plan_machine
 
-if TYPE_CHECKING:
-    from shim.machine.machine import Machine
-    from shim.ttrpc.server import Server
-
-EVENTS_PATIENCE_S: Final = 5.0
-LAST_ANSWERS_S: Final = 1.0
-FIRST_CALL_PATIENCE_S: Final = 60.0
-"""containerd connects as soon as `start` has printed the address."""
-SETTLED_S: Final = 1.0
-"""After its agent's answer a container runs, and may have the host's processors."""
-Launch = Callable[
-    [Config, SandboxDirectory, MachineClass, int, PreparedNetwork | None, str], LaunchedMachine
-]
-"""launch_machine's arguments, in their order."""
-Wish = Callable[[Config, str, MachineClass], None]
-"""For a machine of this class to be ready for the next sandbox; with its config's path."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerArguments:
-    namespace: str
-    sandbox_id: str
-    sandbox: SandboxDirectory
-    bundle: str
-    events_address: str
-    config_path: str
-    debug: bool
-    log_fd: int
-    host_mounts: int
-    """The mount namespace that this process was in at first, as a descriptor."""
-    launch: Launch
-    wish: Wish | None = None
 
 
 def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
     """Returns when the sandbox is over and nothing of it is left."""
     faulthandler.register(signal.SIGUSR1)
     config = Config()
+    cgroup: HostCgroup | None = None
     launched: LaunchedMachine | SampanError
     vmm_log, vmm_stderr = open_log_pipe()
     try:
         config = load_config(arguments.config_path or None)
         log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
-        launched = begin_machine(arguments, config, vmm_stderr)
+        plan = plan_machine(arguments.bundle, config)
+        cgroup = enter_bounds(plan.bounds, arguments.sandbox)
+        launched = begin_machine(arguments, config, plan, vmm_stderr)
+        if cgroup is not None:
+            cgroup.enter(launched.pid)  # a prewarmed one is still elsewhere
     except SampanError as error:
         log_to(arguments.log_fd, "info")
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
         launched = error
     os.close(vmm_stderr)  # the vmm has its own
     try:
-        asyncio.run(serve_tasks(arguments, config, launched, listener, vmm_log))
+        # protobuf and all that stands on it: imported while the guest boots.
+        from shim.containerd.loop import serve_tasks  # noqa: PLC0415
+
+        asyncio.run(serve_tasks(arguments, config, launched, vmm_log, cgroup, listener))
     finally:
+        leave_bounds(cgroup)
         arguments.sandbox.remove()
 
 
-def begin_machine(arguments: ServerArguments, config: Config, vmm_stderr: int) -> LaunchedMachine:
-    plan = plan_machine(arguments.bundle, config)
+def begin_machine(
+    arguments: ServerArguments, config: Config, plan: MachinePlan, vmm_stderr: int
+) -> LaunchedMachine:
     network = prepare_network(plan.network_path, config, plan.machine_class)
-    return arguments.launch(
+    request = LaunchRequest(
         config, arguments.sandbox, plan.machine_class, vmm_stderr, network, plan.template
     )
+    return arguments.launch(request)
 
 
-async def serve_tasks(
-    arguments: ServerArguments,
-    config: Config,
-    launched: LaunchedMachine | SampanError,
-    listener: socket.socket,
-    vmm_log_fd: int,
-) -> None:
-    # protobuf and all that stands on it: imported while the guest boots.
-    from shim.containerd.announce import Announcer  # noqa: PLC0415
-    from shim.containerd.codes import describe_error  # noqa: PLC0415
-    from shim.containerd.publisher import Publisher  # noqa: PLC0415
-    from shim.containerd.task import TaskService  # noqa: PLC0415
-    from shim.machine.machine import Machine  # noqa: PLC0415
-    from shim.sandbox.containers import Containers  # noqa: PLC0415
-    from shim.ttrpc.server import Server  # noqa: PLC0415
-
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
-    reaper = Reaper(loop)
-    vmm_log = VmmLog(vmm_log_fd)
-    machine: Machine | SampanError
-    if isinstance(launched, SampanError):
-        machine = launched
-    else:
-        machine = Machine(launched, reaper, arguments.sandbox, config)
-    publisher = Publisher(arguments.events_address, arguments.namespace)
-    publisher.start()
-    pid = machine.pid if isinstance(machine, Machine) else 0
-    containers = Containers(
-        namespace=arguments.namespace,
-        sandbox_id=arguments.sandbox_id,
-        machine=machine,
-        announcer=Announcer(publisher, pid),
-        reaper=reaper,
-        shares_guest=config.host_namespaces == "guest",
-    )
-    server = Server(TaskService(containers, over.set).describe(), describe_error)
-    await server.start(listener)
-    first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
-    oom_watch = asyncio.create_task(containers.watch_oom_kills())
-    offer = asyncio.create_task(offer_template(arguments, config, machine))
-    refill = asyncio.create_task(refill_pool(arguments, config, machine))
-    await over.wait()
-    log.debug("sandbox %s is over", arguments.sandbox_id)
-    first_call.cancel()
-    oom_watch.cancel()
-    offer.cancel()
-    refill.cancel()
-    await server.close(LAST_ANSWERS_S)
-    await containers.close()
-    vmm_log.close()
-    await publisher.close(EVENTS_PATIENCE_S)
-    reaper.close()
-
-
-async def offer_template(
-    arguments: ServerArguments, config: Config, machine: "Machine | SampanError"
-) -> None:
-    """A container that had to boot has a template made for those that follow."""
-    if config.templates != "auto" or isinstance(machine, SampanError):
-        return
-    from shim.machine.templates.offer import start_offer  # noqa: PLC0415
-
-    with suppress(SampanError):
-        await machine.wait_agent()
-        if not machine.is_clone:
-            start_offer(
-                machine.machine_class,
-                machine.template,
-                arguments.config_path,
-                arguments.host_mounts,
-                arguments.log_fd,
-            )
-
-
-async def refill_pool(
-    arguments: ServerArguments, config: Config, machine: "Machine | SampanError"
-) -> None:
-    """The next container like this one finds a machine that is ready to run."""
-    wanted = config.ready_machines and config.templates != "never"
-    if not wanted or not arguments.wish or isinstance(machine, SampanError):
-        return
+def leave_bounds(cgroup: HostCgroup | None) -> None:
     try:
-        with suppress(SampanError):
-            await machine.wait_agent()
-        await asyncio.sleep(SETTLED_S)
-    finally:  # also for one that is over by then
-        arguments.wish(config, arguments.config_path, machine.machine_class)
-
-
-def end_unless_called(server: "Server", over: asyncio.Event) -> None:
-    """`start` was killed before it could print the address: nobody knows of us."""
-    if not server.was_called:
-        log.error("nobody has connected within %g s", FIRST_CALL_PATIENCE_S)
-        over.set()
+        if cgroup is not None:
+            cgroup.leave()
+    except OSError as error:
+        log.error("cgroup %s: %s", cgroup.path if cgroup else "", error.strerror)

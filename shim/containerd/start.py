@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 from shim.containerd.arguments import Invocation, StartOptions, UsageError, parse_arguments
 from shim.host.daemon import enter_directory, exit_after, leave_host, read_oom_score
-from shim.host.process import note_process
+from shim.host.pids import note_process
 from shim.machine.cleanup import clean_up
 from shim.machine.directory import SandboxDirectory, SandboxKey, find_sandbox
 from shim.oci.annotations import find_group
@@ -177,7 +177,8 @@ def run_new_server(new: NewSandbox, oom_score: int, **warm: "Any") -> None:
     os.setsid()
     log_fd = enter_directory(new.invocation.bundle, LOG_FIFO, oom_score)
     # Only now, with the parent's pipes closed, what takes its time.
-    from shim.containerd.server import ServerArguments, run_server  # noqa: PLC0415
+    from shim.containerd.server import run_server  # noqa: PLC0415
+    from shim.containerd.server_arguments import ServerArguments  # noqa: PLC0415
     from shim.machine.launch import launch_machine  # noqa: PLC0415
 
     arguments = ServerArguments(

@@ -8,6 +8,7 @@ same methods.
 import os
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.empty_pb2 import Empty
@@ -15,15 +16,18 @@ from google.protobuf.message import DecodeError, Message
 
 from proto.contract import MAX_ID_BYTES
 from proto.gen.containerd import runc_pb2, task_pb2, types_pb2
-from shim.containerd.publisher import pack_any
+from shim.containerd.events import EventPublisher
+from shim.containerd.logger import LoggerSpec, LoggingProgram
+from shim.containerd.messages import make_timestamp, pack_any
 from shim.containerd.stats import build_metrics_v1, build_metrics_v2
+from shim.containerd.stdio import NamedStreams, StdioPaths
 from shim.errors import InvalidArgument, Unimplemented
+from shim.guest.values import ProcessName
 from shim.host.mounts import HostMount
 from shim.oci.shape import check_shape
 from shim.oci.spec import TEXT
 from shim.sandbox.containers import Containers
 from shim.sandbox.lifecycle import State
-from shim.sandbox.stdio import StdioPaths
 from shim.ttrpc.server import Handler, Method, Services
 
 SERVICES: Final = ("containerd.task.v2.Task", "containerd.task.v3.Task")
@@ -45,9 +49,19 @@ STATUSES: Final = {
 class TaskService:
     """`shut_down` is told when an answered Shutdown is to end the process."""
 
-    def __init__(self, containers: Containers, shut_down: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        containers: Containers,
+        events: EventPublisher,
+        start_logger: Callable[[str, LoggerSpec], LoggingProgram],
+        shut_down: Callable[[], None],
+    ) -> None:
         self._containers = containers
+        self._events = events
+        self._start_logger = start_logger
         self._shut_down = shut_down
+        self._paths: dict[ProcessName, StdioPaths] = {}
+        """What State answers; of every process that is there."""
 
     def describe(self) -> Services:
         """Every method by name, for the ttrpc server."""
@@ -78,22 +92,25 @@ class TaskService:
         if request.checkpoint:
             raise Unimplemented(f"checkpoint: {request.checkpoint!r}: restoring is not supported")
         rootfs = tuple(read_mount(mount) for mount in request.rootfs)
-        await self._containers.create(request.id, request.bundle, rootfs, read_paths(request))
-        self._containers.announcer.created(request)
-        return task_pb2.CreateTaskResponse(pid=self._containers.task_pid)
+        paths = read_paths(request)
+        ends = self._make_streams(request.id, paths)
+        await self._containers.create(request.id, request.bundle, rootfs, ends)
+        self._paths[ProcessName(request.id)] = paths
+        self._events.created(request)
+        return task_pb2.CreateTaskResponse(pid=self._containers.host_pid)
 
     async def start(self, request: task_pb2.StartRequest) -> Message:
         await self._containers.find(request.id).start(request.exec_id)
-        return task_pb2.StartResponse(pid=self._containers.task_pid)
+        return task_pb2.StartResponse(pid=self._containers.host_pid)
 
     async def state(self, request: task_pb2.StateRequest) -> Message:
         container = self._containers.find(request.id)
         process = container.find_process(request.exec_id)
-        paths = process.stdio.paths
+        paths = self._paths[process.name]
         answer = task_pb2.StateResponse(
             id=request.id,
             bundle=container.bundle,
-            pid=self._containers.task_pid,
+            pid=self._containers.host_pid,
             status=STATUSES[process.state],
             stdin=paths.stdin,
             stdout=paths.stdout,
@@ -105,13 +122,15 @@ class TaskService:
             answer.pid = 0
         if process.exit is not None:
             answer.exit_status = process.exit.status
-            answer.exited_at.CopyFrom(process.exit.at)
+            answer.exited_at.CopyFrom(make_timestamp(process.exit.at_ns))
         return answer
 
     async def wait(self, request: task_pb2.WaitRequest) -> Message:
         process = self._containers.find(request.id).find_process(request.exec_id)
         ended = await process.wait_exit()
-        return task_pb2.WaitResponse(exit_status=ended.status, exited_at=ended.at)
+        return task_pb2.WaitResponse(
+            exit_status=ended.status, exited_at=make_timestamp(ended.at_ns)
+        )
 
     async def kill(self, request: task_pb2.KillRequest) -> Message:
         if request.signal > MAX_SIGNAL:
@@ -125,18 +144,20 @@ class TaskService:
             process = await self._containers.find(request.id).delete_exec(request.exec_id)
         else:
             process = (await self._containers.delete(request.id)).init
-            self._containers.announcer.deleted(process)
-        answer = task_pb2.DeleteResponse(pid=self._containers.task_pid)
+        self._forget_paths(process.name)
+        answer = task_pb2.DeleteResponse(pid=self._containers.host_pid)
         if process.exit is not None:
             answer.exit_status = process.exit.status
-            answer.exited_at.CopyFrom(process.exit.at)
+            answer.exited_at.CopyFrom(make_timestamp(process.exit.at_ns))
         return answer
 
     async def exec(self, request: task_pb2.ExecProcessRequest) -> Message:
         check_id("exec_id", request.exec_id)
         container = self._containers.find(request.id)
-        stdio = self._containers.make_stdio(request.id, read_paths(request))
-        container.add_exec(request.exec_id, request.spec.value, stdio)
+        paths = read_paths(request)
+        ends = self._make_streams(request.id, paths)
+        container.add_exec(request.exec_id, request.spec.value, ends)
+        self._paths[ProcessName(request.id, request.exec_id)] = paths
         return Empty()
 
     async def close_io(self, request: task_pb2.CloseIORequest) -> Message:
@@ -156,7 +177,7 @@ class TaskService:
         Never empty for a task that is there: containerd would take it for leaked.
         """
         container = self._containers.find(request.id)
-        pid = self._containers.task_pid
+        pid = self._containers.host_pid
         processes = [task_pb2.ProcessInfo(pid=pid)]
         for exec_id, process in container.execs.items():
             if process.is_alive:
@@ -166,12 +187,10 @@ class TaskService:
 
     async def pause(self, request: task_pb2.PauseRequest) -> Message:
         await self._containers.find(request.id).pause()
-        self._containers.announcer.paused(request.id)
         return Empty()
 
     async def resume(self, request: task_pb2.ResumeRequest) -> Message:
         await self._containers.find(request.id).resume()
-        self._containers.announcer.resumed(request.id)
         return Empty()
 
     async def update(self, request: task_pb2.UpdateTaskRequest) -> Message:
@@ -189,13 +208,22 @@ class TaskService:
     async def connect(self, request: task_pb2.ConnectRequest) -> Message:
         """The pid here is the one that containerd keeps for the task."""
         return task_pb2.ConnectResponse(
-            shim_pid=os.getpid(), task_pid=self._containers.task_pid, version=VERSION
+            shim_pid=os.getpid(), task_pid=self._containers.host_pid, version=VERSION
         )
 
     async def shutdown(self, request: task_pb2.ShutdownRequest) -> Message:
         if self._containers.is_empty:
             self._shut_down()
         return Empty()
+
+    def _make_streams(self, container_id: str, paths: StdioPaths) -> NamedStreams:
+        return NamedStreams(paths, partial(self._start_logger, container_id))
+
+    def _forget_paths(self, name: ProcessName) -> None:
+        """With a container's init process go those of its execs."""
+        for known in list(self._paths):
+            if known == name or (not name.exec_id and known.container_id == name.container_id):
+                del self._paths[known]
 
     def _method(
         self,

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 # Read once, at import: its own messages on stderr would be noise in containerd's log.
@@ -34,7 +34,8 @@ from shim.errors import (
     Unavailable,
     Unimplemented,
 )
-from shim.guest.clock import Correction
+from shim.guest.discipline import Correction
+from shim.guest.values import AgentInfo, ProcessName, StdioTokens
 from shim.text import clean_text
 
 # It writes a traceback for each answer that is no message: whoever gets our error tells it.
@@ -71,31 +72,6 @@ OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessName:
-    """`exec_id` is "" for a container's init process."""
-
-    container_id: str
-    exec_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StdioTokens:
-    """Stream tokens; "" is /dev/null."""
-
-    terminal: bool
-    stdin: str = ""
-    stdout: str = ""
-    stderr: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentInfo:
-    protocol_version: int
-    kernel_release: str
-    crun_version: str
 
 
 class AgentClient:

@@ -41,6 +41,11 @@ FLAGS: Final[dict[str, tuple[int, bool]]] = {
 PROPAGATION: Final = frozenset(
     prefix + kind for prefix in ("", "r") for kind in ("private", "slave", "shared", "unbindable")
 )
+FOR_FILE_SERVERS: Final = (
+    syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
+)
+"""Files are read and written through these mounts; devices are never opened, nor programs
+run, whoever the file server obeys: those are the guest's kernel's."""
 MAX_DATA_BYTES: Final = 4095
 """mount(2) copies one page of options, with its closing NUL."""
 
@@ -87,9 +92,10 @@ def make_tree(described: HostMount, scratch: str) -> int:
             data = shorten_paths(data, opened)
         syscalls.mount(described.source, scratch, described.type, flags, data)
     try:
-        return syscalls.clone_tree(scratch, recursive=False)
+        tree = syscalls.clone_tree(scratch, recursive=False)
     finally:
         syscalls.umount(scratch, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+    return restrict(tree, False, FOR_FILE_SERVERS, syscalls.MS_PRIVATE)
 
 
 def bind_tree(source: str, read_only: bool, recursive: bool) -> int:
@@ -98,9 +104,14 @@ def bind_tree(source: str, read_only: bool, recursive: bool) -> int:
     What the host mounts below `source` later arrives in it, once it is mounted somewhere.
     """
     tree = syscalls.clone_tree(source, recursive)
+    attributes = FOR_FILE_SERVERS | (syscalls.MOUNT_ATTR_RDONLY if read_only else 0)
+    return restrict(tree, recursive, attributes, syscalls.MS_SLAVE)
+
+
+def restrict(tree: int, recursive: bool, attributes: int, propagation: int) -> int:
+    """The tree; closed when that fails."""
     try:
-        attributes = syscalls.MOUNT_ATTR_RDONLY if read_only else 0
-        syscalls.set_mount_attributes(tree, recursive, attributes, syscalls.MS_SLAVE)
+        syscalls.set_mount_attributes(tree, recursive, attributes, propagation)
     except BaseException:
         os.close(tree)
         raise

@@ -6,7 +6,8 @@ Synchronous; imports as little as shim/machine/directory.py, for the same reason
 import os
 import sys
 
-from shim.host.process import end_process, load_identity
+from shim.host.cgroup import ROOT, remove_cgroup
+from shim.host.pids import end_process, load_identity
 from shim.machine.directory import SandboxDirectory
 
 VMM_PATIENCE_S = 0.5
@@ -22,9 +23,22 @@ def clean_up(sandbox: SandboxDirectory, patience_s: float) -> None:
         identity = load_identity(path)
         if identity is not None and not end_process(identity, patience, KILL_WAIT_S):
             sys.stderr.write(f"process {identity.pid} of {sandbox.path} does not end\n")
+    remove_noted_cgroup(sandbox)
     if os.path.exists(sandbox.network):
         from shim.machine.network_note import undo_note  # noqa: PLC0415
 
         for problem in undo_note(sandbox):
             sys.stderr.write(f"network namespace: {problem}\n")
     sandbox.remove()
+
+
+def remove_noted_cgroup(sandbox: SandboxDirectory) -> None:
+    try:
+        with open(sandbox.cgroup, encoding="utf-8") as note:
+            path = note.read()
+        if path.startswith(f"{ROOT}/"):
+            remove_cgroup(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        sys.stderr.write(f"cgroup {error.filename}: {error.strerror}\n")

@@ -4,6 +4,7 @@
         shim.sock shim.pid           the server, and who it is
         vmm.pid agent.sock           the machine, and the way to its agent
         console.log counters.json
+        cgroup network.json          notes of what `delete` removes on the host
         tree/ scratch/               where things are mounted for a moment, in a mount
                                      namespace of the server's: see shim/machine/shares.py
         sandbox.json                 which sandbox this is, for people and `sampan`
@@ -59,6 +60,7 @@ class SandboxDirectory:
         self.console = f"{path}/console.log"
         self.counters = f"{path}/counters.json"
         self.network = f"{path}/network.json"
+        self.cgroup = f"{path}/cgroup"
         self.tree = f"{path}/tree"
         self.scratch = f"{path}/scratch"
         self.description = f"{path}/sandbox.json"

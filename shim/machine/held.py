@@ -12,22 +12,16 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from proto.control import MAX_PACKET_BYTES, Operation
 from shim.config import Config
-from shim.errors import HostResource
-from shim.machine.directory import SandboxDirectory
+from shim.machine.boot import ask_to_hold, ask_to_start, wait_held
 from shim.machine.launch import (
-    BOOT_REQUEST_ID,
     LaunchedMachine,
     MakeShares,
-    PreparedNetwork,
     StartVmm,
-    ask_first,
     check_image,
-    describe_machine,
     start_process,
 )
-from shim.machine.messages import Answer, ProtocolFault, parse_message
+from shim.machine.request import LaunchRequest
 from shim.machine.shares import ShareTree
 from shim.machine.templates.identity import MachineClass, read_number
 
@@ -41,8 +35,8 @@ class HeldMachine:
 
     pid: int
     control: socket.socket
-    machine_class: MachineClass
-    template: str
+    request: LaunchRequest
+    """Of the sandbox that it waits in."""
     shares: ShareTree
 
     def close(self) -> None:
@@ -58,67 +52,27 @@ def name_held(config: Config, machine_class: MachineClass, template: str) -> str
 
 
 def hold_machine(
-    config: Config,
-    sandbox: SandboxDirectory,
-    machine_class: MachineClass,
-    template: str,
-    log_fd: int,
-    start_vmm: StartVmm,
-    make_shares: MakeShares = ShareTree.make,
+    request: LaunchRequest, start_vmm: StartVmm, make_shares: MakeShares = ShareTree.make
 ) -> HeldMachine:
     """HostResource when the template is no good; nothing is left then."""
-    check_image(config)
+    check_image(request.config)
     with ExitStack() as undo:
-        shares = make_shares(sandbox)
+        shares = make_shares(request.sandbox)
         undo.callback(shares.close)
-        pid, control = start_process(config, sandbox, log_fd, start_vmm)
+        pid, control = start_process(request, start_vmm)
         undo.callback(control.close)
-        described = describe_machine(config, sandbox, machine_class, template)
-        ask_first(control, sandbox, Operation.HOLD, described, shares)
-        control.settimeout(PATIENCE_S)
-        answer = read_answer(control)
-        control.settimeout(None)
-        if answer.error is not None:
-            raise HostResource(f"template {template}: {answer.error}")
+        ask_to_hold(control, request, shares)
+        wait_held(control, request.template, PATIENCE_S)
         undo.pop_all()
-    return HeldMachine(pid, control, machine_class, template, shares)
+    return HeldMachine(pid, control, request, shares)
 
 
-def read_answer(control: socket.socket) -> Answer:
-    try:
-        packet = control.recv(MAX_PACKET_BYTES)
-    except OSError as error:
-        raise HostResource(f"the vmm does not answer: {error}") from error
-    if not packet:
-        raise HostResource("the vmm has ended")
-    try:
-        message = parse_message(packet)
-    except ProtocolFault as error:
-        raise HostResource(f"the vmm breaks the protocol: {error}") from error
-    if not isinstance(message, Answer):
-        raise HostResource("the vmm breaks the protocol: an event before its answer")
-    return message
-
-
-def start_held(
-    held: HeldMachine,
-    held_in: SandboxDirectory,
-    sandbox: SandboxDirectory,
-    network: PreparedNetwork | None,
-    log_fd: int,
-) -> LaunchedMachine:
-    """As launch_machine; `held_in` is no more afterwards.
+def start_held(held: HeldMachine, request: LaunchRequest) -> LaunchedMachine:
+    """As launch_machine; the sandbox that it was held in is no more afterwards.
 
     HostResource when it has ended; nothing is changed then.
     """
-    request = {"id": BOOT_REQUEST_ID, "op": Operation.START, "args": {}}
-    descriptors = [log_fd, network.namespace] if network else [log_fd]
-    try:
-        socket.send_fds(held.control, [json.dumps(request).encode()], descriptors)
-    except OSError as error:
-        raise HostResource(f"the vmm has ended: {error}") from error
-    held.shares.scratch = sandbox.scratch
-    sandbox.take_over(held_in)
-    return LaunchedMachine(
-        held.pid, held.control, network, held.machine_class, held.template, held.shares
-    )
+    ask_to_start(held.control, request)
+    held.shares.scratch = request.sandbox.scratch
+    request.sandbox.take_over(held.request.sandbox)
+    return LaunchedMachine(held.pid, held.control, request, held.shares)

@@ -1,7 +1,7 @@
 """A sandbox's machine as the rest of the shim sees it.
 
 Owns the vmm process (through the control socket and its pid) and the client
-of the guest's agent.  A Machine ends once, whatever the reason, and then
+of the guest's agent.  It ends once, whatever the reason, and then
 `ended` resolves; everything that waits for the guest waits for that too.
 """
 
@@ -10,7 +10,6 @@ import errno
 import json
 import logging
 import os
-import secrets
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -21,28 +20,22 @@ from proto.contract import (
     MEMORY_FILE,
     PROTOCOL_VERSION,
     STATE_FILE,
-    STREAM_TOKEN_BYTES,
     TOUCHED_FILE,
 )
-from proto.control import (
-    Direction,
-    NicArgs,
-    Operation,
-    StoppedEvent,
-    StreamArgs,
-    StreamClosedEvent,
-)
-from shim.config import Config
+from proto.control import Direction, NicArgs, Operation, StoppedEvent, StreamClosedEvent
+from proto.network import GuestNic
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
+from shim.host.cgroup import HostCgroup
 from shim.host.fds import close_all
 from shim.host.reaper import Reaper
+from shim.machine.boot import expect_boot, read_hostname
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
-from shim.machine.directory import SandboxDirectory
-from shim.machine.launch import BOOT_REQUEST_ID, LaunchedMachine, read_hostname
+from shim.machine.launch import LaunchedMachine
 from shim.machine.messages import ProtocolFault
 from shim.machine.network import SandboxNetwork
+from shim.machine.streams import GuestStreams, Stream
 
 if TYPE_CHECKING:
     from shim.guest.client import AgentClient
@@ -66,44 +59,38 @@ class MachineEnd:
 
     reason: str
     exit_status: int
+    out_of_memory: bool = False
+    """At the limit of its cgroup on the host."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A descriptor of the host joined with a stream of a process in the guest."""
-
-    closed: "asyncio.Future[int]"
-    """An errno, or 0, once everything has been moved."""
-
-
-class Machine:
+class SandboxMachine:
     """Lifecycle: `wait_agent`, any use of agent and streams, `stop`."""
 
     def __init__(
-        self, launched: LaunchedMachine, reaper: Reaper, sandbox: SandboxDirectory, config: Config
+        self, launched: LaunchedMachine, reaper: Reaper, cgroup: HostCgroup | None = None
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.pid = launched.pid
-        self.machine_class = launched.machine_class
-        self.template = launched.template
+        self.machine_class = launched.request.machine_class
+        self.template = launched.request.template
         self.shares = launched.shares
         self.is_clone = False
         """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
-        self._sandbox = sandbox
-        self._config = config
+        self._sandbox = launched.request.sandbox
+        self._config = launched.request.config
+        self._cgroup = cgroup
         self._stop_requested = False
         self._stopped_because = ""
         self._fault = ""
         """What the vmm was killed for: it matters more than what it says itself."""
-        self._streams: dict[int, Stream] = {}
-        self._last_stream = 0
         self._agent: AgentClient | None = None
         self._keepers: list[asyncio.Task[None]] = []
         """What goes on beside the containers, until the agent is left."""
-        self.network = SandboxNetwork(self, sandbox, launched.network)
+        self.network = SandboxNetwork(self, self._sandbox, launched.request.network)
         self._control = ControlSocket(launched.control, self._handle_event, self._handle_closed)
-        self._booted = self._control.expect(BOOT_REQUEST_ID)
+        self._streams = GuestStreams(self._control)
+        self._booted = expect_boot(self._control)
         self._adopted = asyncio.create_task(self._adopt_shares())
         self._adopted.add_done_callback(_retrieve_result)
         self._process = reaper.watch(launched.pid)
@@ -133,24 +120,18 @@ class Machine:
         return await task
 
     def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream:
-        """Joins `descriptor`, which stays the caller's, with a stream of the guest.
-
-        Does not wait: a stream that cannot be opened is closed with an error.
-        """
-        self._last_stream += 1
-        number = self._last_stream
-        stream = Stream(self._loop.create_future())
-        self._streams[number] = stream
-        arguments = StreamArgs(number, token, direction)._asdict()
-        opened = self._control.send(Operation.OPEN_STREAM, arguments, [descriptor])
-        opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
-        return stream
+        """As of GuestStreams."""
+        return self._streams.open(descriptor, direction, token)
 
     async def attach_nic(self, nic: int, mac: str, fds: list[int]) -> None:
         """A tap's queues, and as many of vhost-net or none.  They stay the caller's; the
         vmm gets descriptors of its own."""
         arguments = NicArgs(nic, mac)._asdict()
         await self._control.send(Operation.ATTACH_NIC, arguments, fds)
+
+    async def configure_network(self, nics: list[GuestNic]) -> None:
+        agent = await self.wait_agent()
+        await self.until_end(agent.configure_network(nics))
 
     async def read_counters(self) -> dict[str, Any]:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})
@@ -294,21 +275,9 @@ class Machine:
         except (SampanError, OSError) as error:
             log.warning("the vmm's counters: %s", error)
 
-    def _handle_opened(self, number: int, answer: "asyncio.Future[Any]") -> None:
-        if not answer.cancelled() and (error := answer.exception()) is not None:
-            log.error("stream %d of the guest: %s", number, error)
-            self._close_stream(number, errno.EIO)
-
-    def _close_stream(self, number: int, error: int) -> bool:
-        """Whether there is such a stream."""
-        stream = self._streams.pop(number, None)
-        if stream is not None and not stream.closed.done():
-            stream.closed.set_result(error)
-        return stream is not None
-
     def _handle_event(self, event: StoppedEvent | StreamClosedEvent) -> None:
         if isinstance(event, StreamClosedEvent):
-            if not self._close_stream(event.stream, event.error):
+            if not self._streams.close(event.stream, event.error):
                 raise ProtocolFault(f"the end of stream {event.stream}, which is not open")
             return
         if self._stopped_because:
@@ -335,8 +304,7 @@ class Machine:
         (log.info if self._stop_requested else log.error)("%s", end.reason)
         self._control.close()
         self.ended.set_result(end)
-        for number in list(self._streams):
-            self._close_stream(number, errno.EPIPE)
+        self._streams.close_all(errno.EPIPE)
 
     def _describe_end(self, code: int) -> MachineEnd:
         status = SIGKILL_STATUS if code == -signal.SIGKILL else UNKNOWN_STATUS
@@ -344,8 +312,14 @@ class Machine:
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
         if self._fault:
-            what = f"the microVM was killed: {self._fault}"
-        elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
+            return MachineEnd(f"the microVM was killed: {self._fault}", status)
+        if status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills():
+            what = (
+                f"the host's kernel killed the vmm for want of memory: {self._cgroup.path} "
+                f"may have {self._cgroup.read_limit()} bytes (memory.max)"
+            )
+            return MachineEnd(what, status, out_of_memory=True)
+        if self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:
             what = f"the microVM's vmm, process {self.pid}, ended with {how}"
@@ -356,18 +330,13 @@ class Machine:
         return f"; the guest's last words: {tail}" if tail else ""
 
 
-def make_token() -> str:
-    """Names a stream to the vmm and to the agent; whoever knows it may use it."""
-    return secrets.token_hex(STREAM_TOKEN_BYTES)
-
-
 def write_json(path: str, value: Any) -> None:
     with open(path, "w", encoding="utf-8") as file:
         json.dump(value, file)
 
 
 def _import_client() -> "type[AgentClient]":
-    from shim.guest.client import AgentClient  # noqa: PLC0415 (see Machine._connect)
+    from shim.guest.client import AgentClient  # noqa: PLC0415 (see SandboxMachine._connect)
 
     return AgentClient
 

@@ -1,4 +1,4 @@
-"""A sandbox's network: the namespace that its machine is to be the inhabitant of.
+"""A sandbox's network: the namespace that its machine is in.
 
 Owns the namespace's descriptor and what it has put on the namespace's
 interfaces.  The taps are the vmm's and go with it; the redirections on
@@ -9,28 +9,38 @@ what shim/machine/network_note.py has for a shim that had no time to.
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from proto.network import GuestNic
 from shim.host.fds import close_all
 from shim.host.netns import entered, list_links
 from shim.host.vhost import open_vhost_net
 from shim.machine.directory import SandboxDirectory
-from shim.machine.launch import PreparedNetwork
+from shim.machine.namespace import PreparedNetwork
 from shim.machine.network_note import release_links, write_note
 from shim.net.plan import NetworkPlan, find_new, plan_network
 
-if TYPE_CHECKING:
-    from shim.machine.machine import Machine
-
 log = logging.getLogger(__name__)
+
+
+class NetworkedMachine(Protocol):
+    """What a network asks of its machine."""
+
+    async def wait_agent(self) -> object: ...
+
+    async def attach_nic(self, nic: int, mac: str, fds: list[int]) -> None: ...
+
+    async def configure_network(self, nics: list[GuestNic]) -> None: ...
 
 
 class SandboxNetwork:
     """Lifecycle: `join` whenever a container is about to start, `close`."""
 
     def __init__(
-        self, machine: "Machine", sandbox: SandboxDirectory, prepared: PreparedNetwork | None
+        self,
+        machine: NetworkedMachine,
+        sandbox: SandboxDirectory,
+        prepared: PreparedNetwork | None,
     ) -> None:
         self._machine = machine
         self._sandbox = sandbox
@@ -46,10 +56,10 @@ class SandboxNetwork:
             names = await asyncio.to_thread(list_links, self._prepared.namespace)
             if not find_new(names, self._joined):
                 return
-            agent = await self._machine.wait_agent()
+            await self._machine.wait_agent()
             nics = await self._wire(self._prepared)
             if nics:
-                await self._machine.until_end(agent.configure_network(nics))
+                await self._machine.configure_network(nics)
 
     async def close(self) -> None:
         """After the machine has ended; idempotent."""

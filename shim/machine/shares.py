@@ -97,7 +97,7 @@ class ShareTree:
         if self._closed:
             return
         if self._namespace >= 0:
-            self._inside(lambda: detach_all(f"/{path}"))
+            self._inside(lambda: detach_all(path))
         parent, _, name = path.rpartition("/")
         with suppress(FileNotFoundError), self._open_own(parent) as directory:
             try:
@@ -128,12 +128,14 @@ class ShareTree:
             return opened(syscalls.open_path(place, below, os.O_PATH, AS_IF_ROOT))
 
     def _inside(self, work: Callable[[], None]) -> None:
-        """In the vmm's mount namespace, for which it takes a thread of its own."""
+        """In the vmm's mount namespace, with the tree as working directory: that takes a thread
+        of its own."""
         errors: list[BaseException] = []
 
         def run() -> None:
             try:
                 syscalls.enter_namespace_of_mounts(self._namespace)
+                os.fchdir(self.shared)
                 work()
             except BaseException as error:
                 errors.append(error)

@@ -8,6 +8,7 @@ GROUP_ANNOTATIONS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-i
 """The first that is there counts, as in containerd's shim for runc."""
 POD_QUOTA_ANNOTATION = "io.kubernetes.cri.sandbox-cpu-quota"
 POD_PERIOD_ANNOTATION = "io.kubernetes.cri.sandbox-cpu-period"
+POD_SHARES_ANNOTATION = "io.kubernetes.cri.sandbox-cpu-shares"
 POD_MEMORY_ANNOTATION = "io.kubernetes.cri.sandbox-memory"
 VCPUS_ANNOTATION = "dev.sampan.vcpus"
 MEMORY_ANNOTATION = "dev.sampan.memory_mib"

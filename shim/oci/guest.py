@@ -56,14 +56,14 @@ class Rlimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class HostContext:
     """What the container's place on the host decides."""
 
     bundle: str
     terminal: bool
     rlimits: tuple[Rlimit, ...] = ()
-    """containerd's own, which a process gets where the spec says nothing."""
-    task_pid: int = 0
+    """The caller's, which a process gets where the spec says nothing."""
+    host_pid: int = 0
     """The pid by which the host knows every container of this sandbox."""
     sandbox_guest_pid: int = 0
     """The sandbox's first container in the guest; 0 for that one itself."""
@@ -77,22 +77,22 @@ class GuestSpec:
     volumes: tuple[Volume, ...]
 
 
-def translate_spec(spec: dict[str, Any], container_id: str, around: Surroundings) -> GuestSpec:
+def translate_spec(spec: dict[str, Any], container_id: str, context: HostContext) -> GuestSpec:
     annotations = spec.get("annotations") or {}
     mounts, volumes = translate_mounts(
         spec.get("mounts") or [],
         container_id,
-        around.bundle,
+        context.bundle,
         annotations.get(EXCLUSIVE_ANNOTATION, ""),
     )
     document = {
         **spec,
         "root": {**spec["root"], "path": f"{GUEST_ROOTFS_DIR}/{container_id}"},
-        "process": translate_process(spec["process"], around.terminal, around.rlimits),
+        "process": translate_process(spec["process"], context.terminal, context.rlimits),
         "mounts": mounts,
         "hooks": translate_hooks(spec.get("hooks") or {}),
         "annotations": translate_annotations(annotations),
-        "linux": translate_linux(spec.get("linux") or {}, container_id, around),
+        "linux": translate_linux(spec.get("linux") or {}, container_id, context),
     }
     return GuestSpec(document, volumes)
 
@@ -129,11 +129,11 @@ def translate_annotations(annotations: dict[str, str]) -> dict[str, str]:
 
 
 def translate_linux(
-    linux: dict[str, Any], container_id: str, around: Surroundings
+    linux: dict[str, Any], container_id: str, context: HostContext
 ) -> dict[str, Any]:
     kept = without(linux, ("mountLabel", "intelRdt"))
     kept["cgroupsPath"] = f"{GUEST_CGROUP}/{container_id}"
-    kept["namespaces"] = translate_namespaces(linux.get("namespaces") or [], around)
+    kept["namespaces"] = translate_namespaces(linux.get("namespaces") or [], context)
     if linux.get("resources"):
         kept["resources"] = translate_resources(linux["resources"])
     if linux.get("seccomp"):
@@ -142,23 +142,23 @@ def translate_linux(
 
 
 def translate_namespaces(
-    namespaces: list[dict[str, Any]], around: Surroundings
+    namespaces: list[dict[str, Any]], context: HostContext
 ) -> list[dict[str, Any]]:
     present = {namespace["type"] for namespace in namespaces}
     for kind, meaning in HOST_ONLY_KINDS.items():
-        if kind not in present and not around.shares_guest:
+        if kind not in present and not context.shares_guest:
             raise InvalidArgument(
                 f"linux.namespaces: no {kind} namespace: a container in a microVM cannot share "
                 f"{meaning} (host_namespaces: guest in sampan's configuration gives it the guest's)"
             )
     return [
-        translate_namespace(namespace, f"linux.namespaces[{index}].path", around)
+        translate_namespace(namespace, f"linux.namespaces[{index}].path", context)
         for index, namespace in enumerate(namespaces)
     ]
 
 
 def translate_namespace(
-    namespace: dict[str, Any], field: str, around: Surroundings
+    namespace: dict[str, Any], field: str, context: HostContext
 ) -> dict[str, Any]:
     kind, path = namespace["type"], namespace.get("path") or ""
     if kind == "network":
@@ -166,9 +166,9 @@ def translate_namespace(
     if not path:
         return {"type": kind}
     named = PROCESS_NAMESPACE.fullmatch(path)
-    ours = named is not None and int(named[1]) == around.task_pid
-    if ours and kind in SHARED_KINDS and around.sandbox_guest_pid:
-        return {"type": kind, "path": f"/proc/{around.sandbox_guest_pid}/ns/{kind}"}
+    ours = named is not None and int(named[1]) == context.host_pid
+    if ours and kind in SHARED_KINDS and context.sandbox_guest_pid:
+        return {"type": kind, "path": f"/proc/{context.sandbox_guest_pid}/ns/{kind}"}
     if kind in ("mount", "cgroup"):
         return {"type": kind}
     raise InvalidArgument(

@@ -1,20 +1,17 @@
 """One container: its spec, files, init process and execs.
 
-Front-end logic without any wire format.  Calls may overlap; what must not is
-ordered by the processes' states and their `starting` locks.
+Calls may overlap; what must not is ordered by the processes' states and their
+`starting` locks.
 """
 
 import asyncio
 import json
 import logging
-import resource
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
 from proto.contract import DRAIN_TIMEOUT_S
-from shim.containerd.announce import Announcer
 from shim.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -23,58 +20,48 @@ from shim.errors import (
     SampanError,
     Unavailable,
 )
-from shim.guest.client import AgentClient, ProcessName
+from shim.guest.client import AgentClient
+from shim.guest.values import ProcessName
 from shim.host.mounts import HostMount
 from shim.machine.files import ContainerFiles
-from shim.machine.machine import Machine
+from shim.machine.machine import SandboxMachine
 from shim.oci.guest import (
-    Rlimit,
-    Surroundings,
+    HostContext,
     translate_process,
     translate_resources,
-    translate_spec,
 )
 from shim.oci.spec import parse_process, parse_resources
+from shim.sandbox.events import (
+    ContainerPaused,
+    ContainerResumed,
+    ExecAdded,
+    Exit,
+    Listener,
+    OutOfMemory,
+    ProcessExited,
+    ProcessStarted,
+)
 from shim.sandbox.lifecycle import Action, State
-from shim.sandbox.process import Exit, TaskProcess
-from shim.sandbox.stdio import ProcessStdio
+from shim.sandbox.process import ContainerProcess
+from shim.sandbox.rlimits import read_rlimits
+from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 SIGKILL: Final = 9
 KILL_TIMEOUT_S: Final = 60.0
 """From SIGKILL until a container has ended, on a slow host and with output to be read."""
 COMMAND_NOT_FOUND: Final = 127
 COMMAND_FAILED: Final = 126
-RLIMITS: Final = {
-    name: getattr(resource, name)
-    for name in (
-        "RLIMIT_AS",
-        "RLIMIT_CORE",
-        "RLIMIT_CPU",
-        "RLIMIT_DATA",
-        "RLIMIT_FSIZE",
-        "RLIMIT_MEMLOCK",
-        "RLIMIT_MSGQUEUE",
-        "RLIMIT_NICE",
-        "RLIMIT_NOFILE",
-        "RLIMIT_NPROC",
-        "RLIMIT_RSS",
-        "RLIMIT_RTPRIO",
-        "RLIMIT_RTTIME",
-        "RLIMIT_SIGPENDING",
-        "RLIMIT_STACK",
-    )
-}
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """Everything that Create decides before it touches the host or the guest."""
+    """Everything that is decided before the host or the guest is touched."""
 
     container_id: str
     bundle: str
     spec: dict[str, Any]
-    around: Surroundings
+    context: HostContext
     rootfs: tuple[HostMount, ...]
     stdio: ProcessStdio
 
@@ -85,27 +72,27 @@ class Container:
     def __init__(
         self,
         plan: ContainerPlan,
-        machine: Machine,
+        machine: SandboxMachine,
         agent: AgentClient,
         files: ContainerFiles,
-        announcer: Announcer,
+        listener: Listener,
         *,
         on_stopped: Callable[["Container"], None],
     ) -> None:
         self.id = plan.container_id
         self.bundle = plan.bundle
-        self.init = TaskProcess(ProcessName(self.id), plan.stdio, machine)
-        self.execs: dict[str, TaskProcess] = {}
+        self.init = ContainerProcess(ProcessName(self.id), plan.stdio, machine)
+        self.execs: dict[str, ContainerProcess] = {}
         self.guest_pid = 0
         self._exec_specs: dict[str, bytes] = {}
         self._machine = machine
         self._agent = agent
         self._files = files
-        self._announcer = announcer
+        self._listener = listener
         self._on_stopped = on_stopped
         self._retiring: asyncio.Task[None] | None = None
 
-    def find_process(self, exec_id: str) -> TaskProcess:
+    def find_process(self, exec_id: str) -> ContainerProcess:
         if not exec_id:
             return self.init
         process = self.execs.get(exec_id)
@@ -130,20 +117,21 @@ class Container:
                 self._settle_failed_start(process, error)
                 raise
             process.change(Action.CONFIRM)
-            self._announcer.started(process)
+            self._listener.handle(ProcessStarted(process.name))
             if exec_id:
                 process.watch(self._agent, lambda status: self._finish_exec(process, status))
 
-    def add_exec(self, exec_id: str, process_json: bytes, stdio: ProcessStdio) -> None:
+    def add_exec(self, exec_id: str, process_json: bytes, ends: HostStreams) -> None:
         """Only takes note: the guest is told at the start."""
         if exec_id in self.execs:
             raise AlreadyExists(f"exec {exec_id!r} of container {self.id!r} exists already")
         self._check_takes_execs()
         described = parse_process(process_json)
-        guest = translate_process(described, stdio.paths.terminal, read_rlimits())
+        guest = translate_process(described, ends.terminal, read_rlimits())
         self._exec_specs[exec_id] = json.dumps(guest).encode()
-        self.execs[exec_id] = TaskProcess(ProcessName(self.id, exec_id), stdio, self._machine)
-        self._announcer.exec_added(self.execs[exec_id])
+        name, stdio = ProcessName(self.id, exec_id), ProcessStdio(ends)
+        self.execs[exec_id] = ContainerProcess(name, stdio, self._machine)
+        self._listener.handle(ExecAdded(name))
 
     async def kill(self, exec_id: str, signal: int, everyone: bool) -> None:
         process = self.find_process(exec_id)
@@ -165,7 +153,7 @@ class Container:
 
     async def resize(self, exec_id: str, columns: int, rows: int) -> None:
         process = self.find_process(exec_id)
-        if not process.stdio.paths.terminal:
+        if not process.stdio.terminal:
             return
         call = self._agent.resize_terminal(process.name, columns, rows)
         await self._machine.until_end(call)
@@ -177,12 +165,14 @@ class Container:
         except SampanError:
             self._resume_state()
             raise
+        self._listener.handle(ContainerPaused(self.id))
 
     async def resume(self) -> None:
         if self.init.state is not State.PAUSED:
             raise FailedPrecondition(f"cannot resume {self.init.subject}: it is {self.init.state}")
         await self._machine.until_end(self._agent.resume_container(self.id))
         self._resume_state()
+        self._listener.handle(ContainerResumed(self.id))
 
     async def update(self, resources_json: bytes) -> None:
         if not self.init.is_alive:
@@ -196,7 +186,7 @@ class Container:
             raise NotFound(f"{self.init.subject} has stopped: it has no cgroup")
         return await self._machine.until_end(self._agent.get_stats(self.id))
 
-    async def delete_exec(self, exec_id: str) -> TaskProcess:
+    async def delete_exec(self, exec_id: str) -> ContainerProcess:
         process = self.find_process(exec_id)
         registered = process.state is not State.CREATED
         process.change(Action.DELETE)
@@ -246,7 +236,7 @@ class Container:
         except OSError as error:
             log.error("container %r: %s", self.id, error)
 
-    async def _forget(self, process: TaskProcess) -> None:
+    async def _forget(self, process: ContainerProcess) -> None:
         try:
             await self._machine.until_end(self._agent.delete_process(process.name))
         except SampanError as error:
@@ -266,13 +256,13 @@ class Container:
             word = "is paused" if self.init.is_alive else "has stopped"
             raise FailedPrecondition(f"container {self.id!r} {word}: no new exec in it")
 
-    async def _register_exec(self, process: TaskProcess) -> None:
+    async def _register_exec(self, process: ContainerProcess) -> None:
         await process.stdio.open()
         tokens = process.stdio.join(self._machine)
         process_json = self._exec_specs.pop(process.name.exec_id)
         await self._machine.until_end(self._agent.add_exec(process.name, process_json, tokens))
 
-    def _settle_failed_start(self, process: TaskProcess, error: SampanError) -> None:
+    def _settle_failed_start(self, process: ContainerProcess, error: SampanError) -> None:
         """A process whose program could not be started has stopped."""
         status = COMMAND_NOT_FOUND if isinstance(error, NotFound) else COMMAND_FAILED
         if self._machine.ended.done():
@@ -284,9 +274,9 @@ class Container:
         process.finish(status, Action.FAIL)
         process.release()
 
-    async def _finish_exec(self, process: TaskProcess, status: int) -> None:
+    async def _finish_exec(self, process: ContainerProcess, status: int) -> None:
         process.finish(status)
-        self._announcer.exited(process)
+        self._listener.handle(ProcessExited(process.name, process.known_exit))
         process.release()
 
     async def _finish_init(self, status: int) -> None:
@@ -301,48 +291,13 @@ class Container:
             self._stop_init(status, Action.EXIT)
 
     def _stop_init(self, status: int, action: Action) -> None:
+        if self._machine.ended.done() and self._machine.ended.result().out_of_memory:
+            self._listener.handle(OutOfMemory(self.id))
         self.init.finish(status, action)
-        self._announcer.exited(self.init)
+        self._listener.handle(ProcessExited(self.init.name, self.init.known_exit))
         self.init.release()
         self._on_stopped(self)
 
     def _resume_state(self) -> None:
         if self.init.state is State.PAUSED:
             self.init.change(Action.RESUME)
-
-
-async def create_container(
-    plan: ContainerPlan,
-    machine: Machine,
-    files: ContainerFiles,
-    announcer: Announcer,
-    *,
-    on_stopped: Callable[[Container], None],
-) -> Container:
-    """Everything that has been done is undone when something fails."""
-    guest = translate_spec(plan.spec, plan.container_id, plan.around)
-    async with AsyncExitStack() as undo:
-        await plan.stdio.open()
-        undo.callback(plan.stdio.close)
-        await machine.wait_booted()
-        await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
-        undo.push_async_callback(asyncio.to_thread, files.unmount)
-        agent = await machine.wait_agent()
-        container = Container(plan, machine, agent, files, announcer, on_stopped=on_stopped)
-        tokens = plan.stdio.join(machine)
-        spec_json = json.dumps(guest.document).encode()
-        call = agent.create_container(plan.container_id, spec_json, tokens)
-        container.guest_pid = await machine.until_end(call)
-        container.begin_watch()
-        undo.pop_all()
-        return container
-    raise AssertionError("unreachable: nothing in the stack swallows errors")
-
-
-def read_rlimits() -> tuple[Rlimit, ...]:
-    """Ours, which are containerd's: what a process under runc would inherit."""
-    limits = []
-    for name, number in RLIMITS.items():
-        soft, hard = (value & ((1 << 64) - 1) for value in resource.getrlimit(number))
-        limits.append(Rlimit(name, soft, hard))
-    return tuple(limits)

@@ -1,8 +1,8 @@
 """The containers of one sandbox, and when its machine goes.
 
-Front-end logic without any wire format.  The machine is there from the start
-(or the reason why there is none, which every Create then answers); it goes
-with the last container, as early as the only one of a sandbox has stopped.
+The machine is there from the start (or the reason why there is none, which every
+`create` then raises); it goes with the last container, as early as the only one of
+a sandbox has stopped.
 """
 
 import asyncio
@@ -12,24 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from shim.containerd.announce import Announcer
 from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
 from shim.host.mounts import HostMount
-from shim.host.reaper import Reaper
 from shim.machine.files import ContainerFiles
-from shim.machine.machine import Machine
+from shim.machine.machine import SandboxMachine
 from shim.machine.shares import ShareTree
-from shim.oci.guest import Surroundings
+from shim.oci.guest import HostContext
 from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
 from shim.sandbox.container import (
     Container,
     ContainerPlan,
-    create_container,
-    read_rlimits,
 )
-from shim.sandbox.logger import LoggerSpec, LoggingProgram, start_logger
+from shim.sandbox.creation import create_container
+from shim.sandbox.events import ContainerDeleted, Listener, OutOfMemory
 from shim.sandbox.oom_limit import OomLimit
-from shim.sandbox.stdio import ProcessStdio, StdioPaths
+from shim.sandbox.rlimits import read_rlimits
+from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 RETIRE_TIMEOUT_S: Final = 20.0
 SURPLUS_PAUSE_S: Final = 0.01
@@ -43,19 +41,15 @@ class Containers:
     def __init__(
         self,
         *,
-        namespace: str,
         sandbox_id: str,
-        machine: Machine | SampanError,
-        announcer: Announcer,
-        reaper: Reaper,
+        machine: SandboxMachine | SampanError,
+        listener: Listener,
         shares_guest: bool = False,
         make_files: Callable[[ShareTree, str], ContainerFiles] = ContainerFiles,
     ) -> None:
-        self.announcer = announcer
-        self._namespace = namespace
         self._sandbox_id = sandbox_id
         self._machine = machine
-        self._reaper = reaper
+        self._listener = listener
         self._shares_guest = shares_guest
         self._make_files = make_files
         self._containers: dict[str, Container] = {}
@@ -64,14 +58,14 @@ class Containers:
         self._oom_limit = OomLimit()
 
     @property
-    def task_pid(self) -> int:
-        """The vmm's, for every process; 0 without a machine."""
-        return self._machine.pid if isinstance(self._machine, Machine) else 0
+    def host_pid(self) -> int:
+        """The vmm's, by which the host knows every process; 0 without a machine."""
+        return self._machine.pid if isinstance(self._machine, SandboxMachine) else 0
 
     @property
     def is_empty(self) -> bool:
-        """Whether Shutdown is to end the sandbox.  One that is being created does not hold
-        it back: containerd, whose client went away, has given it up."""
+        """One that is being created does not count: a caller that ends the sandbox
+        meanwhile has given it up."""
         return not self._containers
 
     def find(self, container_id: str) -> Container:
@@ -80,21 +74,15 @@ class Containers:
             raise NotFound(f"container {container_id!r} does not exist")
         return container
 
-    def make_stdio(self, container_id: str, paths: StdioPaths) -> ProcessStdio:
-        def start(spec: LoggerSpec) -> LoggingProgram:
-            return start_logger(spec, container_id, self._namespace, self._reaper)
-
-        return ProcessStdio(paths, start)
-
     async def create(
-        self, container_id: str, bundle: str, rootfs: tuple[HostMount, ...], paths: StdioPaths
+        self, container_id: str, bundle: str, rootfs: tuple[HostMount, ...], ends: HostStreams
     ) -> Container:
         if container_id in self._containers or container_id in self._creating:
             raise AlreadyExists(f"container {container_id!r} exists already")
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._creating[container_id] = over
         try:
-            container = await self._create(container_id, bundle, rootfs, paths)
+            container = await self._create(container_id, bundle, rootfs, ends)
             self._containers[container_id] = container
         finally:
             del self._creating[container_id]
@@ -103,16 +91,17 @@ class Containers:
 
     async def delete(self, container_id: str) -> Container:
         container = self.find(container_id)
-        await container.delete(last=self._is_last(container))
+        ended = await container.delete(last=self._is_last(container))
         self._containers.pop(container_id, None)
         self._oom_limit.forget(container_id)
+        self._listener.handle(ContainerDeleted(container_id, ended))
         return container
 
     async def close(self) -> None:
         """Ends whatever is left, the machine at last."""
         for container in list(self._containers.values()):
             container.abandon()
-        if isinstance(self._machine, Machine):
+        if isinstance(self._machine, SandboxMachine):
             await self._machine.stop()
         if self._creating:  # each fails now, and takes back what it has mounted
             await asyncio.wait(self._creating.values(), timeout=RETIRE_TIMEOUT_S)
@@ -122,19 +111,19 @@ class Containers:
             await asyncio.wait(self._background, timeout=RETIRE_TIMEOUT_S)
 
     async def watch_oom_kills(self) -> None:
-        """Tells containerd, until the machine ends."""
+        """Tells the listener, until the machine ends."""
         try:
             agent = await self._require_machine().wait_agent()
             async for container_id in agent.watch_oom_kills():
                 if self._is_news(container_id):
-                    self.announcer.out_of_memory(container_id)
+                    self._listener.handle(OutOfMemory(container_id))
                 else:
                     await asyncio.sleep(SURPLUS_PAUSE_S)
         except SampanError as error:
             log.debug("no more out-of-memory events: %s", error)
 
     async def _create(
-        self, container_id: str, bundle: str, rootfs: tuple[HostMount, ...], paths: StdioPaths
+        self, container_id: str, bundle: str, rootfs: tuple[HostMount, ...], ends: HostStreams
     ) -> Container:
         machine = self._require_machine()
         spec = parse_spec(await asyncio.to_thread(read_spec, bundle))
@@ -143,24 +132,24 @@ class Containers:
             container_id=container_id,
             bundle=bundle,
             spec=spec,
-            around=Surroundings(
+            context=HostContext(
                 bundle=bundle,
-                terminal=paths.terminal,
+                terminal=ends.terminal,
                 rlimits=read_rlimits(),
-                task_pid=machine.pid,
+                host_pid=machine.pid,
                 sandbox_guest_pid=first.guest_pid if first is not None else 0,
                 shares_guest=self._shares_guest,
             ),
             rootfs=rootfs or (bind_root(spec["root"]["path"], bundle),),
-            stdio=self.make_stdio(container_id, paths),
+            stdio=ProcessStdio(ends),
         )
         files = self._make_files(machine.shares, container_id)
         return await create_container(
-            plan, machine, files, self.announcer, on_stopped=self._handle_stopped
+            plan, machine, files, self._listener, on_stopped=self._handle_stopped
         )
 
-    def _require_machine(self) -> Machine:
-        if not isinstance(self._machine, Machine):
+    def _require_machine(self) -> SandboxMachine:
+        if not isinstance(self._machine, SandboxMachine):
             raise self._machine
         if self._machine.ended.done():
             raise FailedPrecondition(self._machine.ended.result().reason)
@@ -177,7 +166,7 @@ class Containers:
         return not self._creating and list(self._containers.values()) == [container]
 
     def _handle_stopped(self, container: Container) -> None:
-        """A machine that nobody can use any more goes before Delete asks for it."""
+        """A machine that nobody can use any more goes before the container is deleted."""
         if container.id != self._sandbox_id or not self._is_last(container):
             return
         task = asyncio.create_task(container.retire(last=True))
@@ -196,5 +185,5 @@ def read_spec(bundle: str) -> bytes:
 
 
 def bind_root(root: str, bundle: str) -> HostMount:
-    """Without mounts from containerd the root is a directory that is there already."""
+    """Without mounts from the caller the root is a directory that is there already."""
     return HostMount(type="bind", source=str(Path(bundle) / root), options=("rbind", "rw"))

@@ -1,12 +1,14 @@
 """Which machine a bundle's container is to have, before there is any."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shim.config import Config
-from shim.machine.launch import count_nics
-from shim.machine.size import SizeRules, size_machine
+from shim.machine.bounds import HostBounds
+from shim.machine.namespace import count_nics
+from shim.machine.size import MIB, MachineSize, SizeRules, size_machine
 from shim.machine.templates.identity import MachineClass, use_template
+from shim.oci.cgroup import find_cgroup, limit_processors
 from shim.oci.spec import find_network, parse_spec
 
 
@@ -16,6 +18,7 @@ class MachinePlan(NamedTuple):
     """Of the namespace to live in: "" for a new one, None for no network."""
     template: str
     """That it goes on from; "" to boot."""
+    bounds: HostBounds
     host_paths: tuple[str, ...]
     """What the container is to have of the host: its namespace, sources of its mounts."""
 
@@ -36,4 +39,13 @@ def plan_machine(bundle: str, config: Config) -> MachinePlan:
     template = "" if config.templates == "never" else use_template(config, machine_class)
     sources = (mount.get("source") or "" for mount in spec.get("mounts") or [])
     host_paths = [path for path in (network_path or "", *sources) if path.startswith("/")]
-    return MachinePlan(machine_class, network_path, template, tuple(host_paths))
+    bounds = plan_bounds(spec, size, config)
+    return MachinePlan(machine_class, network_path, template, bounds, tuple(host_paths))
+
+
+def plan_bounds(spec: dict[str, Any], size: MachineSize, config: Config) -> HostBounds:
+    if config.host_cgroup == "never":
+        return HostBounds("", {})
+    memory_bytes = size.memory_bytes + config.host_overhead_mib * MIB
+    limits = {**limit_processors(spec), "memory.max": str(memory_bytes)}
+    return HostBounds(find_cgroup(spec), limits)

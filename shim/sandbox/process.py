@@ -1,24 +1,23 @@
-"""One process of a container as containerd sees it: state, stdio, exit.
+"""One process of a container as its callers see it: state, stdio, exit.
 
-The init process and every exec are TaskProcesses.  Each has one watcher, a
+The init process and every exec are ContainerProcesses.  Each has one watcher, a
 task that waits for its end in the guest, lets its output arrive, tells the
-world and then answers every Wait.  Rules of shim-protocol: TaskStart before
-TaskExit; TaskExit and Wait only after the output has been handed over.
+listener and then whoever waits for the exit.  The order is a rule: the start is
+told before the exit, the exit only after the output has been handed over.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from proto.contract import DRAIN_TIMEOUT_S
-from shim.containerd.publisher import now
 from shim.errors import FailedPrecondition, GuestFault, NotFound, Unavailable
-from shim.guest.client import AgentClient, ProcessName
-from shim.machine.machine import UNKNOWN_STATUS, Machine
+from shim.guest.client import AgentClient
+from shim.guest.values import ProcessName
+from shim.machine.machine import UNKNOWN_STATUS, SandboxMachine
+from shim.sandbox.events import Exit
 from shim.sandbox.lifecycle import Action, State, advance
 from shim.sandbox.stdio import ProcessStdio
 
@@ -29,16 +28,10 @@ MAX_FAULTS: Final = 5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
-    status: int
-    at: Timestamp
-
-
-class TaskProcess:
+class ContainerProcess:
     """Lifecycle: `join`, `watch` and `start` in the caller's order; `wait_exit` any time."""
 
-    def __init__(self, name: ProcessName, stdio: ProcessStdio, machine: Machine) -> None:
+    def __init__(self, name: ProcessName, stdio: ProcessStdio, machine: SandboxMachine) -> None:
         self.name = name
         self.stdio = stdio
         self.state = State.CREATED
@@ -80,10 +73,10 @@ class TaskProcess:
             self._watcher = asyncio.create_task(self._watch(agent, on_exit))
 
     def finish(self, status: int, action: Action = Action.EXIT) -> Exit:
-        """Records the exit; Wait is answered by `release`, after the event is queued."""
+        """Records the exit; whoever waits hears of it by `release`, after the listener."""
         self.change(action)
         self.stdio.close_stdin()
-        self.exit = Exit(status, now())
+        self.exit = Exit(status, time.time_ns())
         return self.exit
 
     def release(self) -> None:

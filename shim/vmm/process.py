@@ -72,8 +72,6 @@ class Vmm:
             Operation.SAVE: self.save,
             Operation.NOTE_TOUCHED: self.note_touched,
             Operation.COUNTERS: self.counters,
-            Operation.PAUSE: self.pause,
-            Operation.RESUME: self.resume,
             Operation.STOP: self.stop,
         }
 
@@ -211,14 +209,6 @@ class Vmm:
 
     def counters(self, _: Request) -> dict[str, Any]:
         return self.booted().read_counters()
-
-    def pause(self, _: Request) -> dict[str, Any]:
-        self.booted().pause()
-        return {}
-
-    def resume(self, _: Request) -> dict[str, Any]:
-        self.booted().resume()
-        return {}
 
     def stop(self, _: Request) -> dict[str, Any]:
         """The machine is gone before the answer is: its memory and files are free."""

@@ -12,30 +12,19 @@ import json
 import os
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from proto.contract import MEMORY_FILE, STATE_FILE, TOUCHED_FILE
 from shim.errors import HostResource
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
-from shim.vmm.kvm.vcpu_state import VcpuState
-from shim.vmm.kvm.vm_state import VmState
+from shim.vmm.kvm.part import PartState
 from shim.vmm.kvm.working_set import RANGE, Touched, pack_touched
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
-
-class MachineState(NamedTuple):
-    """Everything but the memory."""
-
-    tsc_khz: int
-    vm: VmState
-    vcpus: tuple[VcpuState, ...]
-    serial: bytes
-    devices: dict[str, bytes]
-    """By the device's name, in the order of the slots."""
-    sessions: dict[str, bytes]
-    """Of the shares, by tag."""
+MachineState = dict[str, PartState]
+"""Everything but the memory: by the parts' names, in the order in which they are restored."""
 
 
 def write_snapshot(
@@ -43,16 +32,8 @@ def write_snapshot(
 ) -> None:
     """Into two empty files, whose descriptors stay the caller's."""
     runs = save_memory(ram, memory_fd, pagemap_fd)
-    document = {
-        "format": FORMAT,
-        "runs": runs,
-        "tsc_khz": state.tsc_khz,
-        "vm": encode(state.vm),
-        "vcpus": [encode(vcpu) for vcpu in state.vcpus],
-        "serial": encode_bytes(state.serial),
-        "devices": encode(state.devices),
-        "sessions": encode(state.sessions),
-    }
+    parts = {name: encode(part) for name, part in state.items()}
+    document = {"format": FORMAT, "runs": runs, "parts": parts}
     write_all(state_fd, json.dumps(document).encode())
 
 
@@ -130,27 +111,12 @@ def open_file(path: str) -> int:
 def parse_state(document: dict[str, Any]) -> MachineState:
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']!r}, not {FORMAT}")
-    return MachineState(
-        tsc_khz=document["tsc_khz"],
-        vm=decode(document["vm"]),
-        vcpus=tuple(decode(vcpu) for vcpu in document["vcpus"]),
-        serial=decode_bytes(document["serial"]),
-        devices=decode(document["devices"]),
-        sessions=decode(document["sessions"]),
-    )
+    return {name: decode(part) for name, part in document["parts"].items()}
 
 
-def encode_bytes(data: bytes) -> str:
-    return b2a_base64(data, newline=False).decode()
+def encode(state: PartState) -> dict[str, str]:
+    return {name: b2a_base64(data, newline=False).decode() for name, data in state.items()}
 
 
-def decode_bytes(text: str) -> bytes:
-    return a2b_base64(text, strict_mode=True)
-
-
-def encode(parts: dict[str, bytes]) -> dict[str, str]:
-    return {name: encode_bytes(data) for name, data in parts.items()}
-
-
-def decode(parts: dict[str, str]) -> dict[str, bytes]:
-    return {name: decode_bytes(text) for name, text in parts.items()}
+def decode(state: dict[str, str]) -> PartState:
+    return {name: a2b_base64(text, strict_mode=True) for name, text in state.items()}

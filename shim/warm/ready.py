@@ -13,8 +13,9 @@ import syslog
 from functools import partial
 from typing import Final, NoReturn, Self
 
-from shim.config import Config, load_config
-from shim.containerd.server import ServerArguments, run_server
+from shim.config import load_config
+from shim.containerd.server import run_server
+from shim.containerd.server_arguments import ServerArguments
 from shim.containerd.start import LOG_FIFO, SERVER_NAME
 from shim.errors import HostResource, SampanError
 from shim.host.daemon import (
@@ -24,7 +25,7 @@ from shim.host.daemon import (
     leave_host,
     write_oom_score,
 )
-from shim.host.process import is_alive, load_identity, note_process
+from shim.host.pids import is_alive, load_identity, note_process
 from shim.host.syscalls import set_command_line, set_process_name
 from shim.machine.cleanup import clean_up
 from shim.machine.directory import (
@@ -35,8 +36,9 @@ from shim.machine.directory import (
     list_sandboxes,
 )
 from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
-from shim.machine.launch import LaunchedMachine, PreparedNetwork, launch_machine
-from shim.machine.templates.identity import MachineClass, find_template
+from shim.machine.launch import LaunchedMachine, launch_machine
+from shim.machine.request import LaunchRequest
+from shim.machine.templates.identity import find_template
 from shim.warm.fork import fork_vmm
 from shim.warm.handover import Duty, receive_duty
 from shim.warm.pool import READY, Pool, Wish
@@ -101,26 +103,16 @@ class Waiting:
         poll.register(self.held.control, select.POLLIN)
         return [fd for fd, _ in poll.poll(WAIT_S * 1000)] == [connection.fileno()]
 
-    def launch(
-        self,
-        config: Config,
-        sandbox: SandboxDirectory,
-        machine_class: MachineClass,
-        log_fd: int,
-        network: PreparedNetwork | None,
-        template: str,
-    ) -> LaunchedMachine:
+    def launch(self, request: LaunchRequest) -> LaunchedMachine:
         """As launch_machine, which does it where this machine is not the right one."""
-        if name_held(config, machine_class, template) == self.name:
+        if name_held(request.config, request.machine_class, request.template) == self.name:
             try:
-                return start_held(self.held, self.sandbox, sandbox, network, log_fd)
+                return start_held(self.held, request)
             except HostResource as error:
                 syslog.syslog(syslog.LOG_WARNING, f"a machine that was ready: {error}")
         self.held.close()
         self.sandbox.remove()
-        return launch_machine(
-            config, sandbox, machine_class, log_fd, network, template, start_vmm=fork_vmm
-        )
+        return launch_machine(request, fork_vmm)
 
 
 def take_up(
@@ -170,7 +162,8 @@ def hold(wish: Wish, sandbox: SandboxDirectory) -> HeldMachine:
         raise HostResource(f"{available} bytes of memory are available, not {wish.memory_bytes}")
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        return hold_machine(config, sandbox, wish.machine_class, template, null, fork_vmm)
+        request = LaunchRequest(config, sandbox, wish.machine_class, null, template=template)
+        return hold_machine(request, fork_vmm)
     finally:
         os.close(null)
 

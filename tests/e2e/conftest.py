@@ -1,6 +1,7 @@
 """Fixtures of the end-to-end tests, and the check that each left nothing on the host."""
 
 import subprocess
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def configure() -> Iterator[Configure]:
         CONFIG.unlink(missing_ok=True)
     else:
         CONFIG.write_text(old)
+
+
+@pytest.fixture
+def events() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen(["ctr", "events"], stdout=subprocess.PIPE) as process:
+        time.sleep(2)  # until it has subscribed, which it does not say
+        yield process
+        process.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ def errno_of(call, *arguments):
     try:
         call(*arguments)
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
     return "no error"
 
 
@@ -43,7 +43,8 @@ def check_rename():
     assert read("x1") == b"2"
     assert libc.renameat2(-100, b"x1", -100, b"x2", 1) == -1
     assert ctypes.get_errno() == errno.EEXIST
-    os.makedirs("rd/a"), os.makedirs("rd2/full")
+    os.makedirs("rd/a")
+    os.makedirs("rd2/full")
     return errno_of(os.rename, "rd", "rd2"), errno_of(os.rename, "rd", "rd/a/b")
 
 
@@ -59,7 +60,8 @@ def check_hard_links():
 def check_symlinks():
     os.symlink("target/not/there", "s1")
     assert os.readlink("s1") == "target/not/there"
-    os.symlink("s3", "s2"), os.symlink("s2", "s3")
+    os.symlink("s3", "s2")
+    os.symlink("s2", "s3")
     os.symlink("a" * 4000, "long")
     assert len(os.readlink("long")) == 4000
     return errno_of(open, "s1"), errno_of(open, "s2")
@@ -105,8 +107,8 @@ def check_mmap_both_ways():
         assert os.pread(file.fileno(), 1, PAGE) == b"b"
         os.pwrite(file.fileno(), b"c", 1)
         assert view[1] == ord("c")
-    with open("map", "rb") as file:
-        private = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    with open("map", "rb") as mapped:
+        private = mmap.mmap(mapped.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
         private[0] = ord("z")
         private.close()
     assert read("map")[:2] == b"ac"
@@ -231,8 +233,8 @@ def check_times():
 
 def check_special_files():
     os.mkfifo("fifo")
+    seen: list[bytes] = []
     reader = threading.Thread(target=lambda: seen.append(read("fifo")))
-    seen = []
     reader.start()
     write("fifo", b"through")
     reader.join()
@@ -263,9 +265,12 @@ def check_directories():
 def check_append_and_sync():
     with open("app", "ab") as one, open("app", "ab") as two:
         for _ in range(100):
-            one.write(b"1"), one.flush()
-            two.write(b"2"), two.flush()
-        os.fsync(one.fileno()), os.fdatasync(two.fileno())
+            one.write(b"1")
+            one.flush()
+            two.write(b"2")
+            two.flush()
+        os.fsync(one.fileno())
+        os.fdatasync(two.fileno())
     assert len(read("app")) == 200
     os.sync()
     fd = os.open("app", os.O_RDWR)

@@ -39,6 +39,7 @@ def test_a_container_stays_within_its_budget(runtime: Runtime) -> None:
         "exits_until_agent": sum(boot["exits"].values()),
         "fuse_requests_until_agent": sum(sum(by.values()) for by in boot["requests"].values()),
         "idle_pss_mib": idle["idle_pss_mib"],
+        "warm_pss_mib": idle["warm_pss_mib"],
         "idle_wakeups_s": idle["idle_wakeups_s"],
     }
     print(costs)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from shim.ttrpc.status import StatusError
 from tests.e2e.ctr import TIMEOUT_S, Ctr
 from tests.e2e.shim_client import update
+from tests.e2e.topics import read_topics
 
 MIB = 1 << 20
 HOG = "dd if=/dev/zero of=/dev/null bs=200M count=1"
@@ -50,14 +50,6 @@ def test_an_update_holds_in_the_guest_and_shows_in_the_statistics(ctr: Ctr) -> N
     assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
 
 
-@pytest.fixture
-def events() -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(["ctr", "events"], stdout=subprocess.PIPE) as process:
-        time.sleep(2)  # until it has subscribed, which it does not say
-        yield process
-        process.kill()
-
-
 def test_every_event_comes_in_its_order_and_a_memory_kill_is_one_of_them(
     ctr: Ctr, events: "subprocess.Popen[bytes]"
 ) -> None:
@@ -81,22 +73,6 @@ def test_every_event_comes_in_its_order_and_a_memory_kill_is_one_of_them(
         "exit",
         "delete",
     ]
-
-
-def read_topics(events: "subprocess.Popen[bytes]", name: str) -> list[str]:
-    """Of one container, until its deletion: lines `DATE TIME +0000 UTC NAMESPACE TOPIC JSON`."""
-    topics: list[str] = []
-    deadline = time.monotonic() + TIMEOUT_S
-    assert events.stdout is not None
-    while time.monotonic() < deadline:
-        line = events.stdout.readline().decode()
-        words = [word for word in line.split() if word.startswith("/tasks/")]
-        if not words or f'"{name}"' not in line:
-            continue
-        topics.append(words[0].removeprefix("/tasks/"))
-        if topics[-1] == "delete":
-            return topics
-    raise AssertionError(f"no /tasks/delete: {topics}")
 
 
 def read_private_bytes(pid: int) -> int:

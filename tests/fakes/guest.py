@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 
 from proto.control import Direction
 from shim.errors import FailedPrecondition, GuestFault, NotFound, SampanError
-from shim.guest.client import ProcessName, StdioTokens
-from shim.machine.machine import Machine, MachineEnd, Stream
+from shim.guest.values import ProcessName, StdioTokens
+from shim.machine.machine import MachineEnd, SandboxMachine
 from shim.machine.network import SandboxNetwork
+from shim.machine.streams import Stream
 
 PID = 4242
 
@@ -107,8 +108,8 @@ class FakeNetwork(SandboxNetwork):
         self.joins += 1
 
 
-class FakeMachine(Machine):
-    """A Machine whose guest is a FakeAgent and whose vmm does not exist."""
+class FakeMachine(SandboxMachine):
+    """A SandboxMachine whose guest is a FakeAgent and whose vmm does not exist."""
 
     def __init__(self) -> None:
         self.pid = PID

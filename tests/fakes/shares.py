@@ -3,9 +3,10 @@
 import os
 
 from shim.machine.directory import SandboxDirectory
+from shim.machine.shares import ShareTree
 
 
-class FakeShares:
+class FakeShares(ShareTree):
     def __init__(self, sandbox: SandboxDirectory) -> None:
         self.shared = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
         self.scratch = sandbox.scratch

@@ -10,10 +10,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from proto.gen.containerd import task_pb2
-from shim.containerd.announce import Announcer
+from shim.containerd.events import EventPublisher
+from shim.containerd.logger import LoggerSpec, LoggingProgram, start_logger
 from shim.containerd.task import SERVICES, TaskService
 from shim.errors import SampanError
-from shim.guest.client import ProcessName
+from shim.guest.values import ProcessName
 from shim.host.mounts import HostMount
 from shim.host.reaper import Reaper
 from shim.oci.mounts import Volume
@@ -69,19 +70,21 @@ class Harness:
         self.publisher = RecordingPublisher()
         self.reaper = Reaper(asyncio.get_running_loop())
         pid = machine.pid if isinstance(machine, FakeMachine) else 0
+        events = EventPublisher(self.publisher, pid)  # type: ignore[arg-type]
         self.containers = Containers(
-            namespace="ns",
             sandbox_id=sandbox_id,
             machine=machine,
-            announcer=Announcer(self.publisher, pid),  # type: ignore[arg-type]
-            reaper=self.reaper,
+            listener=events,
             make_files=FakeFiles,  # type: ignore[arg-type]
         )
         self.over = False
-        self.service = TaskService(self.containers, self._shut_down)
+        self.service = TaskService(self.containers, events, self._start_logger, self._shut_down)
         self.bundle = tmp_path / "bundle"
         self.bundle.mkdir()
         (self.bundle / "config.json").write_text(json.dumps(SPEC))
+
+    def _start_logger(self, container_id: str, spec: LoggerSpec) -> LoggingProgram:
+        return start_logger(spec, container_id, "ns", self.reaper)
 
     def _shut_down(self) -> None:
         self.over = True

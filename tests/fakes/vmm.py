@@ -21,6 +21,8 @@ from typing import Any
 
 from proto.contract import GUEST_ROOTFS_DIR, GUEST_VOLUMES_DIR, ROOTFS_TAG, VOLUMES_TAG
 from proto.control import CONTROL_FD, MAX_PACKET_BYTES, Direction, Event, Operation
+from shim.host.fds import opened
+from shim.host.syscalls import attach_tree, enter_mount_namespace
 
 TREE = Path(__file__).resolve().parents[2]
 CHUNK_BYTES = 64 << 10
@@ -78,7 +80,7 @@ class FakeVmm:
 
     def serve(self, operation: str, arguments: dict[str, Any], descriptors: list[int]) -> Any:
         if operation == Operation.BOOT:
-            self.boot(arguments, socket.socket(fileno=descriptors[0]))
+            self.boot(arguments, socket.socket(fileno=descriptors[0]), descriptors[1])
             return {"timings_us": {}}
         if operation == Operation.OPEN_STREAM:
             start_thread(self.move_stream, arguments, descriptors[0])
@@ -86,8 +88,13 @@ class FakeVmm:
             return {"exits": {}, "devices": {}}
         return {}
 
-    def boot(self, machine: dict[str, Any], listener: socket.socket) -> None:
-        shares = {share["tag"]: share["path"] for share in machine["shares"]}
+    def boot(self, machine: dict[str, Any], listener: socket.socket, tree: int) -> None:
+        """The tree of the shares is mounted on its place, not this process's root."""
+        enter_mount_namespace()
+        with opened(os.open(machine["place"], os.O_PATH | os.O_DIRECTORY)) as place:
+            attach_tree(tree, place)
+        subprocess.run(["mount", "--make-shared", machine["place"]], check=True)
+        shares = {share["tag"]: machine["place"] + share["path"] for share in machine["shares"]}
         self.directory = Path(tempfile.mkdtemp(prefix="sampan-fake-vmm-"))
         scratch = self.directory / "mnt"
         scratch.mkdir()

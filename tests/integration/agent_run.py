@@ -131,6 +131,11 @@ class Agent:
         proc = Path(f"/proc/{self.process.pid}")
         return name in (proc / "root/sys/fs/cgroup/cgroup.controllers").read_text().split()
 
+    @property
+    def cgroups(self) -> Path:
+        """The containers', as the agent has them mounted."""
+        return Path(f"/proc/{self.process.pid}/root/sys/fs/cgroup/sampan")
+
     def make_id(self) -> str:
         """Unlike those of another agent that is being tested on this machine."""
         return f"{self.prefix}-{secrets.token_hex(4)}"
@@ -156,9 +161,7 @@ class Agent:
             "children": children,
             "mounts": len((proc / "mounts").read_text().splitlines()),
             "files": sorted(str(path) for path in self.run_dir.rglob("*")),
-            "cgroups": sorted(
-                path.name for path in (proc / "root/sys/fs/cgroup/sampan").glob(f"{self.prefix}*/")
-            ),
+            "cgroups": sorted(path.name for path in self.cgroups.glob(f"{self.prefix}*/")),
         }
 
 
@@ -207,7 +210,11 @@ class Task:
         return self.agent.stub.DeleteProcess(self.ref, timeout=DEADLINE_S).exit_status
 
     def pids(self) -> list[int]:
-        return list(self.agent.stub.ListProcesses(self.container, timeout=DEADLINE_S).guest_pids)
+        """Of its cgroup and those below."""
+        top = self.agent.cgroups / self.container_id
+        return [
+            int(line) for file in top.rglob("cgroup.procs") for line in file.read_text().split()
+        ]
 
     def read(self, name: str) -> bytes:
         """To its end."""

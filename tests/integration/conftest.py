@@ -2,16 +2,15 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from native.build import build_launcher
-from shim.host.syscalls import MS_REC, enter_mount_namespace, mount
+from shim.host.syscalls import enter_mount_namespace
 from tests.integration.installed import LAUNCHER, Installed
-
-MS_SHARED = 1 << 20
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +24,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _shared_mounts() -> None:
     """As on a machine with systemd; in a mount namespace of the tests."""
     enter_mount_namespace()
-    mount("", "/", "", MS_REC | MS_SHARED, "")
+    subprocess.run(["mount", "--make-rshared", "/"], check=True)
 
 
 @pytest.fixture

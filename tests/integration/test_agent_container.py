@@ -188,7 +188,7 @@ def test_the_longest_id_has_a_terminal(agent: Agent) -> None:
 
 def test_calls_in_the_wrong_state_say_which(agent: Agent) -> None:
     unknown = Task(agent, "nobody")
-    for call in (unknown.start, unknown.wait, unknown.delete, unknown.pids):
+    for call in (unknown.start, unknown.wait, unknown.delete):
         with refused(grpc.StatusCode.NOT_FOUND, "nobody"):
             call()
     task = running(agent, FOREVER)
@@ -406,12 +406,11 @@ def test_a_limit_can_be_changed(agent: Agent) -> None:
     finish(task)
 
 
-def test_shutdown_ends_what_runs(tmp_path: Path) -> None:
-    """Before it powers the guest off, which outside a guest is the agent's end."""
+def test_an_agent_that_ends_leaves_nothing_running(tmp_path: Path) -> None:
     with Agent(tmp_path) as agent:
         task = running(agent, FOREVER)
         pids = task.pids()
-        agent.stub.Shutdown(pb.ShutdownRequest(), timeout=DEADLINE_S)
+        agent.process.terminate()
         assert agent.process.wait(DEADLINE_S) == 0
         assert all(is_gone(pid) for pid in pids)
         assert agent.complaints() == ""

@@ -199,6 +199,15 @@ def test_a_background_child_does_not_hold_up_its_exec(agent: Agent) -> None:
     assert exec_.read("stdout") == b""
 
 
+def is_known(task: Task) -> bool:
+    """Whether the agent has begun to create it: its cgroup may still be missing."""
+    try:
+        task.agent.stub.GetStats(task.container, timeout=DEADLINE_S)
+    except grpc.RpcError as error:
+        return "no cgroup" in str(error)
+    return True
+
+
 def test_streams_may_come_before_or_after_they_are_asked_for(agent: Agent) -> None:
     early, late = secrets.token_hex(16), secrets.token_hex(16)
     task = Task(agent, agent.make_id())
@@ -214,12 +223,8 @@ def test_streams_may_come_before_or_after_they_are_asked_for(agent: Agent) -> No
         ),
         timeout=DEADLINE_S,
     )
-    while True:  # until the creation waits for the other one
-        try:
-            task.pids()
-            break
-        except grpc.RpcError:
-            continue
+    while not is_known(task):
+        continue  # until the creation waits for the other one
     assert not call.done()
     task.streams["stderr"] = agent.connect(late)
     call.result()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.host.process import ProcessIdentity, is_alive, load_identity
+from shim.host.pids import ProcessIdentity, is_alive, load_identity
 from tests.fakes.script import CONTROL
 from tests.integration.installed import Installed, wait_for
 

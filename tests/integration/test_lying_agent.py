@@ -18,8 +18,9 @@ import pytest
 from proto.gen.agent.v1 import agent_pb2 as pb
 from shim.errors import GuestFault, NotFound, SampanError
 from shim.guest import client as client_module
-from shim.guest.client import AgentClient, ProcessName, StdioTokens
+from shim.guest.client import AgentClient
 from shim.guest.clock import keep_clock
+from shim.guest.values import ProcessName, StdioTokens
 
 pytestmark = [
     pytest.mark.integration,
@@ -27,7 +28,8 @@ pytestmark = [
 ]
 NAME = ProcessName("c1")
 GARBAGE = b"\xff" * 64
-Context = grpc.aio.ServicerContext
+Context = Any
+"""A grpc.aio.ServicerContext: gRPC has no types."""
 Lie = Callable[[Context], Awaitable[bytes]]
 Call = Callable[[AgentClient], Awaitable[Any]]
 CALLS: dict[str, Call] = {
@@ -51,7 +53,7 @@ LONG = {"GetInfo", "Awaken", "WaitProcess"}
 """Whoever makes these has a limit of his own, or none for good reason."""
 
 
-class Liar(grpc.GenericRpcHandler):
+class Liar(grpc.GenericRpcHandler):  # type: ignore[misc]
     def __init__(self, lie: Lie) -> None:
         self._lie = lie
         self.calls = 0

@@ -16,11 +16,11 @@ from shim.errors import HostResource, InvalidArgument
 from shim.host.fds import close_all
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.machine.directory import SandboxDirectory
-from shim.machine.launch import PreparedNetwork
+from shim.machine.namespace import PreparedNetwork
 from shim.machine.network import wire
 from shim.machine.network_note import release_links, undo_note, write_note
 from shim.net import netlink
-from shim.net.plan import MakeTap, NetworkPlan, Redirect
+from shim.net.plan import MakeTap, NetworkPlan, Operation, Redirect
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -202,7 +202,7 @@ def test_a_note_that_makes_no_sense_harms_nothing(tmp_path: Path, note: str) -> 
 @pytest.mark.usefixtures("outside")
 def test_what_fails_half_way_leaves_nothing(container: int) -> None:
     before = list_links(container)
-    operations = [
+    operations: list[Operation] = [
         MakeTap("sampan9", 1500, 1),
         Redirect("eth0", "sampan9"),
         Redirect("nowhere", "x"),

@@ -17,7 +17,7 @@ import pytest
 
 from proto.control import CONTROL_FD
 from shim.config import Config
-from shim.host.process import load_identity
+from shim.host.pids import load_identity
 from shim.warm import fork
 from tests.integration.installed import Installed, wait_for
 from tests.integration.test_hostile_vmm import GOOD, Host

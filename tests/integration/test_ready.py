@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.host.process import ProcessIdentity, load_identity
+from shim.host.pids import ProcessIdentity, load_identity
 from tests.integration.installed import Installed, wait_for
 
 pytestmark = pytest.mark.integration
@@ -103,7 +103,11 @@ class Host:
             [sys.executable, "-c", MAKE_TEMPLATE],
             check=True,
             cwd=self.installed.bundle,
-            env={**os.environ, **self.installed.environment, "PYTHONPATH": self.installed.code},
+            env={
+                **os.environ,
+                **self.installed.environment,
+                "PYTHONPATH": str(self.installed.code),
+            },
         )
 
     def asked(self, operation: str) -> list[int]:

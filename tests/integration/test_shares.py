@@ -7,6 +7,7 @@ holds of the shares: descriptors of their roots.
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -283,6 +284,25 @@ def test_no_path_leads_out_of_what_is_shared(
         assert sorted(os.listdir(top)) == ["image", "proc", "rootfs", "volumes"]
         os.close(inside)
         os.close(top)
+    files.unmount()
+
+
+@pytest.mark.parametrize("kind", ["bind", "overlay"])
+def test_a_device_that_is_made_there_is_never_opened(
+    shares: ShareTree, tmp_path: Path, kind: str
+) -> None:
+    """A file server keeps the capability to make nodes: a guest may have them made."""
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    layers = [f"{name}dir={tmp_path}/{name}" for name in ("lower", "upper", "work")]
+    overlay = HostMount("overlay", "overlay", options=tuple(layers))
+    files = ContainerFiles(shares, "c1")
+    files.mount([overlay if kind == "overlay" else bind_root(tmp_path / "upper")], [])
+    root = open_shared(shares, "rootfs/c1")
+    os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=root)
+    with pytest.raises(PermissionError):
+        os.open("null", os.O_RDWR, dir_fd=root)
+    os.close(root)
     files.unmount()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.host.process import is_alive, load_identity
+from shim.host.pids import is_alive, load_identity
 from tests.integration.installed import DEADLINE_S, Installed, wait_for
 
 pytestmark = pytest.mark.integration

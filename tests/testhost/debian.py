@@ -22,7 +22,7 @@ def bootstrap_tar(tar: Path, packages: Sequence[str], source: Source) -> None:
 def run_mmdebstrap(target: Path, packages: Sequence[str], source: Source, form: str) -> None:
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--format={form}"]
     command += [f"--include={','.join(packages)}"]
-    # The machine's apt runs without the machine's configuration: pass on how mirrors are reached.
+    # The machine's apt is used, its configuration is not: carry how mirrors are reached.
     command += [f"--aptopt={line}" for line in apt_settings()]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
     command += [source.suite, str(target), source.to_line()]

@@ -64,7 +64,10 @@ def compress_layer(layer: Path, compressed: Path) -> str:
 
 
 def digest_of(source: BinaryIO) -> str:
-    return "sha256:" + hashlib.file_digest(source, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while block := source.read(BLOCK):
+        digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def image_config(diff_id: str) -> dict[str, object]:

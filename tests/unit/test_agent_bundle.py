@@ -60,7 +60,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     listing.write_text("/m/vsock.ko\n/m/vmw-transport.ko\n/m/overlay.ko\n")
     found: list[str] = []
     monkeypatch.setattr(contract, "GUEST_MODULES_FILE", str(listing))
-    monkeypatch.setattr(modules.linux, "load_module", found.append)
+    monkeypatch.setattr("agent.modules.linux.load_module", found.append)
     return found
 
 

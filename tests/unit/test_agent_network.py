@@ -1,5 +1,7 @@
 """The lines of ip(8) by which the guest gets its interfaces."""
 
+from typing import Any
+
 import pytest
 
 from agent.errors import InvalidArgument
@@ -10,7 +12,8 @@ MAC = "02:00:00:00:00:02"
 
 
 def make_nic(**fields: object) -> pb.Nic:
-    return pb.Nic(**{"nic": 0, "name": "eth0", "mac": MAC, "mtu": 1450, **fields})
+    given: dict[str, Any] = {"nic": 0, "name": "eth0", "mac": MAC, "mtu": 1450, **fields}
+    return pb.Nic(**given)
 
 
 def write(*nics: pb.Nic, devices: tuple[str, ...] = ("eth0", "eth1")) -> list[str]:

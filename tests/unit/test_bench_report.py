@@ -22,6 +22,7 @@ from benchmarks.phases import find_first, parse_guest_clock, split_phases
 from benchmarks.picture import draw
 from benchmarks.processes import Exec, Rename, parse_events
 from benchmarks.report import Figures, render, render_markdown
+from benchmarks.runtimes import SAMPAN
 from benchmarks.shimtest import parse_results, render_table
 
 HEADERS_BYTES = 36
@@ -129,7 +130,7 @@ def test_a_container_of_sampan_costs_its_share_of_the_warm_server_and_runc_s_non
     monkeypatch.setattr(measures, "find_named", lambda _: frozenset((7,)))
     monkeypatch.setattr(measures, "read_boot_counters", lambda _: {})
     settings = Settings("image", stdout_mib=1, execs=1, idle=4)
-    (ours,) = measure_idle(Runtime("sampan", measures.SAMPAN), settings)
+    (ours,) = measure_idle(Runtime("sampan", SAMPAN), settings)
     (theirs,) = measure_idle(Runtime("runc", "io.containerd.runc.v2"), settings)
     assert (ours.samples["idle_pss_mib"], ours.samples["warm_pss_mib"]) == (7.0, 20.0)
     assert theirs.samples == {"idle_pss_mib": 2.0, "idle_wakeups_s": 1.0}

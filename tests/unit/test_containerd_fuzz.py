@@ -10,6 +10,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from shim.containerd.codes import describe_error
 from shim.containerd.task import SERVICES
 from shim.errors import InvalidArgument
 from shim.machine.size import SizeRules, size_machine
-from shim.oci.guest import Surroundings, translate_process, translate_resources, translate_spec
+from shim.oci.guest import HostContext, translate_process, translate_resources, translate_spec
 from shim.oci.spec import parse_process, parse_resources, parse_spec
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.frames import HEADER, FrameType
@@ -53,7 +54,7 @@ VALUES: tuple[Any, ...] = (
     [], [None], [1], ["x"], [[]], [{}], {}, {"x": None}, {"x": 1}, {"x": "y"}, {"type": "pid"},
 )  # fmt: skip
 RULES = SizeRules(1, 8, 1024, 128, 1 << 20)
-AROUND = Surroundings(bundle="/b", terminal=False, task_pid=7)
+CONTEXT = HostContext(bundle="/b", terminal=False, host_pid=7)
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ def plan(text: bytes) -> object:
     """All that Create makes of a config.json before it touches anything."""
     spec = parse_spec(text)
     assert size_machine(spec, RULES).memory_bytes > 0
-    return translate_spec(spec, "c", AROUND).document
+    return translate_spec(spec, "c", CONTEXT).document
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_every_field_of_a_spec_may_hold_anything(place: tuple[Any, ...]) -> None
     """Taken, or refused with the name of the field or of one below or above it."""
     names = {str(key) for key in place}
     for value in VALUES:
-        said = refusal(lambda v=value: plan(replaced(FULL_SPEC, place, v)))
+        said = refusal(partial(plan, replaced(FULL_SPEC, place, value)))
         assert not said or any(name in said for name in names), (value, said)
 
 
@@ -283,14 +284,22 @@ def test_the_full_spec_itself_is_taken() -> None:
     plan(json.dumps(FULL_SPEC).encode())
 
 
+def plan_exec(text: bytes) -> object:
+    return translate_process(parse_process(text), False, ())
+
+
+def plan_update(text: bytes) -> object:
+    return translate_resources(parse_resources(text))
+
+
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:12])
 def test_every_field_of_an_execs_process_and_of_an_update_may_hold_anything(value: Any) -> None:
     process, resources = FULL_SPEC["process"], FULL_SPEC["linux"]["resources"]
     for path in list_paths(process):
         text = replaced(process, path, value)
-        said = refusal(lambda t=text: translate_process(parse_process(t), False, ()))
+        said = refusal(partial(plan_exec, text))
         assert not said or str(path[0]) in said
     for path in list_paths(resources):
         text = replaced(resources, path, value)
-        said = refusal(lambda t=text: translate_resources(parse_resources(t)))
+        said = refusal(partial(plan_update, text))
         assert not said or str(path[0]) in said

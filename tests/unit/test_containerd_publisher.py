@@ -9,7 +9,8 @@ import pytest
 
 from proto.gen.containerd import events_pb2
 from shim.containerd import publisher as publisher_module
-from shim.containerd.publisher import METHOD, SERVICE, Publisher, pack_any
+from shim.containerd.messages import pack_any
+from shim.containerd.publisher import METHOD, SERVICE, Publisher
 from shim.ttrpc.server import Method, Server
 from shim.ttrpc.status import Code, StatusError
 

@@ -24,7 +24,7 @@ from shim.errors import (
     Unavailable,
     Unimplemented,
 )
-from shim.guest.client import ProcessName
+from shim.guest.values import ProcessName
 from tests.fakes.guest import PID, FakeMachine
 from tests.fakes.task_service import REQUESTS, FakeFiles, Harness
 

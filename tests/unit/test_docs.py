@@ -193,21 +193,23 @@ def test_every_key_of_the_configuration_is_in_the_table_with_its_default() -> No
 def test_what_the_table_allows_is_what_is_allowed() -> None:
     for key, _, allowed, _ in read_table(TREE / "docs/configuration.md", "## Keys"):
         rule = RULES[read_code(key)[0]]
+        refused: list[Any]
         bounds = NUMBERS.match(allowed)
         if bounds:
             low, high = int(bounds[1]), int(bounds[2])
             assert (rule(low), rule(high)) == (low, high)
-            refused: list[Any] = [low - 1, high + 1]
+            refused = [low - 1, high + 1]
         elif read_code(allowed):
             assert [rule(word) for word in read_code(allowed)] == read_code(allowed)
             refused = ["another"]
         else:
-            refused = {
+            wrong: dict[str, list[Any]] = {
                 "absolute path": ["relative"],
                 "one line": ["two\nlines"],
                 "list of numbers": [["0"], 1],
                 "list of words": [[1], "word"],
-            }[allowed]
+            }
+            refused = wrong[allowed]
         for value in refused:
             with pytest.raises(ValueError, match="expected"):
                 rule(value)

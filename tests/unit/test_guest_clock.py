@@ -20,15 +20,8 @@ from agent.linux import Timex, adjust_clock
 from proto.clock import STEP_NS, choose_time_constant
 from shim.errors import Unavailable
 from shim.guest import clock
-from shim.guest.clock import (
-    MAX_INTERVAL_S,
-    MIN_INTERVAL_S,
-    Correction,
-    Discipline,
-    Look,
-    keep_clock,
-    look_at_clock,
-)
+from shim.guest.clock import keep_clock, look_at_clock
+from shim.guest.discipline import MAX_INTERVAL_S, MIN_INTERVAL_S, Correction, Discipline, Look
 
 MS = 1_000_000
 
@@ -154,7 +147,7 @@ async def test_a_guest_is_corrected_until_it_is_gone(monkeypatch: pytest.MonkeyP
         waited.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(clock.asyncio, "sleep", no_sleep)
+    monkeypatch.setattr("shim.guest.clock.asyncio.sleep", no_sleep)
     guest = GuestWithAClock(3 * 10**9, 4)
     await keep_clock(guest)  # type: ignore[arg-type]
     assert abs(guest.offset_ns) < STEP_NS
@@ -174,7 +167,7 @@ async def test_a_guest_that_keeps_its_clock_itself_is_left_alone_until_it_cannot
         assert guest.corrections == []
         guest.kept = len(waited) < 3
 
-    monkeypatch.setattr(clock.asyncio, "sleep", no_sleep)
+    monkeypatch.setattr("shim.guest.clock.asyncio.sleep", no_sleep)
     with pytest.raises(AssertionError):
         await keep_clock(guest)  # type: ignore[arg-type]
     assert waited[:3] == [clock.FIRST_LOOK_S, MAX_INTERVAL_S, MAX_INTERVAL_S]

@@ -9,7 +9,7 @@ import pytest
 from proto.gen.containerd import cgroups_v1_pb2, cgroups_v2_pb2
 from shim.containerd.stats import NO_LIMIT, build_metrics_v1, build_metrics_v2
 from shim.errors import GuestFault, SampanError, Unavailable
-from shim.guest.client import ProcessName
+from shim.guest.values import ProcessName
 from shim.sandbox.oom_limit import INTERVAL_S, OomLimit
 from tests.fakes.guest import FakeMachine
 from tests.fakes.task_service import Harness

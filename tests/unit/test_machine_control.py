@@ -56,10 +56,10 @@ async def vmm() -> AsyncIterator[Vmm]:
 
 
 async def test_answers_are_paired_whatever_their_order(vmm: Vmm) -> None:
-    first = vmm.control.send(Operation.PAUSE, {})
+    first = vmm.control.send(Operation.SAVE, {})
     second = vmm.control.send(Operation.COUNTERS, {"a": 1})
     requests = [vmm.receive()[0], vmm.receive()[0]]
-    assert [request["op"] for request in requests] == ["pause", "counters"]
+    assert [request["op"] for request in requests] == ["save", "counters"]
     vmm.send(id=requests[1]["id"], result={"exits": {}})
     vmm.send(id=requests[0]["id"], result={})
     assert await second == {"exits": {}}
@@ -68,7 +68,7 @@ async def test_answers_are_paired_whatever_their_order(vmm: Vmm) -> None:
 
 async def test_a_request_sent_before_is_answered_here(vmm: Vmm) -> None:
     booted = vmm.control.expect(1)
-    later = vmm.control.send(Operation.PAUSE, {})
+    later = vmm.control.send(Operation.COUNTERS, {})
     request, _ = vmm.receive()
     assert request["id"] > 1
     vmm.send(id=1, result={"timings_us": {}})
@@ -107,7 +107,7 @@ async def test_descriptors_travel_and_stay_the_callers(vmm: Vmm) -> None:
 async def test_more_than_the_socket_holds_is_sent_when_there_is_room(vmm: Vmm) -> None:
     reader, writer = os.pipe()
     text = "x" * 20_000
-    answers = [vmm.control.send(Operation.PAUSE, {"t": text}, [writer]) for _ in range(100)]
+    answers = [vmm.control.send(Operation.COUNTERS, {"t": text}, [writer]) for _ in range(100)]
     os.close(writer)
     for _ in answers:
         request, (copy,) = await asyncio.to_thread(vmm.receive)
@@ -128,7 +128,7 @@ async def test_events_are_told_as_they_come(vmm: Vmm) -> None:
 
 async def test_the_first_message_against_the_protocol_ends_it(vmm: Vmm) -> None:
     """What is open then fails, and nothing that comes after is looked at."""
-    answer = vmm.control.send(Operation.PAUSE, {})
+    answer = vmm.control.send(Operation.COUNTERS, {})
     vmm.socket.send(b"{")
     vmm.send(event="stopped", args={"reason": "reset", "detail": ""})
     await vmm.closed()
@@ -146,7 +146,7 @@ async def test_an_answer_to_nothing_is_against_it(vmm: Vmm) -> None:
 
 
 async def test_an_answer_comes_once(vmm: Vmm) -> None:
-    answer = vmm.control.send(Operation.PAUSE, {})
+    answer = vmm.control.send(Operation.COUNTERS, {})
     number = vmm.receive()[0]["id"]
     vmm.send(id=number, result={})
     vmm.send(id=number, result={})
@@ -156,7 +156,7 @@ async def test_an_answer_comes_once(vmm: Vmm) -> None:
 
 
 async def test_who_has_given_up_may_be_answered(vmm: Vmm) -> None:
-    vmm.control.send(Operation.PAUSE, {}).cancel()
+    vmm.control.send(Operation.COUNTERS, {}).cancel()
     vmm.send(id=vmm.receive()[0]["id"], result={})
     vmm.send(event="stopped", args={"reason": "reset", "detail": ""})
     await asyncio.wait_for(vmm.told.wait(), 20)
@@ -165,7 +165,7 @@ async def test_who_has_given_up_may_be_answered(vmm: Vmm) -> None:
 
 async def test_an_event_that_nobody_expects_is_against_it() -> None:
     def refuse(event: StoppedEvent | StreamClosedEvent) -> None:
-        raise ProtocolFault(f"{event.reason} again")
+        raise ProtocolFault(f"{event} again")
 
     faults: list[str] = []
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -173,7 +173,7 @@ async def test_an_event_that_nobody_expects_is_against_it() -> None:
     with theirs:
         theirs.send(b'{"event": "stopped", "args": {"reason": "reset", "detail": ""}}')
         await asyncio.wait_for(control.closed.wait(), 20)
-    assert faults == ["reset again"]
+    assert [fault.endswith("again") for fault in faults] == [True]
 
 
 async def test_a_packet_that_is_too_long_is_against_it(vmm: Vmm) -> None:
@@ -232,7 +232,7 @@ async def test_a_flood_costs_one_message(vmm: Vmm) -> None:
 
 
 async def test_a_vmm_that_ends_fails_what_is_open_and_what_comes(vmm: Vmm) -> None:
-    answer = vmm.control.send(Operation.PAUSE, {})
+    answer = vmm.control.send(Operation.COUNTERS, {})
     vmm.socket.close()
     await vmm.closed()
     with pytest.raises(GuestFault, match="the vmm has ended"):

@@ -13,6 +13,7 @@ from shim.errors import HostResource
 from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
 from shim.machine.launch import spawn_vmm
+from shim.machine.request import LaunchRequest
 from shim.machine.size import MachineSize
 from shim.machine.templates.identity import MachineClass
 from tests.fakes.script import CONTROL
@@ -53,7 +54,8 @@ def hold(config: Config, sandbox: SandboxDirectory) -> Iterator[Hold]:
 
     def make(script: str) -> HeldMachine:
         changed = replace(config, vmm_command=(sys.executable, "-c", script))
-        held.append(hold_machine(changed, sandbox, CLASS, "/t", 2, spawn_vmm, FakeShares))
+        request = LaunchRequest(changed, sandbox, CLASS, log_fd=2, template="/t")
+        held.append(hold_machine(request, spawn_vmm, FakeShares))
         return held[-1]
 
     yield make
@@ -90,8 +92,8 @@ def test_what_the_machine_has_goes_with_it_to_its_sandbox(
 ) -> None:
     held = hold(HELD + "start, fds = receive()\nassert start['op'] == 'start' and len(fds) == 1")
     other = make_sandbox(tmp_path, "container")
-    launched = start_held(held, sandbox, other, None, 2)
-    assert (launched.pid, launched.machine_class, launched.template) == (held.pid, CLASS, "/t")
+    launched = start_held(held, replace(held.request, sandbox=other))
+    assert (launched.pid, launched.request.sandbox) == (held.pid, other)
     assert not Path(sandbox.path).exists()
     assert {"agent.sock", "console.log", "vmm.pid"} <= set(os.listdir(other.path))
     assert launched.shares.scratch == other.scratch
@@ -105,7 +107,7 @@ def test_nothing_is_moved_when_its_vmm_has_ended(
         pass
     other = make_sandbox(tmp_path, "container")
     with pytest.raises(HostResource, match="the vmm has ended"):
-        start_held(held, sandbox, other, None, 2)
+        start_held(held, replace(held.request, sandbox=other))
     assert Path(sandbox.agent_socket).exists()
     assert not Path(other.agent_socket).exists()
 

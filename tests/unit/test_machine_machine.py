@@ -16,8 +16,10 @@ from shim.errors import GuestFault, HostResource
 from shim.host.reaper import Reaper
 from shim.machine.directory import SandboxDirectory, SandboxKey
 from shim.machine.launch import check_image, launch_machine
-from shim.machine.machine import Machine, make_token
+from shim.machine.machine import SandboxMachine
+from shim.machine.request import LaunchRequest
 from shim.machine.size import MachineSize
+from shim.machine.streams import make_token
 from shim.machine.templates.identity import MachineClass
 from tests.fakes.script import CONTROL
 from tests.fakes.shares import FakeShares
@@ -26,7 +28,7 @@ PRELUDE = CONTROL + "boot, listeners = receive()\n"
 BOOTED = "send(id=boot['id'], result={'timings_us': {}})\n"
 WAIT = "while True: receive()\n"
 
-Start = Callable[..., Machine]
+Start = Callable[..., SandboxMachine]
 CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 
 
@@ -58,14 +60,15 @@ async def start(
     (tmp_path / "root").mkdir()
     (tmp_path / "vmlinux").touch()
     reaper = Reaper(asyncio.get_running_loop())
-    started: list[Machine] = []
+    started: list[SandboxMachine] = []
     log = os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY)
 
-    def start_machine(script: str, timeout_s: float = 30) -> Machine:
+    def start_machine(script: str, timeout_s: float = 30) -> SandboxMachine:
         command = (sys.executable, "-c", PRELUDE + script)
         config = Config(image_dir=str(tmp_path), vmm_command=command, agent_timeout_s=timeout_s)
-        launched = launch_machine(config, sandbox, CLASS, log, make_shares=FakeShares)
-        started.append(Machine(launched, reaper, sandbox, config))
+        request = LaunchRequest(config, sandbox, CLASS, log)
+        launched = launch_machine(request, make_shares=FakeShares)
+        started.append(SandboxMachine(launched, reaper))
         return started[-1]
 
     yield start_machine

@@ -20,6 +20,10 @@ def parse(**message: Any) -> Any:
     return parse_message(json.dumps(message).encode())
 
 
+def typed(*messages: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    return messages
+
+
 def test_what_the_protocol_has_is_told_in_its_types() -> None:
     assert parse(id=4, result={"a": 1}) == Answer(4, {"a": 1}, None)
     assert parse(event="stopped", args=STOPPED) == StoppedEvent(StopReason.KVM_ERROR, "exit 17")
@@ -58,7 +62,7 @@ def test_what_a_guest_has_to_do_with_its_end_is_printable() -> None:
         b'{"id": ' + b"9" * 60_000 + b', "result": {}}',
         *(
             json.dumps(message).encode()
-            for message in (
+            for message in typed(
                 {"id": 1},
                 {"id": 1, "result": None},
                 {"id": 1, "result": []},

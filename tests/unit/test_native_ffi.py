@@ -1,8 +1,10 @@
 """The compiled C layer as Python sees it: present, typed, its errors OSErrors."""
 
 import errno
+import importlib
 import inspect
 import os
+import pkgutil
 import select
 import typing
 from collections.abc import Iterator
@@ -10,13 +12,30 @@ from collections.abc import Iterator
 import pytest
 
 from native.ffi import DeviceLibrary, JailLibrary, KvmLibrary, MachineLibrary, check, ffi, lib
+from shim.vmm import devices
+
+DEVICES = [
+    importlib.import_module(f"{devices.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(devices.__path__)
+]
+PROTOCOLS = (
+    KvmLibrary,
+    MachineLibrary,
+    DeviceLibrary,
+    JailLibrary,
+    *(
+        value
+        for module in DEVICES
+        for name, value in vars(module).items()
+        if name.endswith("Library") and value.__module__ == module.__name__
+    ),
+)
 
 
 def declared_functions() -> set[str]:
-    protocols = (KvmLibrary, MachineLibrary, DeviceLibrary, JailLibrary)
     return {
         name
-        for protocol in protocols
+        for protocol in PROTOCOLS
         for name, value in vars(protocol).items()
         if callable(value) and not name.startswith("_")
     }
@@ -29,7 +48,7 @@ def test_the_types_name_every_function_of_the_library() -> None:
 
 
 def test_every_typed_function_takes_as_many_arguments_as_the_compiled_one() -> None:
-    for protocol in (KvmLibrary, MachineLibrary, DeviceLibrary, JailLibrary):
+    for protocol in PROTOCOLS:
         for name in declared_functions() & set(vars(protocol)):
             typed = [
                 key for key in typing.get_type_hints(getattr(protocol, name)) if key != "return"

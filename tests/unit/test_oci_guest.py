@@ -9,14 +9,14 @@ import pytest
 from shim.errors import InvalidArgument
 from shim.oci.guest import (
     GUEST_NETWORK,
+    HostContext,
     Rlimit,
-    Surroundings,
     translate_process,
     translate_resources,
     translate_spec,
 )
 
-AROUND = Surroundings(bundle="/bundle", terminal=False, task_pid=77)
+AROUND = HostContext(bundle="/bundle", terminal=False, host_pid=77)
 SPEC: dict[str, Any] = {
     "ociVersion": "1.0.2",
     "root": {"path": "rootfs", "readonly": True},
@@ -47,7 +47,7 @@ SPEC: dict[str, Any] = {
 }
 
 
-def translate(around: Surroundings = AROUND, **changes: Any) -> dict[str, Any]:
+def translate(around: HostContext = AROUND, **changes: Any) -> dict[str, Any]:
     spec = {**copy.deepcopy(SPEC), **changes}
     return translate_spec(spec, "box", around).document
 
@@ -119,14 +119,14 @@ def test_a_namespace_of_a_foreign_process_is_refused() -> None:
 
 
 def test_a_pods_container_joins_the_namespaces_of_the_pods_first() -> None:
-    around = Surroundings(bundle="/b", terminal=False, task_pid=77, sandbox_guest_pid=12)
+    around = HostContext(bundle="/b", terminal=False, host_pid=77, sandbox_guest_pid=12)
     shared = {"type": "ipc", "path": "/proc/77/ns/ipc"}
     guest = translate(around, **with_namespaces({"type": "pid"}, {"type": "network"}, shared))
     assert guest["linux"]["namespaces"][2] == {"type": "ipc", "path": "/proc/12/ns/ipc"}
 
 
 def test_terminal_is_what_the_task_was_created_with() -> None:
-    around = Surroundings(bundle="/b", terminal=True)
+    around = HostContext(bundle="/b", terminal=True)
     assert translate(around)["process"]["terminal"] is True
     assert translate()["process"]["terminal"] is False
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,15 @@ import pytest
 from shim.cli.main import main
 from shim.config import Config
 from shim.errors import AlreadyExists, HostResource, NotFound
-from shim.machine.machine import Machine
+from shim.host.spawn import TREE
+from shim.machine.machine import SandboxMachine
 from shim.machine.size import MIB, MachineSize
 from shim.machine.templates import maker, offer
 from shim.machine.templates.identity import (
     DESCRIPTION,
     MachineClass,
     describe_class,
+    digest_code,
     find_template,
     name_class,
     read_number,
@@ -98,12 +101,29 @@ def test_a_changed_image_needs_a_new_one(config: Config, change: Callable[[Path]
     assert find_template(config, CLASS) == ""
 
 
+@pytest.mark.parametrize(
+    "name", ["shim/vmm/machine.py", "shim/vmm/devices/fs.py", "proto/control.py"]
+)
+def test_changed_code_of_the_vmm_needs_a_new_one(tmp_path: Path, name: str) -> None:
+    """A saved machine is restored by the code that has saved it."""
+    for package in ("shim/vmm", "proto"):
+        shutil.copytree(TREE / package, tmp_path / package)
+    before = digest_code(str(tmp_path))
+    (tmp_path / "shim/vmm/__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "shim/vmm/__pycache__/machine.pyc").touch()
+    assert digest_code(str(tmp_path)) == before
+    touch(tmp_path / name)
+    assert digest_code(str(tmp_path)) != before
+
+
 def test_the_kernels_arguments_are_part_of_the_class(config: Config) -> None:
     make(config)
     assert find_template(replace(config, kernel_arguments="debug"), CLASS) == ""
 
 
-@pytest.mark.parametrize("field", ["native", "host_kernel", "processor", "protocol"])
+@pytest.mark.parametrize(
+    "field", ["native", "host_kernel", "processor", "protocol", "sampan", "vmm"]
+)
 def test_what_the_host_and_we_are_is_part_of_the_class(config: Config, field: str) -> None:
     described = describe_class(config, CLASS)
     assert described[field]
@@ -299,5 +319,5 @@ async def test_a_machine_is_saved_when_its_guest_has_told_what_is_free(
     monkeypatch: pytest.MonkeyPatch, told: list[int], left: list[int]
 ) -> None:
     monkeypatch.setattr(maker, "SETTLE_S", 0)
-    await settle(cast(Machine, ReportingMachine(told)))
+    await settle(cast(SandboxMachine, ReportingMachine(told)))
     assert told == left

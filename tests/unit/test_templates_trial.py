@@ -11,7 +11,7 @@ from agent.spec import parse_container
 from image.trial import MOUNT_POINTS, write_trial
 from proto.contract import GUEST_TRIAL_DIR, GUEST_TRIAL_PROGRAM
 from shim.errors import GuestFault
-from shim.machine.machine import Machine
+from shim.machine.machine import SandboxMachine
 from shim.machine.templates.trial import NAME, describe_container, try_clone
 
 
@@ -51,4 +51,4 @@ class BootedMachine:
 
 async def test_a_machine_that_has_booted_tells_nothing_of_clones() -> None:
     with pytest.raises(GuestFault, match="does not go on from the template"):
-        await try_clone(cast(Machine, BootedMachine()))
+        await try_clone(cast(SandboxMachine, BootedMachine()))

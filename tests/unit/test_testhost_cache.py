@@ -17,7 +17,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_entry_is_built_once() -> None:
-    built = []
+    built: list[Path] = []
     for _ in range(2):
         entry = cached("thing", "k", built.append, keep=1)
     assert len(built) == 1
@@ -57,7 +57,7 @@ def test_a_second_run_says_for_whom_it_waits(
     asked: list[int] = []
     real = fcntl.flock
 
-    def refuse_first(file: object, flags: int) -> None:
+    def refuse_first(file: int, flags: int) -> None:
         asked.append(flags)
         if flags & fcntl.LOCK_NB:
             real(file, flags)  # held by the outer block: raises as it does for another process

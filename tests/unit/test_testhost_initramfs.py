@@ -8,7 +8,8 @@ from tests.testhost.initramfs import pack_cpio, pack_initramfs, read_module
 
 def parse_cpio(data: bytes) -> dict[str, tuple[int, bytes]]:
     """Modes and contents by name."""
-    members, at = {}, 0
+    members: dict[str, tuple[int, bytes]] = {}
+    at = 0
     while True:
         assert data[at : at + 6] == b"070701"
         fields = [int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]

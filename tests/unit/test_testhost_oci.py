@@ -5,6 +5,7 @@ import hashlib
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def read_tar(path: Path) -> dict[str, bytes]:
         return {member.name: file.read() for member in tar if (file := tar.extractfile(member))}
 
 
-def blob(archive: dict[str, bytes], descriptor: dict) -> bytes:
+def blob(archive: dict[str, bytes], descriptor: dict[str, Any]) -> bytes:
     algorithm, _, digest = descriptor["digest"].partition(":")
     data = archive[f"blobs/{algorithm}/{digest}"]
     assert len(data) == descriptor["size"]

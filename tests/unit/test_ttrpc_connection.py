@@ -1,6 +1,7 @@
 """Both ends of a ttrpc connection without a socket: ids, limits, garbage."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from shim.ttrpc.frames import HEADER, MAX_DATA_BYTES, FrameType, encode_frame
 from shim.ttrpc.status import Code
 
 
-def request_frame(stream: int, flags: int = 0, **fields: object) -> bytes:
+def request_frame(stream: int, flags: int = 0, **fields: Any) -> bytes:
     request = ttrpc_pb2.Request(service="s", method="m", **fields)
     return encode_frame(stream, FrameType.REQUEST, request.SerializeToString(), flags)
 

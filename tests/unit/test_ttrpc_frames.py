@@ -24,7 +24,7 @@ def test_header_is_ten_bytes_big_endian() -> None:
 @pytest.mark.parametrize("size", range(1, len(FRAMES) + 1))
 def test_frames_are_found_however_the_stream_is_cut(size: int) -> None:
     decoder = FrameDecoder()
-    found = []
+    found: list[Frame | OversizedFrame] = []
     for start in range(0, len(FRAMES), size):
         found += decoder.feed(FRAMES[start : start + size])
     assert found == [Frame(1, 1, 0, b"first"), Frame(3, 1, 0, b"")]

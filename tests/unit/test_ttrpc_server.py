@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.containerd.server import end_unless_called
+from shim.containerd.loop import end_unless_called
 from shim.ttrpc import server as server_module
 from shim.ttrpc.client import Client, connect_client
 from shim.ttrpc.frames import HEADER, FrameType

@@ -97,7 +97,7 @@ def test_a_device_of_a_share_holds_its_directory_and_lets_go_of_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "description", [vsock.DESCRIPTION, fs.describe_fs(Share("t", "/", "image"))]
+    "description", [vsock.DESCRIPTION, fs.describe_fs(Share("t", "/", SharePolicy.IMAGE))]
 )
 def test_a_description_reaches_the_table_whole(description: pci.DeviceDescription) -> None:
     described = pci.describe(description, PCI_WINDOW_GPA)
@@ -133,8 +133,8 @@ def test_what_is_no_address_of_an_interface_is_named(text: str) -> None:
 def test_a_nic_offers_what_the_device_can_and_nothing_of_the_transports(
     pairs: int, queues: int
 ) -> None:
-    assert lib.net_device_queues(pairs) == queues
-    features = lib.net_device_features(pairs)
+    assert net.lib.net_device_queues(pairs) == queues
+    features = net.lib.net_device_features(pairs)
     several = 1 << 17 | 1 << 22  # VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ
     assert features & several == (several if pairs > 1 else 0)
     assert features & 1 << 5  # VIRTIO_NET_F_MAC
@@ -146,6 +146,6 @@ def test_a_nic_has_a_pair_of_queues_for_each_vcpu_up_to_what_a_packet_carries() 
     assert [count_pairs(vcpus) for vcpus in (1, 2, 8, 9, 254)] == [1, 2, 8, 8, 8]
     assert 2 * MAX_NIC_PAIRS <= MAX_PACKET_FDS  # of the tap, and of vhost-net
     device = ffi.new("struct net_device **")
-    assert lib.net_device_new(MAX_NIC_PAIRS + 1, device) == -errno.EINVAL
-    assert lib.net_device_new(MAX_NIC_PAIRS, device) == 0
-    lib.virtio_device_destroy(lib.net_device_virtio(device[0]))
+    assert net.lib.net_device_new(MAX_NIC_PAIRS + 1, device) == -errno.EINVAL
+    assert net.lib.net_device_new(MAX_NIC_PAIRS, device) == 0
+    lib.virtio_device_destroy(net.lib.net_device_virtio(device[0]))

@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from shim.errors import HostResource
+from shim.vmm.address_map import Gpa
 from shim.vmm.boot.kernel import EHDR, HEADER_BYTES, PHDR, PT_LOAD, Segment, parse_kernel
 
 PT_NOTE = 4
@@ -41,8 +42,8 @@ def test_load_segments_go_to_their_physical_addresses() -> None:
     kernel = parse(make_elf(make_segment(), make_segment(gpa=0x2000000, offset=0x300000), note))
     assert kernel.entry_gpa == ENTRY
     assert kernel.segments == (
-        Segment(0x200000, 0x1000, 0x1000000, 0x2000),
-        Segment(0x300000, 0x1000, 0x2000000, 0x2000),
+        Segment(0x200000, 0x1000, Gpa(0x1000000), 0x2000),
+        Segment(0x300000, 0x1000, Gpa(0x2000000), 0x2000),
     )
     assert kernel.end_gpa == 0x2002000
 

@@ -18,6 +18,7 @@ from shim.vmm.address_map import (
     PCI_WINDOW_GPA,
     SETUP_DATA_GPA,
     ZERO_PAGE_GPA,
+    Gpa,
     Range,
     place_window64,
     plan_ram,
@@ -54,8 +55,8 @@ def test_nothing_but_the_legacy_hole_is_lost_of_the_memory(memory_bytes: int) ->
 
 
 def test_memory_beyond_the_pci_hole_goes_above_4_gib() -> None:
-    assert plan_ram(3 * GIB) == (Range(0, PCI_WINDOW_GPA),)
-    assert plan_ram(5 * GIB) == (Range(0, PCI_WINDOW_GPA), Range(HIGH_RAM_GPA, 2 * GIB))
+    assert plan_ram(3 * GIB) == (Range(Gpa(0), PCI_WINDOW_GPA),)
+    assert plan_ram(5 * GIB) == (Range(Gpa(0), PCI_WINDOW_GPA), Range(HIGH_RAM_GPA, 2 * GIB))
 
 
 def test_the_ecam_window_is_reserved_or_linux_does_not_use_it() -> None:

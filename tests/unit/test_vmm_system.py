@@ -35,7 +35,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def open_refused(path: str, flags: int) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
-    monkeypatch.setattr(system.os, "open", open_refused)
+    monkeypatch.setattr("shim.vmm.kvm.system.os.open", open_refused)
     assert refuse(monkeypatch, str(tmp_path)).endswith("permission denied")
 
 

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from shim.errors import HostResource
-from shim.vmm.builder import TSC_TOLERANCE_PPM, set_tsc
+from shim.vmm.kvm.tsc import TOLERANCE_PPM, TscRate, set_tsc
 from shim.vmm.kvm.vcpu import Vcpu
 
 KHZ = 2_600_000
@@ -35,7 +35,7 @@ def test_the_same_rate_is_left_alone() -> None:
     assert [processor.sets for processor in processors] == [0, 0]
 
 
-@pytest.mark.parametrize("khz", [KHZ + 1, KHZ - 500, KHZ + KHZ * TSC_TOLERANCE_PPM // 10**6])
+@pytest.mark.parametrize("khz", [KHZ + 1, KHZ - 500, KHZ + KHZ * TOLERANCE_PPM // 10**6])
 def test_a_rate_that_was_measured_a_little_differently_is_every_vcpus(khz: int) -> None:
     processors, vcpus = make()
     set_tsc(khz, vcpus, can_scale=False)
@@ -49,3 +49,12 @@ def test_another_processors_rate_needs_scaling() -> None:
     assert [processor.sets for processor in processors] == [0, 0]
     set_tsc(KHZ * 2, vcpus, can_scale=True)
     assert [processor.khz for processor in processors] == [KHZ * 2, KHZ * 2]
+
+
+def test_a_rate_comes_back_as_it_was_saved() -> None:
+    processors, vcpus = make()
+    saved = TscRate(vcpus, can_scale=True).save()
+    for processor in processors:
+        processor.khz = KHZ // 2
+    TscRate(vcpus, can_scale=True).restore(saved)
+    assert [processor.khz for processor in processors] == [KHZ, KHZ]

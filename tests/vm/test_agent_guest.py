@@ -7,7 +7,6 @@ is in tests/integration/test_agent_*.py, where the same agent runs without one.
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -105,19 +104,6 @@ def test_the_clock_can_be_adjusted(guest: Guest) -> None:
     guest.stub.CorrectClock(pb.CorrectClockRequest(offset_ns=5_000, step=True))
     with pytest.raises(grpc.RpcError, match="offset_ns"):
         guest.stub.CorrectClock(pb.CorrectClockRequest(offset_ns=10**12))
-
-
-def test_shutdown_powers_off_with_everything_written(guest: Guest) -> None:
-    """The last test of the module: its guest is gone afterwards."""
-    root = guest.make_root("last")
-    script = "head -c 3000000 /dev/zero > /file; echo done; sleep 1000"
-    with guest.create("last", script) as stdout:
-        guest.stub.StartProcess(pb.ProcessRef(container_id="last"), timeout=DEADLINE_S)
-        assert stdout.recv(100) == b"done\n"
-        with suppress(grpc.RpcError):  # it is gone before it can answer
-            guest.stub.Shutdown(pb.ShutdownRequest(), timeout=DEADLINE_S)
-    assert guest.vmm.wait_event("stopped")["reason"] == "poweroff"
-    assert (root / "file").stat().st_size == 3_000_000
 
 
 def test_what_cannot_be_set_up_is_the_consoles_last_line(tmp_path: Path) -> None:

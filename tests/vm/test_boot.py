@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ def read_console(config) -> str:
     return Path(config.console_path).read_text(errors="replace")
 
 
-def run_to_end(config) -> tuple[dict, dict, str]:
+def run_to_end(config) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Boots, waits for the machine's end; its stopped event, counters and console."""
     with VmmProcess() as vmm:
         vmm.boot(config)

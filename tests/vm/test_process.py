@@ -43,16 +43,6 @@ def test_the_vmm_does_not_outlive_its_shim(make_config, make_root) -> None:
         assert vmm.process.wait(DEADLINE_S) == 0
 
 
-def test_a_paused_machine_still_answers_and_resumes(make_config, make_root) -> None:
-    with VmmProcess() as vmm:
-        vmm.boot(make_config(make_root("echo up\n" + POWER_OFF)))
-        vmm.request("pause")
-        paused = vmm.request("counters")["exits"]
-        assert vmm.request("counters")["exits"] == paused
-        vmm.request("resume")
-        assert vmm.wait_event("stopped")["reason"] == "poweroff"
-
-
 def test_a_second_boot_is_refused(make_config, make_root) -> None:
     config = make_config(make_root(SLEEP))
     with VmmProcess() as vmm:

@@ -3,9 +3,11 @@
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,18 +26,22 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_template(tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("origin"))
 
 
-def save_template(directory: Path, origin: Path, **changes: int) -> str:
+def save_template(directory: Path, origin: Path, **changes: Any) -> str:
     """Once the agent has answered."""
     with VmmProcess() as vmm:
         guest = Guest(vmm, origin)
-        guest.boot(**changes)
+        guest.boot(saves=True, **changes)
         guest.close()
-        vmm.request("save", {"directory": str(directory)})
+        with (
+            (directory / contract.MEMORY_FILE).open("xb") as memory,
+            (directory / contract.STATE_FILE).open("xb") as state,
+        ):
+            vmm.request("save", fds=[memory.fileno(), state.fileno()])
     return str(directory)
 
 
 @contextmanager
-def cloned(template: str, directory: Path, **changes: int) -> Iterator[Guest]:
+def cloned(template: str, directory: Path, **changes: Any) -> Iterator[Guest]:
     directory.mkdir()
     with VmmProcess() as vmm:
         guest = Guest(vmm, directory)
@@ -178,14 +184,14 @@ def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
     [
         (lambda path: (path / "state.json").write_text("{}"), {}),
         (lambda path: (path / "memory").write_bytes(b""), {}),
-        (lambda path: change_state(path, "tsc_khz", 1), {}),
-        (lambda path: change_state(path, "sessions", {}), {}),
+        (lambda path: set_tsc_khz(path, 1), {}),
+        (lambda path: change_parts(path, lambda parts: parts.pop("share sampan-rootfs")), {}),
         (lambda path: None, {"nics": 2}),
     ],
     ids=["no state", "memory cut off", "another processor", "a share missing", "another machine"],
 )
 def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
-    template: str, tmp_path: Path, spoil, changes: dict[str, int]
+    template: str, tmp_path: Path, spoil, changes: dict[str, Any]
 ) -> None:
     spoilt = tmp_path / "spoilt"
     spoilt.mkdir()
@@ -208,8 +214,8 @@ def test_a_rate_that_was_measured_a_little_differently_is_no_hindrance(
     other.mkdir()
     for name in ("state.json", "memory"):
         (other / name).write_bytes(Path(template, name).read_bytes())
-    khz = json.loads((other / "state.json").read_text())["tsc_khz"]
-    change_state(other, "tsc_khz", khz + khz // 10_000)
+    khz = read_tsc_khz(other)
+    set_tsc_khz(other, khz + khz // 10_000)
     with cloned(str(other), tmp_path / "clone") as guest:
         guest.make_root("run")
         assert guest.run("run", "sleep 0.1; echo fine") == (0, b"fine\n")
@@ -220,7 +226,17 @@ def count_faults(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
-def change_state(path: Path, key: str, value: object) -> None:
+def read_tsc_khz(path: Path) -> int:
+    parts = json.loads((path / "state.json").read_text())["parts"]
+    return int.from_bytes(a2b_base64(parts["tsc"]["khz"]), "little")
+
+
+def set_tsc_khz(path: Path, khz: int) -> None:
+    encoded = b2a_base64(khz.to_bytes(8, "little"), newline=False).decode()
+    change_parts(path, lambda parts: parts["tsc"].update(khz=encoded))
+
+
+def change_parts(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     document = json.loads((path / "state.json").read_text())
-    document[key] = value
+    change(document["parts"])
     (path / "state.json").write_text(json.dumps(document))

@@ -9,6 +9,7 @@ rest of a template's life.
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from shim.config import Config
 from shim.errors import HostResource
 from shim.host.spawn import TREE
 from shim.machine.size import MachineSize
+from shim.version import VERSION
 
 NAME_DIGITS: Final = 24
 DESCRIPTION: Final = "template.json"
 MEMORY: Final = "memory"
+VMM_CODE: Final = ("shim/vmm", "proto")
 CPU_BYTES: Final = 4096
 """The first processor's part of /proc/cpuinfo: with hundreds, all of it takes long."""
 CPU_FIELDS: Final = frozenset(
@@ -43,6 +46,8 @@ def describe_class(config: Config, machine: MachineClass) -> dict[str, Any]:
     host = os.uname()
     return {
         "protocol": PROTOCOL_VERSION,
+        "sampan": VERSION,
+        "vmm": digest_code(str(TREE)),
         "vcpus": machine.size.vcpus,
         "memory_bytes": machine.size.memory_bytes,
         "nics": machine.nics,
@@ -69,6 +74,23 @@ def digest_text(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""  # an image that was made by hand has none
+
+
+def digest_code(tree: str) -> str:
+    """Of what puts a machine together: by size and time, so that no file is read."""
+    stamps = sorted(stamp for name in VMM_CODE for stamp in list_stamps(f"{tree}/{name}"))
+    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+
+
+def list_stamps(directory: str) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of each module at and below a directory."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                found = entry.stat()
+                yield entry.path, found.st_size, found.st_mtime_ns
+            elif entry.is_dir() and entry.name.isidentifier() and entry.name != "__pycache__":
+                yield from list_stamps(entry.path)
 
 
 def read_processor() -> dict[str, str]:

@@ -15,12 +15,14 @@ from typing import Any, Final
 from shim.config import Config
 from shim.errors import AlreadyExists
 from shim.host.netns import make_namespace
-from shim.host.process import is_alive, load_identity, note_process
+from shim.host.pids import is_alive, load_identity, note_process
 from shim.host.reaper import Reaper
 from shim.host.syscalls import enter_mount_namespace
 from shim.machine.directory import SandboxDirectory, SandboxKey, find_sandbox
-from shim.machine.launch import PreparedNetwork, launch_machine
-from shim.machine.machine import Machine
+from shim.machine.launch import launch_machine
+from shim.machine.machine import SandboxMachine
+from shim.machine.namespace import PreparedNetwork
+from shim.machine.request import LaunchRequest
 from shim.machine.templates.identity import MachineClass, describe_class, name_class
 from shim.machine.templates.store import Template, make_directory, place_template
 from shim.machine.templates.trial import run_trial, try_clone
@@ -59,7 +61,7 @@ async def make_template(config: Config, machine_class: MachineClass) -> Template
         raise
 
 
-async def settle(machine: Machine) -> None:
+async def settle(machine: SandboxMachine) -> None:
     """Until the guest has told what is free: otherwise each clone would do it again."""
     told = -1
     for _ in range(SETTLE_ROUNDS):
@@ -99,11 +101,12 @@ def clear_away(sandbox: SandboxDirectory) -> None:
 @contextlib.asynccontextmanager
 async def running(
     config: Config, machine_class: MachineClass, sandbox: SandboxDirectory, template: str = ""
-) -> AsyncIterator[Machine]:
+) -> AsyncIterator[SandboxMachine]:
     network = PreparedNetwork(make_namespace(), "", machine_class.nics)
-    launched = launch_machine(config, sandbox, machine_class, STDERR, network, template, saves=True)
+    request = LaunchRequest(config, sandbox, machine_class, STDERR, network, template, saves=True)
+    launched = launch_machine(request)
     reaper = Reaper(asyncio.get_running_loop())
-    machine = Machine(launched, reaper, sandbox, config)
+    machine = SandboxMachine(launched, reaper)
     try:
         yield machine
     finally:

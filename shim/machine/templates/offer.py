@@ -13,6 +13,7 @@ from typing import Final
 
 from shim.config import PATH_VARIABLE, Config
 from shim.errors import AlreadyExists, HostResource, NotFound, SampanError
+from shim.host.cgroup import HostCgroup
 from shim.host.spawn import PYTHON, spawn
 from shim.machine.size import MIB
 from shim.machine.templates.identity import (
@@ -39,10 +40,15 @@ log = logging.getLogger(__name__)
 
 
 def start_offer(
-    machine_class: MachineClass, refused: str, config_path: str, mounts: int, log_fd: int
+    machine_class: MachineClass,
+    refused: str,
+    config_path: str,
+    mounts: int,
+    log_fd: int,
+    cgroup: HostCgroup | None = None,
 ) -> None:
     """`refused`: the template that a machine did not go on from, or "".
-    `mounts`: the mount namespace that the sandbox does not live in."""
+    `mounts`: the mount namespace that the sandbox does not live in; `cgroup`: its cgroup."""
     command = (
         *("nsenter", f"--mount=/proc/self/fd/{MOUNTS_FD}", "--wd=/", "--"),
         *("nice", "-n", str(NICENESS), *PYTHON, "shim"),
@@ -53,7 +59,9 @@ def start_offer(
     named = {PATH_VARIABLE: config_path} if config_path else {}
     try:
         # Reaped by whoever reaps here, if it ends before we do.
-        spawn(command, {**os.environ, **named}, log_fd, (mounts, MOUNTS_FD), setsid=True)
+        child = spawn(command, {**os.environ, **named}, log_fd, (mounts, MOUNTS_FD), setsid=True)
+        if cgroup is not None:
+            cgroup.send_back(child)
     except OSError as error:
         log.warning("no template is made: %s: %s", command[0], error.strerror)
 

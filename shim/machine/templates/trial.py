@@ -12,9 +12,10 @@ from typing import Any, Final
 from proto.contract import GUEST_TRIAL_DIR, GUEST_TRIAL_PROGRAM
 from proto.control import Direction
 from shim.errors import GuestFault
-from shim.guest.client import ProcessName, StdioTokens
-from shim.machine.machine import Machine, make_token
-from shim.oci.guest import Surroundings, translate_spec
+from shim.guest.values import ProcessName, StdioTokens
+from shim.machine.machine import SandboxMachine
+from shim.machine.streams import make_token
+from shim.oci.guest import HostContext, translate_spec
 
 NAME: Final = "trial"
 NAMESPACES: Final = ("pid", "mount", "ipc", "uts", "cgroup", "network")
@@ -23,7 +24,7 @@ DEVICES: Final = ((1, 3), (1, 5), (1, 9), (5, 0), (5, 2))
 """Major and minor numbers: null, zero, urandom, tty, ptmx."""
 
 
-async def run_trial(machine: Machine) -> None:
+async def run_trial(machine: SandboxMachine) -> None:
     """GuestFault when the container does not end with 0."""
     agent = await machine.wait_agent()
     process = ProcessName(NAME)
@@ -44,7 +45,7 @@ async def run_trial(machine: Machine) -> None:
         raise GuestFault(f"the trial container ended with status {status}")
 
 
-async def try_clone(machine: Machine) -> None:
+async def try_clone(machine: SandboxMachine) -> None:
     """GuestFault when the machine had to boot."""
     await machine.wait_agent()
     if not machine.is_clone:
@@ -86,7 +87,7 @@ def describe_container() -> dict[str, Any]:
             "readonlyPaths": ["/proc/sys", "/proc/bus"],
         },
     }
-    document = translate_spec(spec, NAME, Surroundings(bundle="/", terminal=False)).document
+    document = translate_spec(spec, NAME, HostContext(bundle="/", terminal=False)).document
     document["root"]["path"] = GUEST_TRIAL_DIR
     return document
 

@@ -5,12 +5,24 @@ after they were freed; nobody waits for it.
 Spec: virtio 1.2 §5.5; Linux mm/page_reporting.c.
 """
 
-from typing import Final
+from typing import Final, Protocol, cast
 
-from native.ffi import check, ffi, lib
+from native.ffi import Pointer, check, ffi, library
 from shim.vmm.devices.pci import DeviceDescription, PciBus
+from shim.vmm.kvm.part import Part
 
-NAME: Final = "balloon"
+
+class BalloonLibrary(Protocol):
+    """cdef/balloon.h."""
+
+    BALLOON_QUEUES: int
+
+    def balloon_device_new(self, ret_device: Pointer, /) -> int: ...
+    def balloon_device_features(self) -> int: ...
+
+
+lib = cast(BalloonLibrary, library)
+
 VIRTIO_TYPE: Final = 5
 CLASS_CODE: Final = 0x00FF00  # no class fits
 QUEUE_SIZE: Final = 64
@@ -19,15 +31,20 @@ CONFIG_BYTES: Final = 16
 """struct virtio_balloon_config: it is never asked for a page."""
 
 
-def add_balloon(pci: PciBus) -> None:
-    device = ffi.new("struct virtio_device **")
-    check(lib.balloon_device_new(device), "balloon_device_new")
-    description = DeviceDescription(
-        name=NAME,
-        virtio_type=VIRTIO_TYPE,
-        class_code=CLASS_CODE,
-        features=lib.balloon_device_features(),
-        queue_sizes=(QUEUE_SIZE,) * lib.BALLOON_QUEUES,
-        config=bytes(CONFIG_BYTES),
-    )
-    pci.add(description, device[0])
+class Balloon(Part):
+    """Lives as long as the PciBus that it was added to, which owns the model."""
+
+    name = "balloon"
+
+    def __init__(self, pci: PciBus) -> None:
+        device = ffi.new("struct virtio_device **")
+        check(lib.balloon_device_new(device), "balloon_device_new")
+        description = DeviceDescription(
+            name=self.name,
+            virtio_type=VIRTIO_TYPE,
+            class_code=CLASS_CODE,
+            features=lib.balloon_device_features(),
+            queue_sizes=(QUEUE_SIZE,) * lib.BALLOON_QUEUES,
+            config=bytes(CONFIG_BYTES),
+        )
+        pci.add(description, device[0])

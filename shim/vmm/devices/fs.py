@@ -7,13 +7,39 @@ Spec: virtio 1.2 §5.11.
 
 import os
 import struct
-from typing import Final
+from typing import Any, Final, NewType, Protocol, cast
 
-from native.ffi import Pointer, VirtioDevice, check, ffi, lib
+from native.ffi import Pointer, VirtioDevice, check, ffi, library
 from proto.control import Share, SharePolicy
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.devices.pci import DeviceDescription, PciBus
 from shim.vmm.kvm.opaque import take_bytes
+from shim.vmm.kvm.part import Part, PartState
+
+FuseServer = NewType("FuseServer", object)
+
+
+class FsLibrary(Protocol):
+    """cdef/fuse.h."""
+
+    FUSE_OPCODES: int
+
+    def fuse_server_new(self, config: Pointer, ret_server: Pointer, /) -> int: ...
+    def fuse_server_free(self, server: FuseServer, /) -> None: ...
+    def fs_device_new(
+        self,
+        server: FuseServer,
+        request_queues: int,
+        worker_count: int,
+        ret_device: Pointer,
+        /,
+    ) -> int: ...
+    def fs_device_save(self, device: VirtioDevice, buffer: Pointer, size: int, /) -> int: ...
+    def fs_device_restore(self, device: VirtioDevice, state: Pointer, size: int, /) -> int: ...
+    def fs_device_counters(self, device: VirtioDevice, ret_counts: Pointer, /) -> None: ...
+
+
+lib = cast(FsLibrary, library)
 
 VIRTIO_TYPE: Final = 26
 CLASS_CODE: Final = 0x018000  # mass storage, other
@@ -34,25 +60,30 @@ Linux takes to write back a page that was changed through a mapping: from then o
 such change gives the file another ctime (vm.dirty_expire_centisecs)."""
 
 
-class FsDevice:
+class FsDevice(Part):
     """Lives as long as the PciBus that it was added to, which owns the model."""
 
     def __init__(self, pci: PciBus, share: Share) -> None:
         description = describe_fs(share)
+        self.name = f"share {share.tag}"
         self.tag = share.tag
         self.model = open_fs_model(share)
         pci.add(description, self.model)
 
-    def save(self) -> bytes:
-        """What the guest knows of the files; after the bus has stopped its devices."""
+    def save(self) -> PartState:
+        """What the guest knows of the files."""
         size = check(lib.fs_device_save(self.model, ffi.NULL, 0), self.tag)
         state = ffi.new("uint8_t[]", size)
         check(lib.fs_device_save(self.model, state, size), self.tag)
-        return take_bytes(state)
+        return {"session": take_bytes(state)}
 
-    def restore(self, state: bytes) -> None:
-        """Before the device is started."""
-        check(lib.fs_device_restore(self.model, state, len(state)), self.tag)
+    def restore(self, state: PartState) -> None:
+        """Before the bus starts the device."""
+        session = state["session"]
+        check(lib.fs_device_restore(self.model, session, len(session)), self.tag)
+
+    def read_counters(self) -> dict[str, Any]:
+        return {"requests": {self.tag: self.read_requests()}}
 
     def read_requests(self) -> dict[str, int]:
         """By opcode of FUSE, those that came."""

@@ -10,13 +10,16 @@ from typing import Final
 
 from shim.vmm.address_map import GENERATION_GPA, GENERATION_GSI
 from shim.vmm.kvm.memory import GuestRam
+from shim.vmm.kvm.part import Part
 from shim.vmm.kvm.vm import Vm
 
 NUMBER_BYTES: Final = 16
 
 
-class Generation:
-    """`begin` or `renew` once there is memory to write to, before vCPUs run."""
+class Generation(Part):
+    """Lives as long as the VM that its interrupt is of."""
+
+    name = "generation"
 
     def __init__(self, vm: Vm, ram: GuestRam) -> None:
         self.ram = ram
@@ -27,13 +30,11 @@ class Generation:
             self.close()
             raise
 
-    def begin(self) -> None:
+    def begin(self, cloned: bool) -> None:
+        """The interrupt comes after the controllers are as they were saved."""
         self.ram.write(GENERATION_GPA, os.urandom(NUMBER_BYTES))
-
-    def renew(self) -> None:
-        """After the interrupt controllers are as they were saved."""
-        self.begin()
-        os.eventfd_write(self.irq_fd, 1)
+        if cloned:
+            os.eventfd_write(self.irq_fd, 1)
 
     def close(self) -> None:
         os.close(self.irq_fd)

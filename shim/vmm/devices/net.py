@@ -1,6 +1,6 @@
 """virtio-net: an interface of the guest, joined with a tap when there is one.
 
-Made with the machine and without a link: a spare one.  `attach` gives it its
+Made with the machine and without a link: a spare one.  `attach_tap` gives it its
 address and its tap, and brings the link up; the driver hears of that by an
 interrupt, or finds it so when it comes later.
 Spec: virtio 1.2 §5.1.
@@ -9,12 +9,35 @@ Spec: virtio 1.2 §5.1.
 import os
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NewType, Protocol, cast
 
-from native.ffi import NetDevice, check, ffi, lib
+from native.ffi import Pointer, VirtioDevice, check, ffi, library
 from proto.control import NicArgs
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.devices.pci import DeviceDescription, PciBus
+from shim.vmm.kvm.part import Part
+
+NetDevice = NewType("NetDevice", object)
+
+
+class NetLibrary(Protocol):
+    """cdef/net.h."""
+
+    def net_device_new(self, pairs: int, ret_device: Pointer, /) -> int: ...
+    def net_device_virtio(self, device: NetDevice, /) -> VirtioDevice: ...
+    def net_device_features(self, pairs: int, /) -> int: ...
+    def net_device_queues(self, pairs: int, /) -> int: ...
+    def net_device_attach(
+        self,
+        device: NetDevice,
+        tap_fds: Sequence[int],
+        vhost_fds: Sequence[int] | Pointer,
+        count: int,
+        /,
+    ) -> int: ...
+
+
+lib = cast(NetLibrary, library)
 
 VIRTIO_TYPE: Final = 1
 CLASS_CODE: Final = 0x020000  # network, Ethernet
@@ -28,7 +51,7 @@ GROUP: Final = 0x01
 """Bits of a MAC address' first byte (IEEE 802)."""
 
 
-class Nic:
+class Nic(Part):
     """Lives as long as the PciBus that it was added to, which owns the device."""
 
     def __init__(self, pci: PciBus, index: int, pairs: int) -> None:
@@ -37,8 +60,9 @@ class Nic:
         self._device: NetDevice = device[0]
         self._pci = pci
         self._pairs = pairs
+        self.name = f"nic{index}"
         description = DeviceDescription(
-            name=f"nic{index}",
+            name=self.name,
             virtio_type=VIRTIO_TYPE,
             class_code=CLASS_CODE,
             features=lib.net_device_features(pairs),
@@ -47,7 +71,7 @@ class Nic:
         )
         self._slot = pci.add(description, lib.net_device_virtio(self._device))
 
-    def attach(self, arguments: NicArgs, fds: Sequence[int]) -> None:
+    def attach_tap(self, arguments: NicArgs, fds: Sequence[int]) -> None:
         """A tap's queues, and as many of vhost-net or none.  Takes them over on success."""
         mac = parse_mac(arguments.mac)
         taps, vhosts = fds[: self._pairs], fds[self._pairs :]

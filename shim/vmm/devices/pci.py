@@ -5,7 +5,7 @@ nothing itself: configuration space and BARs are answered in C.
 Spec: PCI Express 5.0 §7.2.2 (ECAM); virtio 1.2 §4.1.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from native.ffi import PciWindow, Pointer, VirtioDevice, check, ffi, lib
 from shim.errors import InvalidArgument
@@ -14,6 +14,7 @@ from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.opaque import make_struct, take_bytes
+from shim.vmm.kvm.part import Part, PartState
 from shim.vmm.kvm.vm import Vm
 
 FIRST_SLOT: Final = 1
@@ -31,10 +32,15 @@ class DeviceDescription(NamedTuple):
     config: bytes
 
 
-class PciBus:
-    """Fill it, attach it to the bus, run vCPUs; `close` only after those have stopped."""
+class PciBus(Part):
+    """Fill it, attach it to the bus, run vCPUs; `close` only after those have stopped.
 
-    def __init__(self, vm: Vm, ram: GuestRam, events: MachineEvents) -> None:
+    Restored last: it starts the devices, which read memory and raise interrupts.
+    """
+
+    name = "pci"
+
+    def __init__(self, vm: Vm, ram: GuestRam, events: MachineEvents, window64: Range) -> None:
         ret_window = ffi.new("struct pci_window **")
         ioapic = True
         check(
@@ -49,6 +55,7 @@ class PciBus:
             "pci_window_new",
         )
         self.window: PciWindow = ret_window[0]
+        self.window64 = window64
         self.slots: list[str] = []
 
     def add(self, description: DeviceDescription, model: VirtioDevice) -> int:
@@ -74,8 +81,8 @@ class PciBus:
         """The devices' threads are gone when it returns; vCPUs must not run."""
         lib.pci_window_stop(self.window)
 
-    def save(self) -> dict[str, bytes]:
-        """What drivers have made of the devices, by name; after `stop`."""
+    def save(self) -> PartState:
+        """What drivers have made of the devices, by name."""
         found = {}
         for slot, name in enumerate(self.slots, FIRST_SLOT):
             state = ffi.new("struct virtio_pci_state *")
@@ -83,19 +90,21 @@ class PciBus:
             found[name] = take_bytes(state)
         return found
 
-    def restore(self, states: dict[str, bytes]) -> None:
-        """Starts the devices that ran.  After memory, interrupt controllers and models."""
-        if list(states) != self.slots:
-            raise InvalidArgument(f"devices {list(states)}: the machine has {self.slots}")
-        structs = [make_struct("struct virtio_pci_state", data) for data in states.values()]
+    def restore(self, state: PartState) -> None:
+        """Starts the devices that ran."""
+        if list(state) != self.slots:
+            raise InvalidArgument(f"devices {list(state)}: the machine has {self.slots}")
+        structs = [make_struct("struct virtio_pci_state", data) for data in state.values()]
         # All interrupts' routes at once: each change of KVM's table waits for a grace period.
-        for slot, state in enumerate(structs, FIRST_SLOT):
-            check(lib.pci_window_stage_routes(self.window, slot, state), "pci_window_stage_routes")
+        for slot, struct in enumerate(structs, FIRST_SLOT):
+            result = lib.pci_window_stage_routes(self.window, slot, struct)
+            check(result, "pci_window_stage_routes")
         check(lib.pci_window_commit_routes(self.window), "pci_window_commit_routes")
-        for slot, (name, state) in enumerate(zip(states, structs, strict=True), FIRST_SLOT):
-            check(lib.pci_window_restore(self.window, slot, state), name)
+        for slot, (name, struct) in enumerate(zip(state, structs, strict=True), FIRST_SLOT):
+            check(lib.pci_window_restore(self.window, slot, struct), name)
 
-    def attach(self, bus: Bus, window64: Range) -> None:
+    def attach(self, bus: Bus) -> None:
+        window64 = self.window64
         check(
             lib.pci_window_attach_ecam(self.window, bus.pointer, ECAM_GPA), "pci_window_attach_ecam"
         )
@@ -103,7 +112,10 @@ class PciBus:
             result = lib.pci_window_attach_memory(self.window, bus.pointer, gpa, length)
             check(result, "pci_window_attach_memory")
 
-    def read_counters(self) -> dict[str, dict[str, int]]:
+    def read_counters(self) -> dict[str, Any]:
+        return {"devices": self.read_device_counters()}
+
+    def read_device_counters(self) -> dict[str, dict[str, int]]:
         counters = ffi.new("struct pci_device_counters *")
         found = {}
         for slot, name in enumerate(self.slots, FIRST_SLOT):

@@ -13,10 +13,13 @@ from shim.vmm.address_map import (
 )
 from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.events import MachineEvents
+from shim.vmm.kvm.part import Part
 
 
-class PowerPorts:
+class PowerPorts(Part):
     """`close` after the bus that it is attached to."""
+
+    name = "power"
 
     def __init__(self, events: MachineEvents) -> None:
         ports = ffi.new("struct power_ports *")

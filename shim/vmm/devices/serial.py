@@ -11,14 +11,17 @@ from shim.errors import HostResource, InvalidArgument
 from shim.vmm.address_map import SERIAL_GSI, SERIAL_PORT
 from shim.vmm.kvm.bus import Bus
 from shim.vmm.kvm.opaque import make_struct, take_bytes
+from shim.vmm.kvm.part import Part, PartState
 from shim.vmm.kvm.vm import Vm
 
 OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 MODE: Final = 0o600
 
 
-class SerialConsole:
+class SerialConsole(Part):
     """Attach it before vCPUs run; `close` after they have stopped, and after the bus."""
+
+    name = "console"
 
     def __init__(self, vm: Vm, file_fd: int, limit_bytes: int) -> None:
         """`file_fd`: as of `open_file`; a copy of it is kept."""
@@ -38,14 +41,13 @@ class SerialConsole:
     def attach(self, bus: Bus) -> None:
         check(lib.serial_attach(self.port, bus.pointer, SERIAL_PORT), "serial_attach")
 
-    def save(self) -> bytes:
-        """The port's registers."""
+    def save(self) -> PartState:
         state = ffi.new("struct serial_state *")
         lib.serial_save(self.port, state)
-        return take_bytes(state)
+        return {"registers": take_bytes(state)}
 
-    def restore(self, data: bytes) -> None:
-        lib.serial_restore(self.port, make_struct("struct serial_state", data))
+    def restore(self, state: PartState) -> None:
+        lib.serial_restore(self.port, make_struct("struct serial_state", state["registers"]))
 
     def flush(self) -> None:
         """Also what waits for its line end is in the file afterwards."""

@@ -8,13 +8,46 @@ Spec: virtio 1.2 §5.10.
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NewType, Protocol, cast
 
-from native.ffi import VsockDevice, check, ffi, lib
+from native.ffi import Pointer, VirtioDevice, check, ffi, library
 from proto.contract import GUEST_CID, STREAM_PORT, STREAM_TOKEN_BYTES
 from proto.control import Direction, StreamArgs, StreamClosedEvent
 from shim.errors import HostResource, InvalidArgument
 from shim.vmm.devices.pci import DeviceDescription, PciBus
+from shim.vmm.kvm.part import Part
+
+VsockDevice = NewType("VsockDevice", object)
+
+
+class VsockLibrary(Protocol):
+    """cdef/vsock.h."""
+
+    VSOCK_TO_GUEST: int
+    VSOCK_FROM_GUEST: int
+
+    def vsock_device_new(self, guest_cid: int, ret_device: Pointer, /) -> int: ...
+    def vsock_device_virtio(self, device: VsockDevice, /) -> VirtioDevice: ...
+    def vsock_device_listen(
+        self, device: VsockDevice, listen_fd: int, guest_port: int, /
+    ) -> int: ...
+    def vsock_device_open_stream(
+        self,
+        device: VsockDevice,
+        stream: int,
+        guest_port: int,
+        direction: int,
+        fd: int,
+        prefix: Pointer,
+        prefix_bytes: int,
+        /,
+    ) -> int: ...
+    def vsock_device_connections(self, device: VsockDevice, /) -> int: ...
+    def vsock_device_event_fd(self, device: VsockDevice, /) -> int: ...
+    def vsock_device_next_event(self, device: VsockDevice, ret_event: Pointer, /) -> int: ...
+
+
+lib = cast(VsockLibrary, library)
 
 VIRTIO_TYPE: Final = 19
 CLASS_CODE: Final = 0x078000  # communication, other
@@ -31,26 +64,26 @@ DESCRIPTION: Final = DeviceDescription(
 )
 
 
-class Vsock:
+class Vsock(Part):
     """Lives as long as the PciBus that it was added to, which owns the device."""
 
-    def __init__(self, pci: PciBus) -> None:
+    name = "vsock"
+
+    def __init__(self, pci: PciBus, listeners: list[int], ports: Sequence[int]) -> None:
+        """Takes the descriptors over, one by one; those left in the list are the caller's."""
         device = ffi.new("struct vsock_device **")
         check(lib.vsock_device_new(GUEST_CID, device), "vsock_device_new")
         self.device: VsockDevice = device[0]
         pci.add(DESCRIPTION, lib.vsock_device_virtio(self.device))
         self.events_fd: int = lib.vsock_device_event_fd(self.device)
-
-    def listen(self, listeners: list[int], ports: Sequence[int]) -> None:
-        """Takes the descriptors over, one by one; those left in the list are the caller's."""
         for port in ports:
             check(lib.vsock_device_listen(self.device, listeners[0], port), f"vsock port {port}")
             listeners.pop(0)
 
-    @property
-    def connections(self) -> int:
-        """Those that are not closed on both sides yet."""
-        return lib.vsock_device_connections(self.device)
+    def read_obstacle(self) -> str:
+        """A clone has no other end of a connection that was open."""
+        count = lib.vsock_device_connections(self.device)
+        return f"the guest has {count} connections open" if count else ""
 
     def open_stream(self, arguments: StreamArgs, fd: int) -> None:
         """Takes the descriptor over on success."""

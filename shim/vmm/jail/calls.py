@@ -229,6 +229,10 @@ SAVING: Final[tuple[Rule, ...]] = (
     # Of the main thread of a machine that is to become a template, whose guest runs
     # nothing but ours.
     "lseek",
+    # Which files its guest knows, by their paths.
+    "openat2",
+    "readlinkat",
+    "statx",
     Allowed(
         "ioctl",
         1,

@@ -3,10 +3,11 @@
 Owns the queue and its eventfd; the poll loop of `process` watches it.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from native.ffi import Events, check, ffi, lib
 from proto.control import StoppedEvent, StopReason
+from shim.vmm.kvm.part import Part
 
 REASONS: Final = (
     ("MACHINE_POWEROFF", StopReason.POWEROFF),
@@ -17,8 +18,10 @@ REASONS: Final = (
 MAX_TOLD_FAULTS: Final = 16
 
 
-class MachineEvents:
+class MachineEvents(Part):
     """Outlives everything that may report: vCPUs, devices."""
+
+    name = "events"
 
     def __init__(self) -> None:
         events = ffi.new("struct machine_events **")
@@ -47,6 +50,9 @@ class MachineEvents:
             if self.fault_count <= MAX_TOLD_FAULTS:
                 faults.append(text)
         return stopped, faults
+
+    def read_counters(self) -> dict[str, Any]:
+        return {"faults": self.fault_count}
 
     def close(self) -> None:
         lib.machine_events_free(self.pointer)

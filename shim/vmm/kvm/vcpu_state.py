@@ -12,6 +12,7 @@ from native.ffi import Pointer, ffi
 from shim.errors import HostResource
 from shim.vmm.kvm.ioctl import kvm_ioctl
 from shim.vmm.kvm.opaque import make_struct, take_bytes
+from shim.vmm.kvm.part import PartState
 from shim.vmm.kvm.system import KvmSystem
 
 MSR_TSC_DEADLINE: Final = 0x6E0
@@ -21,9 +22,6 @@ HYPERV_MSRS: Final = range(0x40000000, 0x40000200)
 """Our guests are offered none, and touching them makes KVM keep state for them."""
 MSR_BYTES: Final = 16
 PLAIN_XSAVE_BYTES: Final = 4096
-
-VcpuState = dict[str, bytes]
-"""The parts by name."""
 
 BEFORE_MSRS: Final = (
     ("sregs", "SREGS", "struct kvm_sregs"),
@@ -55,7 +53,7 @@ def read_msr_numbers(system: KvmSystem) -> tuple[int, ...]:
     return tuple(sorted(wanted, key=lambda msr: msr == MSR_TSC_DEADLINE))
 
 
-def save_vcpu(fd: int, msrs: Sequence[int], xsave_bytes: int) -> VcpuState:
+def save_vcpu(fd: int, msrs: Sequence[int], xsave_bytes: int) -> PartState:
     """While it does not run, and never again after."""
     state = {name: read_part(fd, call, ctype) for name, call, ctype in (*BEFORE_MSRS, *AFTER_MSRS)}
     area = ffi.new("uint8_t[]", max(xsave_bytes, PLAIN_XSAVE_BYTES))
@@ -65,7 +63,7 @@ def save_vcpu(fd: int, msrs: Sequence[int], xsave_bytes: int) -> VcpuState:
     return state
 
 
-def restore_vcpu(fd: int, state: VcpuState) -> None:
+def restore_vcpu(fd: int, state: PartState) -> None:
     """After KVM_SET_CPUID2 with the same table, before it runs."""
     for name, call, ctype in BEFORE_MSRS:
         write_part(fd, call, ctype, state[name])

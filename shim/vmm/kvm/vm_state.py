@@ -8,13 +8,33 @@ from typing import Final
 from native.ffi import ffi, lib
 from shim.vmm.kvm.ioctl import kvm_ioctl
 from shim.vmm.kvm.opaque import make_struct, take_bytes
+from shim.vmm.kvm.part import Part, PartState
+from shim.vmm.kvm.vm import Vm
 
 CHIPS: Final = ("KVM_IRQCHIP_PIC_MASTER", "KVM_IRQCHIP_PIC_SLAVE", "KVM_IRQCHIP_IOAPIC")
 
-VmState = dict[str, bytes]
+
+class VmState(Part):
+    """Restored before the vCPUs are."""
+
+    name = "vm"
+
+    def __init__(self, vm: Vm) -> None:
+        self.fd = vm.fd
+        self.saved: PartState = {}
+
+    def save(self) -> PartState:
+        return save_vm(self.fd)
+
+    def restore(self, state: PartState) -> None:
+        restore_vm(self.fd, state)
+        self.saved = state
+
+    def rewind(self) -> None:
+        restore_clock(self.fd, self.saved)
 
 
-def save_vm(fd: int) -> VmState:
+def save_vm(fd: int) -> PartState:
     """While no vCPU runs."""
     state = {}
     for name in CHIPS:
@@ -28,7 +48,7 @@ def save_vm(fd: int) -> VmState:
     return state
 
 
-def restore_vm(fd: int, state: VmState) -> None:
+def restore_vm(fd: int, state: PartState) -> None:
     """Before the vCPUs are restored: the guest's clock goes on where it stood."""
     for name in CHIPS:
         chip = make_struct("struct kvm_irqchip", state[name])
@@ -37,7 +57,7 @@ def restore_vm(fd: int, state: VmState) -> None:
     restore_clock(fd, state)
 
 
-def restore_clock(fd: int, state: VmState) -> None:
+def restore_clock(fd: int, state: PartState) -> None:
     clock = ffi.new("struct kvm_clock_data *")
     clock.clock = int.from_bytes(state["clock"], "little")
     kvm_ioctl(fd, "KVM_SET_CLOCK", clock)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from tests.testhost.frames import MAX_PAYLOAD, Decoder, Kind, encode
 from tests.testhost.guest.process import (
@@ -56,7 +57,7 @@ class Channel:
     def receive(self) -> list[tuple[Kind, bytes]]:
         return list(self._decoder.feed(os.read(self.fd, READ_BYTES)))
 
-    def receive_job(self) -> tuple[dict, list[tuple[Kind, bytes]]]:
+    def receive_job(self) -> tuple[dict[str, Any], list[tuple[Kind, bytes]]]:
         """The job, and what came with it in the same read."""
         while True:
             frames = self.receive()
@@ -73,7 +74,7 @@ class FileSink(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+    def write(self, data: Any) -> int:
         view = memoryview(data)
         for start in range(0, len(view), MAX_PAYLOAD):
             self._channel.send(Kind.FILE, bytes(view[start : start + MAX_PAYLOAD]))
@@ -171,7 +172,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run_job(channel: Channel, job: dict, early: list[tuple[Kind, bytes]]) -> int:
+def run_job(channel: Channel, job: dict[str, Any], early: list[tuple[Kind, bytes]]) -> int:
     env = {**base_environment(), **job["env"]}
     if job["programs"]:
         env["PATH"] = f"{job['programs']}:{env['PATH']}"
@@ -186,7 +187,7 @@ def run_job(channel: Channel, job: dict, early: list[tuple[Kind, bytes]]) -> int
 
 
 def run_command(
-    channel: Channel, job: dict, env: dict[str, str], early: list[tuple[Kind, bytes]]
+    channel: Channel, job: dict[str, Any], env: dict[str, str], early: list[tuple[Kind, bytes]]
 ) -> int:
     argv = job["argv"]
     try:

@@ -233,12 +233,6 @@ class ResizeTerminalResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class ListProcessesResponse(_message.Message):
-    __slots__ = ("guest_pids",)
-    GUEST_PIDS_FIELD_NUMBER: _ClassVar[int]
-    guest_pids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, guest_pids: _Optional[_Iterable[int]] = ...) -> None: ...
-
 class PauseContainerResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -302,11 +296,3 @@ class OutOfMemory(_message.Message):
     OOM_KILLS_FIELD_NUMBER: _ClassVar[int]
     oom_kills: int
     def __init__(self, oom_kills: _Optional[int] = ...) -> None: ...
-
-class ShutdownRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class ShutdownResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...

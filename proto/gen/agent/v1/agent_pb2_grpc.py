@@ -89,11 +89,6 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.ProcessRef.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.ProcessExit.FromString,
                 _registered_method=True)
-        self.ListProcesses = channel.unary_unary(
-                '/sampan.agent.v1.Agent/ListProcesses',
-                request_serializer=agent_dot_v1_dot_agent__pb2.ContainerRef.SerializeToString,
-                response_deserializer=agent_dot_v1_dot_agent__pb2.ListProcessesResponse.FromString,
-                _registered_method=True)
         self.PauseContainer = channel.unary_unary(
                 '/sampan.agent.v1.Agent/PauseContainer',
                 request_serializer=agent_dot_v1_dot_agent__pb2.ContainerRef.SerializeToString,
@@ -123,11 +118,6 @@ class AgentStub:
                 '/sampan.agent.v1.Agent/ConfigureNetwork',
                 request_serializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.FromString,
-                _registered_method=True)
-        self.Shutdown = channel.unary_unary(
-                '/sampan.agent.v1.Agent/Shutdown',
-                request_serializer=agent_dot_v1_dot_agent__pb2.ShutdownRequest.SerializeToString,
-                response_deserializer=agent_dot_v1_dot_agent__pb2.ShutdownResponse.FromString,
                 _registered_method=True)
 
 
@@ -215,13 +205,6 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListProcesses(self, request, context):
-        """Every process of the container's cgroup, by guest pid.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def PauseContainer(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -256,14 +239,6 @@ class AgentServicer:
     def ConfigureNetwork(self, request, context):
         """Gives interfaces of the machine their names, addresses and routes, and
         brings them up.  INVALID_ARGUMENT names the interface and what is wrong.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Shutdown(self, request, context):
-        """Ends what still runs, flushes the file systems and powers the guest off.
-        The connection may die before the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -327,11 +302,6 @@ def add_AgentServicer_to_server(servicer, server):
                     request_deserializer=agent_dot_v1_dot_agent__pb2.ProcessRef.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.ProcessExit.SerializeToString,
             ),
-            'ListProcesses': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListProcesses,
-                    request_deserializer=agent_dot_v1_dot_agent__pb2.ContainerRef.FromString,
-                    response_serializer=agent_dot_v1_dot_agent__pb2.ListProcessesResponse.SerializeToString,
-            ),
             'PauseContainer': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseContainer,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.ContainerRef.FromString,
@@ -361,11 +331,6 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.ConfigureNetwork,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.SerializeToString,
-            ),
-            'Shutdown': grpc.unary_unary_rpc_method_handler(
-                    servicer.Shutdown,
-                    request_deserializer=agent_dot_v1_dot_agent__pb2.ShutdownRequest.FromString,
-                    response_serializer=agent_dot_v1_dot_agent__pb2.ShutdownResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -676,33 +641,6 @@ class Agent:
             _registered_method=True)
 
     @staticmethod
-    def ListProcesses(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sampan.agent.v1.Agent/ListProcesses',
-            agent_dot_v1_dot_agent__pb2.ContainerRef.SerializeToString,
-            agent_dot_v1_dot_agent__pb2.ListProcessesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def PauseContainer(request,
             target,
             options=(),
@@ -854,33 +792,6 @@ class Agent:
             '/sampan.agent.v1.Agent/ConfigureNetwork',
             agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.SerializeToString,
             agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Shutdown(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sampan.agent.v1.Agent/Shutdown',
-            agent_dot_v1_dot_agent__pb2.ShutdownRequest.SerializeToString,
-            agent_dot_v1_dot_agent__pb2.ShutdownResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shim.host.process import (
+from shim.host.pids import (
     ProcessIdentity,
     end_process,
     load_identity,

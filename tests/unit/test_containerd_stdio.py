@@ -5,18 +5,19 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from proto.control import Direction
+from shim.containerd.logger import LoggerSpec, LoggingProgram, parse_logger, start_logger
+from shim.containerd.stdio import NamedStreams, StdioPaths, open_output
 from shim.errors import HostResource, InvalidArgument
 from shim.host.fds import OwnedFd
 from shim.host.reaper import Reaper
-from shim.machine.machine import Stream
-from shim.sandbox.logger import LoggerSpec, LoggingProgram, parse_logger, start_logger
-from shim.sandbox.stdio import ProcessStdio, StdioPaths, open_output
+from shim.machine.streams import Stream
+from shim.sandbox.stdio import ProcessStdio
 from tests.fakes.guest import FakeMachine
 
 
@@ -38,6 +39,12 @@ class KeepingMachine(FakeMachine):
 
 def no_logger(spec: LoggerSpec) -> LoggingProgram:
     raise AssertionError(f"no program was asked for: {spec}")
+
+
+def make_stdio(
+    paths: StdioPaths, start: Callable[[LoggerSpec], LoggingProgram] = no_logger
+) -> ProcessStdio:
+    return ProcessStdio(NamedStreams(paths, start))
 
 
 @pytest.fixture
@@ -62,7 +69,7 @@ def at_eof(descriptor: int) -> bool:
 
 
 async def test_streams_without_a_path_have_no_token(machine: KeepingMachine) -> None:
-    stdio = ProcessStdio(StdioPaths(False, "", "", ""), no_logger)
+    stdio = make_stdio(StdioPaths(False, "", "", ""))
     await stdio.open()
     tokens = stdio.join(machine)
     assert (tokens.stdin, tokens.stdout, tokens.stderr) == ("", "", "")
@@ -73,7 +80,7 @@ async def test_streams_without_a_path_have_no_token(machine: KeepingMachine) -> 
 async def test_output_fifo_opens_without_a_reader_and_survives_one_that_leaves(
     machine: KeepingMachine, fifo: Path
 ) -> None:
-    stdio = ProcessStdio(StdioPaths(False, "", str(fifo), ""), no_logger)
+    stdio = make_stdio(StdioPaths(False, "", str(fifo), ""))
     await stdio.open()
     tokens = stdio.join(machine)
     output = machine.kept[tokens.stdout].fileno()
@@ -90,7 +97,7 @@ async def test_the_reader_sees_the_end_when_the_machine_closes(
 ) -> None:
     """We must hold nothing ourselves once the descriptor is handed over."""
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    stdio = ProcessStdio(StdioPaths(False, "", str(fifo), ""), no_logger)
+    stdio = make_stdio(StdioPaths(False, "", str(fifo), ""))
     await stdio.open()
     token = stdio.join(machine).stdout
     assert not at_eof(reader)
@@ -102,7 +109,7 @@ async def test_the_reader_sees_the_end_when_the_machine_closes(
 async def test_a_client_that_detaches_is_no_end_of_input_close_io_is(
     machine: KeepingMachine, fifo: Path
 ) -> None:
-    stdio = ProcessStdio(StdioPaths(False, str(fifo), "", ""), no_logger)
+    stdio = make_stdio(StdioPaths(False, str(fifo), "", ""))
     await stdio.open()
     token = stdio.join(machine).stdin
     stdio.join_input(machine)
@@ -118,8 +125,8 @@ async def test_a_client_that_detaches_is_no_end_of_input_close_io_is(
 
 
 async def test_input_has_no_reader_before_the_start(machine: KeepingMachine, fifo: Path) -> None:
-    """A client's open and first write wait for it: see shim/sandbox/stdio.py."""
-    stdio = ProcessStdio(StdioPaths(False, str(fifo), "", ""), no_logger)
+    """A client's open and first write wait for it: see shim/containerd/stdio.py."""
+    stdio = make_stdio(StdioPaths(False, str(fifo), "", ""))
     await stdio.open()
     stdio.join(machine)
     with pytest.raises(OSError, match="No such device"):
@@ -127,7 +134,7 @@ async def test_input_has_no_reader_before_the_start(machine: KeepingMachine, fif
 
 
 async def test_close_io_before_the_start_is_remembered(machine: KeepingMachine, fifo: Path) -> None:
-    stdio = ProcessStdio(StdioPaths(False, str(fifo), "", ""), no_logger)
+    stdio = make_stdio(StdioPaths(False, str(fifo), "", ""))
     await stdio.open()
     token = stdio.join(machine).stdin
     stdio.close_stdin()
@@ -136,7 +143,7 @@ async def test_close_io_before_the_start_is_remembered(machine: KeepingMachine, 
 
 
 async def test_a_terminal_has_no_stderr(machine: KeepingMachine, fifo: Path) -> None:
-    stdio = ProcessStdio(StdioPaths(True, "", str(fifo), str(fifo)), no_logger)
+    stdio = make_stdio(StdioPaths(True, "", str(fifo), str(fifo)))
     await stdio.open()
     tokens = stdio.join(machine)
     assert (tokens.terminal, tokens.stderr) == (True, "")
@@ -144,7 +151,9 @@ async def test_a_terminal_has_no_stderr(machine: KeepingMachine, fifo: Path) -> 
 
 
 async def test_drained_means_every_output_and_no_input(machine: KeepingMachine, fifo: Path) -> None:
-    stdio = ProcessStdio(StdioPaths(False, str(fifo), str(fifo), str(fifo)), no_logger)
+    stdio = ProcessStdio(
+        NamedStreams(StdioPaths(False, str(fifo), str(fifo), str(fifo)), no_logger)
+    )
     await stdio.open()
     stdio.join(machine)
     stdio.join_input(machine)
@@ -160,7 +169,9 @@ async def test_drained_means_every_output_and_no_input(machine: KeepingMachine, 
 async def test_what_was_opened_is_closed_when_the_rest_cannot_be(
     fifo: Path, tmp_path: Path
 ) -> None:
-    stdio = ProcessStdio(StdioPaths(False, "", str(fifo), str(tmp_path / "none")), no_logger)
+    stdio = ProcessStdio(
+        NamedStreams(StdioPaths(False, "", str(fifo), str(tmp_path / "none")), no_logger)
+    )
     with pytest.raises(InvalidArgument, match="stderr: .*none: No such file"):
         await stdio.open()
 
@@ -227,7 +238,7 @@ async def test_a_logging_program_gets_its_three_descriptors(tmp_path: Path) -> N
         return loggers[0]
 
     uri = f"binary://{program}?key=value"
-    stdio = ProcessStdio(StdioPaths(False, "", uri, uri), start)
+    stdio = make_stdio(StdioPaths(False, "", uri, uri), start)
     await stdio.open()
     tokens = stdio.join(machine)
     os.write(machine.kept[tokens.stdout].fileno(), b"out")
@@ -236,6 +247,7 @@ async def test_a_logging_program_gets_its_three_descriptors(tmp_path: Path) -> N
     stdio.close()
     assert await asyncio.wait_for(loggers[0]._ended, 20) == 0
     assert result.read_bytes() == b"out|err|c1|ns"
+    assert loggers[0]._closing is not None
     await asyncio.wait_for(loggers[0]._closing, 20)
     reaper.close()
 

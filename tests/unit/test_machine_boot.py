@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from shim.config import Config
-from shim.machine import launch
+from shim.machine import boot
 from shim.machine.directory import SandboxDirectory
+from shim.machine.request import LaunchRequest
 from shim.machine.size import MachineSize
 from shim.machine.templates.identity import MachineClass
 
@@ -15,8 +16,9 @@ from shim.machine.templates.identity import MachineClass
 def describe(tmp_path: Path, arguments: str = "") -> str:
     config = Config(image_dir=str(tmp_path), kernel_arguments=arguments)
     machine_class = MachineClass(MachineSize(1, 1 << 28), 0)
-    machine = launch.describe_machine(config, SandboxDirectory(str(tmp_path)), machine_class)
-    return machine.kernel_arguments
+    sandbox = SandboxDirectory(str(tmp_path))
+    request = LaunchRequest(config, sandbox, machine_class, log_fd=-1)
+    return boot.describe_machine(request).kernel_arguments
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""The shim's server on its event loop: everything that answers containerd, put together.
+
+Composition root: builds, serves ttrpc until it is told to go, and takes down in
+reverse what it has put up.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from contextlib import suppress
+from typing import Final
+
+from shim.config import Config
+from shim.containerd.codes import describe_error
+from shim.containerd.events import EventPublisher
+from shim.containerd.logger import LoggerSpec, LoggingProgram, start_logger
+from shim.containerd.publisher import Publisher
+from shim.containerd.server_arguments import ServerArguments
+from shim.containerd.task import TaskService
+from shim.errors import SampanError
+from shim.host.cgroup import HostCgroup
+from shim.host.reaper import Reaper
+from shim.machine.launch import LaunchedMachine
+from shim.machine.machine import SandboxMachine
+from shim.machine.vmm_log import VmmLog
+from shim.sandbox.containers import Containers
+from shim.ttrpc.server import Server
+
+EVENTS_PATIENCE_S: Final = 5.0
+LAST_ANSWERS_S: Final = 1.0
+FIRST_CALL_PATIENCE_S: Final = 60.0
+"""containerd connects as soon as `start` has printed the address."""
+SETTLED_S: Final = 1.0
+"""After its agent's answer a container runs, and may have the host's processors."""
+log = logging.getLogger(__name__)
+
+
+async def serve_tasks(
+    arguments: ServerArguments,
+    config: Config,
+    launched: LaunchedMachine | SampanError,
+    vmm_log_fd: int,
+    cgroup: HostCgroup | None,
+    listener: socket.socket,
+) -> None:
+    """Returns when the sandbox is over.  Takes `vmm_log_fd` over."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+    reaper = Reaper(loop)
+    vmm_log = VmmLog(vmm_log_fd)
+    machine = (
+        launched if isinstance(launched, SampanError) else SandboxMachine(launched, reaper, cgroup)
+    )
+    publisher = Publisher(arguments.events_address, arguments.namespace)
+    publisher.start()
+    events = EventPublisher(publisher, machine.pid if isinstance(machine, SandboxMachine) else 0)
+    containers = Containers(
+        sandbox_id=arguments.sandbox_id,
+        machine=machine,
+        listener=events,
+        shares_guest=config.host_namespaces == "guest",
+    )
+
+    def start_program(container_id: str, spec: LoggerSpec) -> LoggingProgram:
+        return start_logger(spec, container_id, arguments.namespace, reaper)
+
+    service = TaskService(containers, events, start_program, over.set)
+    server = Server(service.describe(), describe_error)
+    await server.start(listener)
+    first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
+    beside = [
+        asyncio.create_task(containers.watch_oom_kills()),
+        asyncio.create_task(offer_template(arguments, config, machine, cgroup)),
+        asyncio.create_task(refill_pool(arguments, config, machine)),
+    ]
+    await over.wait()
+    log.debug("sandbox %s is over", arguments.sandbox_id)
+    first_call.cancel()
+    for task in beside:
+        task.cancel()
+    await server.close(LAST_ANSWERS_S)
+    await containers.close()
+    vmm_log.close()
+    await publisher.close(EVENTS_PATIENCE_S)
+    reaper.close()
+
+
+async def offer_template(
+    arguments: ServerArguments,
+    config: Config,
+    machine: SandboxMachine | SampanError,
+    cgroup: HostCgroup | None,
+) -> None:
+    """A container that had to boot has a template made for those that follow."""
+    if config.templates != "auto" or isinstance(machine, SampanError):
+        return
+    from shim.machine.templates.offer import start_offer  # noqa: PLC0415
+
+    with suppress(SampanError):
+        await machine.wait_agent()
+        if not machine.is_clone:
+            start_offer(
+                machine.machine_class,
+                machine.template,
+                arguments.config_path,
+                arguments.host_mounts,
+                arguments.log_fd,
+                cgroup,
+            )
+
+
+async def refill_pool(
+    arguments: ServerArguments, config: Config, machine: SandboxMachine | SampanError
+) -> None:
+    """The next container like this one finds a machine that is ready to run."""
+    wanted = config.ready_machines and config.templates != "never"
+    if not wanted or not arguments.wish or isinstance(machine, SampanError):
+        return
+    try:
+        with suppress(SampanError):
+            await machine.wait_agent()
+        await asyncio.sleep(SETTLED_S)
+    finally:  # also for one that is over by then
+        arguments.wish(config, arguments.config_path, machine.machine_class)
+
+
+def end_unless_called(server: Server, over: asyncio.Event) -> None:
+    """`start` was killed before it could print the address: nobody knows of us."""
+    if not server.was_called:
+        log.error("nobody has connected within %g s", FIRST_CALL_PATIENCE_S)
+        over.set()

@@ -1,0 +1,28 @@
+"""What the process that serves a sandbox is told by whoever starts it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shim.config import Config
+from shim.machine.directory import SandboxDirectory
+from shim.machine.launch import Launch
+from shim.machine.templates.identity import MachineClass
+
+Wish = Callable[[Config, str, MachineClass], None]
+"""For a machine of this class to be ready for the next sandbox; with its config's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerArguments:
+    namespace: str
+    sandbox_id: str
+    sandbox: SandboxDirectory
+    bundle: str
+    events_address: str
+    config_path: str
+    debug: bool
+    log_fd: int
+    host_mounts: int
+    """The mount namespace that this process was in at first, as a descriptor."""
+    launch: Launch
+    wish: Wish | None = None

@@ -1,0 +1,58 @@
+"""What to do about a guest's clock, and when to look at it again.
+
+Pure.  shim/guest/clock.py does what is decided here.
+"""
+
+from typing import Final, NamedTuple
+
+from proto.clock import STEP_NS, choose_time_constant
+
+MIN_INTERVAL_S: Final = 4
+MAX_INTERVAL_S: Final = 256
+POOR: Final = 4
+"""A look that is so many times less certain than the best one says nothing."""
+
+
+class Look(NamedTuple):
+    offset_ns: int
+    """What the guest's time lacks."""
+    error_ns: int
+    """How wrong that may be: half of the call's time."""
+
+
+class Correction(NamedTuple):
+    offset_ns: int
+    error_ns: int
+    step: bool
+    time_constant: int
+
+
+class Discipline:
+    """Pure: what to do about what was seen, and when to look again."""
+
+    def __init__(self) -> None:
+        self.interval_s = MIN_INTERVAL_S
+        self._best_error_ns = 0
+        self._corrected = False
+
+    def judge(self, look: Look) -> Correction | None:
+        """None where nothing can or need be done."""
+        if self._is_poor(look):
+            self.interval_s = MIN_INTERVAL_S
+            return None
+        off_ns = abs(look.offset_ns)
+        if off_ns <= look.error_ns:
+            self.interval_s = min(self.interval_s * 2, MAX_INTERVAL_S)
+            return None
+        if off_ns > 2 * look.error_ns:
+            self.interval_s = max(self.interval_s // 2, MIN_INTERVAL_S)
+        # Forwards and at the beginning a step takes nothing from anybody.
+        step = off_ns > STEP_NS or (not self._corrected and look.offset_ns > 0)
+        self._corrected = True
+        return Correction(*look, step, choose_time_constant(self.interval_s))
+
+    def _is_poor(self, look: Look) -> bool:
+        """The best one is forgotten little by little: a host may become slower."""
+        best_ns = self._best_error_ns * 9 // 8 or look.error_ns
+        self._best_error_ns = min(best_ns, max(look.error_ns, 1))
+        return look.error_ns > POOR * best_ns

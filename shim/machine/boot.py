@@ -1,0 +1,142 @@
+"""The request by which a vmm has a machine: the first on its control socket, and its answer.
+
+Sent before there is an event loop.  Whoever prewarms a machine waits for the answer
+without one; everybody else through shim/machine/control.py.  proto/control.py has
+the messages.
+"""
+
+import json
+import os
+import re
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from proto.contract import AGENT_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
+from proto.control import (
+    MAX_PACKET_BYTES,
+    SHARED_IMAGE,
+    SHARED_ROOTFS,
+    SHARED_VOLUMES,
+    MachineConfig,
+    Operation,
+    Share,
+    SharePolicy,
+)
+from shim.errors import HostResource
+from shim.machine.directory import SandboxDirectory
+from shim.machine.messages import Answer, ProtocolFault, parse_message
+from shim.machine.request import LaunchRequest
+from shim.machine.shares import ShareTree
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from shim.machine.control import ControlSocket
+
+REQUEST_ID: Final = 1
+LISTEN_BACKLOG: Final = 8
+HOSTNAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+DEFAULT_HOSTNAME: Final = "sampan"
+"""Where the host's would not pass on a kernel's command line."""
+
+
+def ask_to_boot(control: socket.socket, request: LaunchRequest, shares: ShareTree) -> None:
+    """A vmm that has died already is found out by whoever waits for its answer."""
+    ask_for_machine(control, Operation.BOOT, request, shares)
+
+
+def ask_to_hold(control: socket.socket, request: LaunchRequest, shares: ShareTree) -> None:
+    ask_for_machine(control, Operation.HOLD, request, shares)
+
+
+def ask_to_start(control: socket.socket, request: LaunchRequest) -> None:
+    """A machine that is held.  HostResource when its vmm has ended."""
+    descriptors = [request.log_fd]
+    if request.network:
+        descriptors.append(request.network.namespace)
+    try:
+        send_request(control, Operation.START, {}, descriptors)
+    except OSError as error:
+        raise HostResource(f"the vmm has ended: {error}") from error
+
+
+def wait_held(control: socket.socket, template: str, timeout_s: float) -> None:
+    """HostResource when the template is no good, or the vmm does not answer."""
+    control.settimeout(timeout_s)
+    try:
+        packet = control.recv(MAX_PACKET_BYTES)
+    except OSError as error:
+        raise HostResource(f"the vmm does not answer: {error}") from error
+    control.settimeout(None)
+    if not packet:
+        raise HostResource("the vmm has ended")
+    try:
+        answer = parse_message(packet)
+    except ProtocolFault as error:
+        raise HostResource(f"the vmm breaks the protocol: {error}") from error
+    if not isinstance(answer, Answer):
+        raise HostResource("the vmm breaks the protocol: an event before its answer")
+    if answer.error is not None:
+        raise HostResource(f"template {template}: {answer.error}")
+
+
+def expect_boot(control: "ControlSocket") -> "asyncio.Future[Any]":
+    """BootResult's fields, after ask_to_boot or ask_to_start."""
+    return control.expect(REQUEST_ID)
+
+
+def ask_for_machine(
+    control: socket.socket, operation: Operation, request: LaunchRequest, shares: ShareTree
+) -> None:
+    described = describe_machine(request).to_json()
+    with listen_for_agent(request.sandbox) as listener, suppress(BrokenPipeError):
+        send_request(control, operation, described, [listener.fileno(), shares.shared])
+
+
+def send_request(
+    control: socket.socket,
+    operation: Operation,
+    arguments: dict[str, Any],
+    descriptors: Sequence[int],
+) -> None:
+    request = {"id": REQUEST_ID, "op": operation, "args": arguments}
+    socket.send_fds(control, [json.dumps(request).encode()], descriptors)
+
+
+def listen_for_agent(sandbox: SandboxDirectory) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(sandbox.agent_socket)
+    listener.listen(LISTEN_BACKLOG)
+    return listener
+
+
+def describe_machine(request: LaunchRequest) -> MachineConfig:
+    config, sandbox, machine_class = request.config, request.sandbox, request.machine_class
+    return MachineConfig(
+        vcpus=machine_class.size.vcpus,
+        memory_bytes=machine_class.size.memory_bytes,
+        kernel_path=config.kernel_path,
+        console_path=sandbox.console,
+        shares=(
+            Share(IMAGE_TAG, SHARED_IMAGE, SharePolicy.IMAGE),
+            Share(ROOTFS_TAG, SHARED_ROOTFS, SharePolicy.EXCLUSIVE),
+            Share(VOLUMES_TAG, SHARED_VOLUMES, SharePolicy.SHARED),
+        ),
+        ports=(AGENT_PORT,),
+        nics=machine_class.nics,
+        kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
+        console_limit_bytes=config.console_limit_bytes,
+        template=request.template,
+        place=sandbox.tree,
+        image_path=config.image_root,
+        jail=config.jail,
+        saves=request.saves,
+    )
+
+
+def read_hostname() -> str:
+    """The host's name, which a container without one of its own has under runc too."""
+    name = os.uname().nodename
+    return name if HOSTNAME.fullmatch(name) else DEFAULT_HOSTNAME

@@ -1,0 +1,42 @@
+"""What the host bounds a sandbox's processes by: a cgroup for the shim, its vmm and theirs.
+
+Synchronous, before any thread.  A sandbox's directory has a note of the cgroup, for
+`delete` to remove it after a shim that was killed (shim/machine/cleanup.py).
+"""
+
+from typing import NamedTuple
+
+from shim.errors import FailedPrecondition, HostResource
+from shim.host.cgroup import HostCgroup, is_unified
+from shim.machine.directory import SandboxDirectory
+
+
+class HostBounds(NamedTuple):
+    cgroup: str
+    """Below the root of the hierarchy; "" for none."""
+    limits: dict[str, str]
+    """Values by files of cgroup v2."""
+
+
+def enter_bounds(bounds: HostBounds, sandbox: SandboxDirectory) -> HostCgroup | None:
+    """This process, and its children from now on, are in the cgroup; None where there is none."""
+    if not bounds.cgroup:
+        return None
+    if not is_unified():
+        raise FailedPrecondition(
+            f"linux.cgroupsPath: {bounds.cgroup}: this host has cgroup v1, sampan bounds its "
+            "processes by cgroup v2 alone; `host_cgroup: never` in the configuration runs them "
+            "without bounds"
+        )
+    cgroup = HostCgroup(bounds.cgroup)
+    try:
+        with open(sandbox.cgroup, "w", encoding="utf-8") as note:
+            note.write(cgroup.path)
+        cgroup.make()
+        cgroup.limit(bounds.limits)
+        cgroup.enter()
+    except OSError as error:
+        raise HostResource(
+            f"linux.cgroupsPath: {cgroup.path}: {error.strerror or error}"
+        ) from error
+    return cgroup

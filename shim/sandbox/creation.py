@@ -1,0 +1,40 @@
+"""A container comes to be: streams, files, the agent's part; or nothing of it is left."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from shim.machine.files import ContainerFiles
+from shim.machine.machine import SandboxMachine
+from shim.oci.guest import translate_spec
+from shim.sandbox.container import Container, ContainerPlan
+from shim.sandbox.events import Listener
+
+
+async def create_container(
+    plan: ContainerPlan,
+    machine: SandboxMachine,
+    files: ContainerFiles,
+    listener: Listener,
+    *,
+    on_stopped: Callable[[Container], None],
+) -> Container:
+    """Everything that has been done is undone when something fails."""
+    guest = translate_spec(plan.spec, plan.container_id, plan.context)
+    async with AsyncExitStack() as undo:
+        await plan.stdio.open()
+        undo.callback(plan.stdio.close)
+        await machine.wait_booted()
+        await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
+        undo.push_async_callback(asyncio.to_thread, files.unmount)
+        agent = await machine.wait_agent()
+        container = Container(plan, machine, agent, files, listener, on_stopped=on_stopped)
+        tokens = plan.stdio.join(machine)
+        spec_json = json.dumps(guest.document).encode()
+        call = agent.create_container(plan.container_id, spec_json, tokens)
+        container.guest_pid = await machine.until_end(call)
+        container.begin_watch()
+        undo.pop_all()
+        return container
+    raise AssertionError("unreachable: nothing in the stack swallows errors")
