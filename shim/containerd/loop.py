@@ -40,11 +40,11 @@ async def serve_tasks(
     arguments: ServerArguments,
     config: Config,
     launched: LaunchedMachine | SampanError,
-    vmm_log_fd: int,
     cgroup: HostCgroup | None,
     listener: socket.socket,
+    vmm_log_fd: int,
 ) -> None:
-    """Returns when the sandbox is over.  Takes `vmm_log_fd` over."""
+    """Returns when the sandbox is over.  Owns `vmm_log_fd`, of VmmLog."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

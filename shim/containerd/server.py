@@ -51,7 +51,7 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
         # protobuf and all that stands on it: imported while the guest boots.
         from shim.containerd.loop import serve_tasks  # noqa: PLC0415
 
-        asyncio.run(serve_tasks(arguments, config, launched, vmm_log, cgroup, listener))
+        asyncio.run(serve_tasks(arguments, config, launched, cgroup, listener, vmm_log))
     finally:
         leave_bounds(cgroup)
         arguments.sandbox.remove()

@@ -72,14 +72,19 @@ def wait_held(control: socket.socket, template: str, timeout_s: float) -> None:
     control.settimeout(None)
     if not packet:
         raise HostResource("the vmm has ended")
-    try:
-        answer = parse_message(packet)
-    except ProtocolFault as error:
-        raise HostResource(f"the vmm breaks the protocol: {error}") from error
-    if not isinstance(answer, Answer):
-        raise HostResource("the vmm breaks the protocol: an event before its answer")
+    answer = read_answer(packet)
     if answer.error is not None:
         raise HostResource(f"template {template}: {answer.error}")
+
+
+def read_answer(packet: bytes) -> Answer:
+    try:
+        message = parse_message(packet)
+    except ProtocolFault as error:
+        raise HostResource(f"the vmm breaks the protocol: {error}") from error
+    if not isinstance(message, Answer):
+        raise HostResource("the vmm breaks the protocol: an event before its answer")
+    return message
 
 
 def expect_boot(control: "ControlSocket") -> "asyncio.Future[Any]":

@@ -311,15 +311,17 @@ class SandboxMachine:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
-        if self._fault:
-            return MachineEnd(f"the microVM was killed: {self._fault}", status)
-        if status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills():
+        if self._fault:  # first: by then there may have been kills of others
+            what = f"the microVM was killed: {self._fault}"
+        elif (
+            status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills()
+        ):
             what = (
                 f"the host's kernel killed the vmm for want of memory: {self._cgroup.path} "
                 f"may have {self._cgroup.read_limit()} bytes (memory.max)"
             )
             return MachineEnd(what, status, out_of_memory=True)
-        if self._booted.done() and self._booted.exception() is None and self._stopped_because:
+        elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:
             what = f"the microVM's vmm, process {self.pid}, ended with {how}"

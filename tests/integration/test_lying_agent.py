@@ -29,7 +29,7 @@ pytestmark = [
 NAME = ProcessName("c1")
 GARBAGE = b"\xff" * 64
 Context = Any
-"""A grpc.aio.ServicerContext: gRPC has no types."""
+"""grpc.aio.ServicerContext: the library has no types."""
 Lie = Callable[[Context], Awaitable[bytes]]
 Call = Callable[[AgentClient], Awaitable[Any]]
 CALLS: dict[str, Call] = {

@@ -20,10 +20,6 @@ def parse(**message: Any) -> Any:
     return parse_message(json.dumps(message).encode())
 
 
-def typed(*messages: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    return messages
-
-
 def test_what_the_protocol_has_is_told_in_its_types() -> None:
     assert parse(id=4, result={"a": 1}) == Answer(4, {"a": 1}, None)
     assert parse(event="stopped", args=STOPPED) == StoppedEvent(StopReason.KVM_ERROR, "exit 17")
@@ -46,6 +42,40 @@ def test_what_a_guest_has_to_do_with_its_end_is_printable() -> None:
     assert len(stopped.detail) <= MAX_TEXT + 1
 
 
+WRONG: tuple[dict[str, Any], ...] = (
+    {"id": 1},
+    {"id": 1, "result": None},
+    {"id": 1, "result": []},
+    {"id": 1, "result": "cloned"},
+    {"id": True, "result": {}},
+    {"id": 1.0, "result": {}},
+    {"id": "1", "result": {}},
+    {"id": -1, "result": {}},
+    {"id": None, "error": {"category": "HostResource", "message": "m"}},
+    {"id": 1, "error": None},
+    {"id": 1, "error": "m"},
+    {"id": 1, "error": {}},
+    {"id": 1, "error": {"category": [], "message": "m"}},
+    {"id": 1, "error": {"category": "HostResource", "message": {}}},
+    {"event": None, "args": {}},
+    {"event": [], "args": {}},
+    {"event": "x", "args": {}},
+    {"event": "stopped"},
+    {"event": "stopped", "args": []},
+    {"event": "stopped", "args": STOPPED | {"reason": "x"}},
+    {"event": "stopped", "args": STOPPED | {"reason": ["reset"]}},
+    {"event": "stopped", "args": STOPPED | {"detail": 1}},
+    {"event": "stream_closed", "args": {}},
+    {"event": "stream_closed", "args": CLOSED | {"stream": "3"}},
+    {"event": "stream_closed", "args": CLOSED | {"stream": [3]}},
+    {"event": "stream_closed", "args": CLOSED | {"stream": -3}},
+    {"event": "stream_closed", "args": CLOSED | {"stream": 1 << 64}},
+    {"event": "stream_closed", "args": CLOSED | {"bytes_moved": 1e300}},
+    {"event": "stream_closed", "args": CLOSED | {"error": False}},
+    {"event": "stream_closed", "args": CLOSED | {"error": 4096}},
+)
+
+
 @pytest.mark.parametrize(
     "packet",
     [
@@ -60,41 +90,7 @@ def test_what_a_guest_has_to_do_with_its_end_is_printable() -> None:
         b"[" * MAX_PACKET_BYTES,
         b'{"a":' * (MAX_PACKET_BYTES // 5),
         b'{"id": ' + b"9" * 60_000 + b', "result": {}}',
-        *(
-            json.dumps(message).encode()
-            for message in typed(
-                {"id": 1},
-                {"id": 1, "result": None},
-                {"id": 1, "result": []},
-                {"id": 1, "result": "cloned"},
-                {"id": True, "result": {}},
-                {"id": 1.0, "result": {}},
-                {"id": "1", "result": {}},
-                {"id": -1, "result": {}},
-                {"id": None, "error": {"category": "HostResource", "message": "m"}},
-                {"id": 1, "error": None},
-                {"id": 1, "error": "m"},
-                {"id": 1, "error": {}},
-                {"id": 1, "error": {"category": [], "message": "m"}},
-                {"id": 1, "error": {"category": "HostResource", "message": {}}},
-                {"event": None, "args": {}},
-                {"event": [], "args": {}},
-                {"event": "x", "args": {}},
-                {"event": "stopped"},
-                {"event": "stopped", "args": []},
-                {"event": "stopped", "args": STOPPED | {"reason": "x"}},
-                {"event": "stopped", "args": STOPPED | {"reason": ["reset"]}},
-                {"event": "stopped", "args": STOPPED | {"detail": 1}},
-                {"event": "stream_closed", "args": {}},
-                {"event": "stream_closed", "args": CLOSED | {"stream": "3"}},
-                {"event": "stream_closed", "args": CLOSED | {"stream": [3]}},
-                {"event": "stream_closed", "args": CLOSED | {"stream": -3}},
-                {"event": "stream_closed", "args": CLOSED | {"stream": 1 << 64}},
-                {"event": "stream_closed", "args": CLOSED | {"bytes_moved": 1e300}},
-                {"event": "stream_closed", "args": CLOSED | {"error": False}},
-                {"event": "stream_closed", "args": CLOSED | {"error": 4096}},
-            )
-        ),
+        *(json.dumps(message).encode() for message in WRONG),
     ],
 )
 def test_anything_else_is_a_fault_that_is_fit_for_a_log(packet: bytes) -> None:
