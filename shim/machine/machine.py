@@ -181,7 +181,13 @@ class SandboxMachine:
             self.shares.close()
 
     async def _adopt_shares(self) -> None:
-        await self._await_boot()
+        patience_s = self._config.agent_timeout_s
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._await_boot()
+        except TimeoutError as error:
+            vmm = f"the vmm, process {self.pid}"
+            raise GuestFault(f"{vmm}, did not boot the machine within {patience_s:g} s") from error
         self.shares.adopt(self.pid)
 
     async def _leave_agent(self) -> None:
@@ -252,7 +258,8 @@ class SandboxMachine:
     async def _await_boot(self) -> dict[str, Any]:
         """BootResult's fields."""
         try:
-            return dict(await self._booted)
+            # Shielded: who gives up waiting would cancel it for the others.
+            return dict(await asyncio.shield(self._booted))
         except GuestFault as error:
             if not self._control.closed.is_set():
                 raise
@@ -304,14 +311,16 @@ class SandboxMachine:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
-        if status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills():
+        if self._fault:  # first: by then there may have been kills of others
+            what = f"the microVM was killed: {self._fault}"
+        elif (
+            status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills()
+        ):
             what = (
                 f"the host's kernel killed the vmm for want of memory: {self._cgroup.path} "
                 f"may have {self._cgroup.read_limit()} bytes (memory.max)"
             )
             return MachineEnd(what, status, out_of_memory=True)
-        if self._fault:
-            what = f"the microVM was killed: {self._fault}"
         elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
         else:

@@ -4,10 +4,10 @@ have been given a way there, and neither another user's nor a vmm.
 What a vmm in its jail can reach: tests/integration/test_jail.py.
 """
 
+import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +16,8 @@ from pathlib import Path
 import pytest
 
 from proto.control import CONTROL_FD
-from shim.config import Config
 from shim.host.pids import load_identity
-from shim.warm import fork
-from tests.integration.installed import Installed, wait_for
+from tests.integration.installed import TREE, Installed, wait_for
 from tests.integration.test_hostile_vmm import GOOD, Host
 from tests.integration.test_ready import catches
 
@@ -41,6 +39,25 @@ with socket.socket(socket.AF_UNIX, getattr(socket, kind)) as peer:
         print(error.strerror)
 """
 """A directory that has been opened is a way past those that are above it."""
+FORK = """\
+import json, os, socket
+from shim.config import Config
+from shim.warm import fork
+def tell():
+    links = {}
+    for number in os.listdir("/proc/self/fd"):
+        try: links[number] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError: pass  # the one that lists them
+    os.write(3, json.dumps(links).encode())
+fork.run_vmm = tell
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+pool = socket.socketpair()
+reader, writer = os.pipe()
+child = fork.fork_vmm(Config(), theirs.fileno(), writer)
+theirs.close()
+print(ours.recv(1 << 16).decode())
+assert os.waitpid(child, 0)[1] == 0
+"""
 
 
 def call_as_nobody(path: Path, kind: str) -> str:
@@ -124,34 +141,11 @@ def test_a_vmm_starts_with_nothing_but_its_own(host: Host) -> None:
     host.installed.delete("c1")
 
 
-def test_a_vmm_that_is_forked_starts_with_nothing_but_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def tell() -> None:
-        with socket.socket(fileno=os.dup(CONTROL_FD)) as control:
-            os.set_inheritable(control.fileno(), False)
-            names = {number: read_link(number) for number in os.listdir("/proc/self/fd")}
-            names.pop(str(control.fileno()))
-            control.send(repr({n: link for n, link in names.items() if link}).encode())
-
-    monkeypatch.setattr(fork, "run_vmm", tell)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    reader, writer = os.pipe()
-    pool = socket.socketpair()
-    with ours, theirs, pool[0], pool[1]:
-        child = fork.fork_vmm(Config(), theirs.fileno(), writer)
-        ours.settimeout(20)
-        check_descriptors(eval(ours.recv(1 << 16)))
-        assert os.waitpid(child, 0)[1] == 0
-    os.close(reader)
-    os.close(writer)
-
-
-def read_link(number: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{number}")
-    except FileNotFoundError:
-        return ""  # the one that listed them
+def test_a_vmm_that_is_forked_starts_with_nothing_but_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=TREE, capture_output=True, text=True, check=True
+    )
+    check_descriptors(json.loads(done.stdout))
 
 
 def check_descriptors(links: dict[str, str]) -> None:

@@ -128,6 +128,16 @@ async def test_an_agent_that_never_answers_is_given_up(
         await machine.wait_agent()
 
 
+async def test_a_vmm_that_never_boots_is_given_up_and_its_end_still_told(start: Start) -> None:
+    machine = start(WAIT, timeout_s=0.3)
+    with pytest.raises(GuestFault, match=r"did not boot the machine within 0.3 s"):
+        await asyncio.wait_for(machine.wait_booted(), 20)
+    with pytest.raises(GuestFault, match=r"did not answer within 0.3 s"):
+        await machine.wait_agent()
+    os.kill(machine.pid, signal.SIGKILL)
+    assert (await asyncio.wait_for(machine.ended, 20)).exit_status == 137
+
+
 async def test_work_in_the_guest_ends_with_it(start: Start) -> None:
     machine = start(BOOTED + WAIT)
     work = asyncio.ensure_future(machine.until_end(asyncio.Event().wait()))
