@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -63,12 +64,7 @@ async def serve_tasks(
         listener=events,
         shares_guest=config.host_namespaces == "guest",
     )
-
-    def start_program(container_id: str, spec: LoggerSpec) -> LoggingProgram:
-        return start_logger(spec, container_id, arguments.namespace, reaper)
-
-    service = TaskService(containers, events, start_program, over.set)
-    server = Server(service.describe(), describe_error)
+    server = make_server(arguments, containers, events, reaper, over.set)
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
     beside = [
@@ -86,6 +82,20 @@ async def serve_tasks(
     vmm_log.close()
     await publisher.close(EVENTS_PATIENCE_S)
     reaper.close()
+
+
+def make_server(
+    arguments: ServerArguments,
+    containers: Containers,
+    events: EventPublisher,
+    reaper: Reaper,
+    shut_down: Callable[[], None],
+) -> Server:
+    def start_program(container_id: str, spec: LoggerSpec) -> LoggingProgram:
+        return start_logger(spec, container_id, arguments.namespace, reaper)
+
+    service = TaskService(containers, events, start_program, shut_down)
+    return Server(service.describe(), describe_error)
 
 
 async def offer_template(

@@ -13,7 +13,6 @@ from shim.errors import InvalidArgument
 Gpa = NewType("Gpa", int)
 """A guest-physical address."""
 
-KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 PAGE_BYTES: Final = 4096

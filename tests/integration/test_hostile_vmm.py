@@ -58,7 +58,7 @@ class Host:
         self.script.write_text(CONTROL + script)
         self.installed.start(name)
         (sandbox,) = self.sandboxes()
-        wait_for((sandbox / "vmm.pid").exists)
+        wait_for(lambda: load_identity(str(sandbox / "vmm.pid")))  # there, and complete
         vmm = load_identity(str(sandbox / "vmm.pid"))
         assert vmm is not None
         return vmm
