@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shim.machine import vmm_log
-from shim.machine.vmm_log import BURST_LINES, LineBudget, VmmLog, open_log_pipe
+from shim.machine.vmm_log import (
+    BURST_LINES,
+    PAUSE_S,
+    READ_BYTES,
+    LineBudget,
+    VmmLog,
+    open_log_pipe,
+)
 from shim.text import MAX_TEXT
 
 Told = Callable[[], list[str]]
@@ -96,6 +103,7 @@ async def test_a_flood_is_cut_off_and_counted(pipe: tuple[int, int], told: Told)
         except BlockingIOError:
             await asyncio.sleep(0.01)
     assert time.process_time() - used_s < 0.7
+    assert sent * len("flood\n") < READ_BYTES * (2 + 1.5 / PAUSE_S)
     log.close()
     lines = told()
     assert lines[:BURST_LINES] == ["flood"] * BURST_LINES
