@@ -106,13 +106,18 @@ class ControlSocket:
                 return
             try:
                 self._dispatch(json.loads(packet))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 log.error("message of the vmm makes no sense (%s): %.200r", error, packet)
             if self._socket.fileno() < 0:
                 return
 
-    def _dispatch(self, message: dict[str, Any]) -> None:
+    def _dispatch(self, message: Any) -> None:
+        """Whatever a vmm sends that was taken over: an error that `_receive` expects."""
+        if not isinstance(message, dict):
+            raise TypeError("no JSON object")
         if "event" in message:
+            if not isinstance(message["args"], dict):
+                raise TypeError("args is no object")
             self._on_event(Event(message["event"]), message["args"])
             return
         answer = self._requests.pop(message["id"], None)
@@ -121,9 +126,16 @@ class ControlSocket:
         error = message.get("error")
         if error is None:
             answer.set_result(message.get("result"))
-            return
-        category = BY_CATEGORY.get(error["category"], GuestFault)
-        fail(answer, category(error["message"]))
+        else:
+            fail(answer, read_error(error))
+
+
+def read_error(error: Any) -> Exception:
+    """One that makes no sense is the answer too: the request has no other."""
+    if not isinstance(error, dict) or not isinstance(error.get("category"), str):
+        return GuestFault(f"the vmm refused, and did not say why: {error!r:.200}")
+    category = BY_CATEGORY.get(error["category"], GuestFault)
+    return category(str(error.get("message")))
 
 
 def fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
