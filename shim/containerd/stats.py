@@ -84,16 +84,21 @@ def build_metrics_v1(files: Files) -> cgroups_v1_pb2.Metrics:
 def build_cpu_v1(cpu: dict[str, int]) -> cgroups_v1_pb2.CPUStat:
     return cgroups_v1_pb2.CPUStat(
         usage=cgroups_v1_pb2.CPUUsage(
-            total=cpu.get("usage_usec", 0) * 1000,
-            kernel=cpu.get("system_usec", 0) * 1000,
-            user=cpu.get("user_usec", 0) * 1000,
+            total=to_ns(cpu.get("usage_usec", 0)),
+            kernel=to_ns(cpu.get("system_usec", 0)),
+            user=to_ns(cpu.get("user_usec", 0)),
         ),
         throttling=cgroups_v1_pb2.Throttle(
             periods=cpu.get("nr_periods", 0),
             throttled_periods=cpu.get("nr_throttled", 0),
-            throttled_time=cpu.get("throttled_usec", 0) * 1000,
+            throttled_time=to_ns(cpu.get("throttled_usec", 0)),
         ),
     )
+
+
+def to_ns(microseconds: int) -> int:
+    """An agent may say any number that a message can hold."""
+    return min(microseconds * 1000, NO_LIMIT)
 
 
 def build_memory_v1(files: Files) -> cgroups_v1_pb2.MemoryStat:
