@@ -27,8 +27,32 @@ struct tree {
 
 static struct tree tree;
 
+static inline void empty(int dir_fd)
+{
+	DIR *dir = fdopendir(openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	const struct dirent *entry;
+
+	CHECK(dir);
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (unlinkat(dir_fd, entry->d_name, 0) < 0) {
+			const int fd = openat(dir_fd, entry->d_name,
+					      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+			if (fd >= 0) {
+				empty(fd);
+				close(fd);
+			}
+			(void)unlinkat(dir_fd, entry->d_name, AT_REMOVEDIR);
+		}
+	}
+	closedir(dir);
+}
+
 static inline void remove_base(void)
 {
+	empty(tree.base_fd);
 	(void)umount2(tree.base, MNT_DETACH);
 	(void)rmdir(tree.base);
 }
@@ -71,29 +95,6 @@ static inline void put_file(int dir_fd, const char *name, const char *text)
 	CHECK(fd >= 0);
 	CHECK_EQUAL(write(fd, text, strlen(text)), strlen(text));
 	close(fd);
-}
-
-static inline void empty(int dir_fd)
-{
-	DIR *dir = fdopendir(openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	const struct dirent *entry;
-
-	CHECK(dir);
-	while ((entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		if (unlinkat(dir_fd, entry->d_name, 0) < 0) {
-			const int fd = openat(dir_fd, entry->d_name,
-					      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-			if (fd >= 0) {
-				empty(fd);
-				close(fd);
-			}
-			(void)unlinkat(dir_fd, entry->d_name, AT_REMOVEDIR);
-		}
-	}
-	closedir(dir);
 }
 
 static inline void fill(int dir_fd)
