@@ -13,14 +13,14 @@ TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 PY_DIRS := shim agent native proto image tests benchmarks docs
 TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
 TYPED_TESTS := tests benchmarks
-C_FILES = $(shell find native tests/native -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
+C_FILES = $(shell find native tests/native tests/fuzz -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
 CHECKS := check-format check-lint check-types check-layers check-proto check-c-format \
-	check-unit check-c-unit
+	check-unit check-c-unit check-fuzz
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow calls suites build-conformance conformance shimtest versions fuzz soak \
+	test-slow calls suites build-conformance conformance shimtest versions fuzz fuzz-packages soak \
 	run bench bench-shimtest fmt proto pictures image lock clean
 
 help: ## this list
@@ -69,6 +69,9 @@ check-unit:
 check-c-unit:
 	@$(MAKE) --no-print-directory -C tests/native
 
+check-fuzz: # what fuzzers have found, once more
+	@$(MAKE) --no-print-directory -C tests/fuzz
+
 test: test-unit test-integration test-vm ## every test; those that need KVM in the test host
 
 test-unit: $(LOCKED) native check-unit check-c-unit ## unit tests, Python's and C's
@@ -115,10 +118,14 @@ versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
 			python3 -m pytest -o timeout=300 -m "not slow" tests/e2e || exit 1; \
 	done
 
-ROUNDS ?= 100000
-fuzz: $(LOCKED) native ## hostile callers and guests for longer; ROUNDS=, SEED=
+ROUNDS ?= 20000
+fuzz: $(LOCKED) native fuzz-packages ## hostile guests and callers; SECONDS= (of the guests), ROUNDS=, SEED=
+	@$(MAKE) --no-print-directory -C tests/fuzz fuzz SECONDS=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),900)
 	@SAMPAN_FUZZ_ROUNDS=$(ROUNDS) SAMPAN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
-		$(BIN)/python -m pytest -o timeout=3600 tests/unit/test_containerd_fuzz.py
+		$(BIN)/python -m pytest -o timeout=3600 $(wildcard tests/unit/test_*fuzz*.py)
+
+fuzz-packages:
+	@requirements/install-debian fuzz.txt
 
 SECONDS ?= 1800
 soak: debian-packages ## containers driven at random against a model; SECONDS=, SEED=
@@ -171,3 +178,4 @@ clean: ## what was built in the tree; caches outside it stay
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 	find native -name '*.so' -delete
 	@test ! -f tests/native/Makefile || $(MAKE) --no-print-directory -C tests/native clean
+	@test ! -f tests/fuzz/Makefile || $(MAKE) --no-print-directory -C tests/fuzz clean

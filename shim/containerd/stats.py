@@ -96,6 +96,11 @@ def build_cpu_v1(cpu: dict[str, int]) -> cgroups_v1_pb2.CPUStat:
     )
 
 
+def to_ns(microseconds: int) -> int:
+    """An agent may say any number that a message can hold."""
+    return min(microseconds * 1000, NO_LIMIT)
+
+
 def build_memory_v1(files: Files) -> cgroups_v1_pb2.MemoryStat:
     stat, events = files.get("memory.stat", {}), files.get("memory.events", {})
     cache, anonymous = stat.get("file", 0), stat.get("anon", 0)
@@ -118,11 +123,6 @@ def build_memory_v1(files: Files) -> cgroups_v1_pb2.MemoryStat:
             usage=read_single(files, "memory.swap.current"),
         ),
     )
-
-
-def to_ns(usec: int) -> int:
-    """A guest may say any number, and a message of containerd's takes 64 bits."""
-    return min(usec * 1000, (1 << 64) - 1)
 
 
 def cgroup1_limit(limit: int) -> int:

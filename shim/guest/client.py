@@ -231,7 +231,7 @@ def _bound(what: str, value: int, limit: int) -> int:
 
 def describe_failure(error: grpc.aio.AioRpcError) -> SampanError:
     category = CATEGORIES.get(error.code())
-    details = clean_text(error.details() or error.code().name)
+    details = clean_text(error.details() or "") or error.code().name
     if category is not None:
         return category(details)
     return GuestFault(f"the guest's agent: {error.code().name}: {details}")

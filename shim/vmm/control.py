@@ -118,7 +118,7 @@ class ControlChannel:
 def parse_request(data: bytes, fds: list[int]) -> Request:
     try:
         message = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedPacket(f"no JSON: {error}") from error
     if not isinstance(message, dict):
         raise MalformedPacket("no JSON object")

@@ -79,4 +79,23 @@ static inline uint16_t ring_avail_event(const struct ring *r)
 	return *(const uint16_t *)&r->used->ring[r->vq.size];
 }
 
+/* Every byte of a chain that was handed out is guest memory. */
+static inline void ring_check_chain(const struct ring *r, const struct virtqueue_chain *chain)
+{
+	size_t readable = 0, writable = 0;
+
+	CHECK(chain->head < r->vq.size);
+	CHECK(chain->readable_count + chain->writable_count >= 1);
+	CHECK(chain->readable_count + chain->writable_count <= VIRTQUEUE_MAX_SEGMENTS);
+	for (unsigned i = 0; i < chain->readable_count + chain->writable_count; i++) {
+		const uint8_t *start = chain->iov[i].iov_base;
+
+		CHECK(start >= r->ram && chain->iov[i].iov_len <= RAM_BYTES);
+		CHECK(start + chain->iov[i].iov_len <= r->ram + RAM_BYTES);
+		*(i < chain->readable_count ? &readable : &writable) += chain->iov[i].iov_len;
+	}
+	CHECK_EQUAL(chain->readable_bytes, readable);
+	CHECK_EQUAL(chain->writable_bytes, writable);
+}
+
 #endif

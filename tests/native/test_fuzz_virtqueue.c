@@ -64,24 +64,6 @@ static void scramble(struct ring *r)
 	*ring_used_event(r) = (uint16_t)seed;
 }
 
-static void check_chain(const struct ring *r, const struct virtqueue_chain *chain)
-{
-	size_t readable = 0, writable = 0;
-
-	CHECK(chain->head < r->vq.size);
-	CHECK(chain->readable_count + chain->writable_count >= 1);
-	CHECK(chain->readable_count + chain->writable_count <= VIRTQUEUE_MAX_SEGMENTS);
-	for (unsigned i = 0; i < chain->readable_count + chain->writable_count; i++) {
-		const uint8_t *start = chain->iov[i].iov_base;
-
-		CHECK(start >= r->ram && chain->iov[i].iov_len <= RAM_BYTES);
-		CHECK(start + chain->iov[i].iov_len <= r->ram + RAM_BYTES);
-		*(i < chain->readable_count ? &readable : &writable) += chain->iov[i].iov_len;
-	}
-	CHECK_EQUAL(chain->readable_bytes, readable);
-	CHECK_EQUAL(chain->writable_bytes, writable);
-}
-
 static void one_life(void)
 {
 	static struct virtqueue_chain chain;
@@ -97,7 +79,7 @@ static void one_life(void)
 		popped = virtqueue_pop(&r.vq, &chain);
 		CHECK(popped == 0 || popped == 1 || popped == -EPROTO);
 		if (popped == 1) {
-			check_chain(&r, &chain);
+			ring_check_chain(&r, &chain);
 			taken++;
 			virtqueue_push(&r.vq, chain.head, (uint32_t)seed);
 		}
