@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 #ifndef SYS_landlock_restrict_self
 #define SYS_landlock_restrict_self 446
 #endif
+
+#define MAX_ARENAS 8
 
 enum jail_state {
 	OPEN,
@@ -239,6 +242,8 @@ int jail_thread(enum jail_kind kind, const char *name, const sigset_t *blocked,
 
 void jail_prepare(void)
 {
+	/* glibc would count the processors, in /sys, when a thread allocates for the first time. */
+	mallopt(M_ARENA_MAX, MAX_ARENAS);
 	pthread_mutex_lock(&jail.lock);
 	if (jail.state == OPEN)
 		jail.state = PENDING;

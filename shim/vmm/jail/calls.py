@@ -54,6 +54,7 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 SECCOMP_SET_MODE_FILTER: Final = 1
 F_DUPFD_CLOEXEC: Final = 1030
 F_GETFD: Final = 1
+F_SETFD: Final = 2
 F_GETFL: Final = 3
 F_SETFL: Final = 4
 MADV_DONTNEED: Final = 4
@@ -160,7 +161,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         *EVERYONE,
         "poll",
         Allowed("unshare", 0, (CLONE_FS,)),
-        Allowed("fcntl", 1, (F_DUPFD_CLOEXEC, F_GETFL, F_SETFL)),
+        Allowed("fcntl", 1, (F_DUPFD_CLOEXEC, F_SETFD, F_GETFL, F_SETFL)),
         "fchdir",
         "umask",
         "setfsuid",
@@ -176,6 +177,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         "mknodat",
         "symlinkat",
         "unlinkat",
+        "renameat",  # glibc's renameat2 without flags
         "renameat2",
         "getdents64",
         # attributes
