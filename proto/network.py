@@ -16,7 +16,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Of the main table."""
+    """A route of the main table."""
 
     network: str
     gateway: str = ""
@@ -30,7 +30,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A permanent one."""
+    """A permanent neighbour entry."""
 
     address: str
     mac: str

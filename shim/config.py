@@ -84,7 +84,7 @@ class Config:
 
 
 def load_config(path: str | None = None) -> Config:
-    """The defaults where there is no file at the usual place; a named file must exist."""
+    """The defaults if the usual file does not exist; a file that is named must exist."""
     named = path or os.environ.get(PATH_VARIABLE)
     try:
         text = Path(named or DEFAULT_PATH).read_text()
@@ -170,7 +170,7 @@ def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def _jail(value: Any) -> str:
-    """YAML takes `on` and `off` for truth values."""
+    """YAML reads `on` and `off` as booleans."""
     return _one_of(JAIL)(
         {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
     )

@@ -1,4 +1,4 @@
-"""What the process that serves a sandbox is told by whoever starts it."""
+"""What a sandbox's server is told by the process that starts it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

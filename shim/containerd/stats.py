@@ -2,7 +2,7 @@
 
 Pure: from the guest's cgroup v2 files, by name and key, to the metrics
 message of the host's own cgroup version, which containerd's collector and
-CRI take for granted.  Types and units: containerd/cgroups cgroup1, cgroup2.
+CRI expect.  Types and units: containerd/cgroups cgroup1, cgroup2.
 """
 
 from typing import Final
@@ -121,7 +121,7 @@ def build_memory_v1(files: Files) -> cgroups_v1_pb2.MemoryStat:
 
 
 def to_ns(usec: int) -> int:
-    """A guest may say any number, and a message of containerd's takes 64 bits."""
+    """Bounded: a guest may report any number; containerd's message has 64 bits."""
     return min(usec * 1000, (1 << 64) - 1)
 
 
@@ -130,6 +130,6 @@ def cgroup1_limit(limit: int) -> int:
 
 
 def read_limit(files: Files, name: str) -> int:
-    """0 where there is none, as containerd's reader of pids.max has it."""
+    """0 where there is no limit, as containerd's reader of pids.max returns it."""
     limit = read_single(files, name, NO_LIMIT)
     return 0 if limit == NO_LIMIT else limit
