@@ -6,7 +6,7 @@ Spec: RFC 5905 §11 and appendix A.5.5; adjtimex(2).
 from typing import Final
 
 STEP_NS: Final = 128_000_000
-"""RFC 5905's STEPT: what is off by more is not led there slowly."""
+"""RFC 5905's STEPT: a larger offset is corrected by a step, not slowly."""
 
 
 def choose_time_constant(interval_s: int) -> int:

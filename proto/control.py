@@ -88,22 +88,22 @@ class MachineConfig(NamedTuple):
     """The guest's serial console; made 0600, bounded to console_limit_bytes."""
     shares: tuple[Share, ...]
     ports: tuple[int, ...] = ()
-    """Guest vsock ports that the listening sockets sent along lead to."""
+    """Guest vsock ports that connections to the sent listening sockets go to."""
     kernel_arguments: str = ""
     """Appended to the vmm's own command line."""
     console_limit_bytes: int = 1 << 20
     nics: int = 0
     """Network interfaces, without a link until attach_nic."""
     template: str = ""
-    """Directory of a saved machine of this kind to go on from instead of booting."""
+    """Directory of the template to restore; "" to boot."""
     place: str = ""
-    """A directory that the tree of the shares can be mounted on; "": the vmm stays where it
-    is, and so without a jail."""
+    """A directory to mount the tree of the shares on; "": the vmm keeps its root and has no
+    jail."""
     image_path: str = ""
     """The guest image's root, to be SHARED_IMAGE."""
     jail: str = JailMode.OFF
     saves: bool = False
-    """It is to become a template, or to try one: SAVE or NOTE_TOUCHED will be asked of it."""
+    """It becomes or tries a template: SAVE or NOTE_TOUCHED will be requested."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self._asdict(), "shares": [share._asdict() for share in self.shares]}

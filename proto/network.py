@@ -25,7 +25,7 @@ class Route:
     metric: int = 0
     onlink: bool = False
     family: int = 4
-    """4 or 6: what `default` is of."""
+    """4 or 6: which one `default` means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Neighbour:
 @dataclass(frozen=True, slots=True)
 class GuestNic:
     nic: int
-    """The machine's number of it, in PCI order from 0."""
+    """The interface's number in the machine, in PCI order from 0."""
     name: str
     mac: str
     mtu: int

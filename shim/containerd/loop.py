@@ -33,7 +33,7 @@ LAST_ANSWERS_S: Final = 1.0
 FIRST_CALL_PATIENCE_S: Final = 60.0
 """containerd connects as soon as `start` has printed the address."""
 SETTLED_S: Final = 1.0
-"""After its agent's answer a container runs, and may have the host's processors."""
+"""After the agent has answered: the container starts first, prewarming must not delay it."""
 log = logging.getLogger(__name__)
 
 
@@ -133,7 +133,7 @@ async def refill_pool(
         with suppress(SampanError):
             await machine.wait_agent()
         await asyncio.sleep(SETTLED_S)
-    finally:  # also for one that is over by then
+    finally:  # also when the sandbox has ended by then
         arguments.wish(config, arguments.config_path, machine.machine_class)
 
 

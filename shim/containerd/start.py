@@ -46,7 +46,7 @@ MAX_SPEC_BYTES = 8 << 20
 LISTEN_BACKLOG = 16
 KILLED_STATUS = 137
 SERVER_PATIENCE_S = 2.0
-"""`delete` has 5 s; a server that was told to shut down needs a fraction of one."""
+"""`delete` has 5 s; a server that was told to shut down needs less than one."""
 
 
 class NewSandbox:
