@@ -45,5 +45,5 @@ class GuestNic:
     mtu: int
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
-    """In an order in which each is reachable."""
+    """In an order in which each gateway is reachable."""
     neighbours: tuple[Neighbour, ...] = ()
