@@ -1,4 +1,4 @@
-"""The shim's server on its event loop: everything that answers containerd, put together.
+"""The shim's server on its event loop: builds and runs all that answers containerd.
 
 Composition root: builds all parts, serves ttrpc until it is told to end, and takes
 the parts down in reverse order.

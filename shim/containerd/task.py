@@ -47,7 +47,7 @@ STATUSES: Final = {
 
 
 class TaskService:
-    """`shut_down` is told when an answered Shutdown is to end the process."""
+    """`shut_down` is called when a Shutdown, once answered, is to end the process."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class TaskService:
         self._start_logger = start_logger
         self._shut_down = shut_down
         self._paths: dict[ProcessName, StdioPaths] = {}
-        """What State answers; of every process that is there."""
+        """What State returns, for each existing process."""
 
     def describe(self) -> Services:
         """Every method by name, for the ttrpc server."""

@@ -142,6 +142,6 @@ def describe_machine(request: LaunchRequest) -> MachineConfig:
 
 
 def read_hostname() -> str:
-    """The host's name, which a container without one of its own has under runc too."""
+    """The host's name: under runc too it is that of a container without a name of its own."""
     name = os.uname().nodename
     return name if HOSTNAME.fullmatch(name) else DEFAULT_HOSTNAME

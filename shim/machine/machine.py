@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MachineEnd:
-    """Why a machine is no more, and what its processes' exit status is then."""
+    """Why a machine has ended, and the exit status of its processes then."""
 
     reason: str
     exit_status: int

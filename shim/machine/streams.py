@@ -62,5 +62,5 @@ class GuestStreams:
 
 
 def make_token() -> str:
-    """Names a stream to the vmm and to the agent; whoever knows it may use it."""
+    """Names a stream to the vmm and to the agent; any process that knows it may use it."""
     return secrets.token_hex(STREAM_TOKEN_BYTES)

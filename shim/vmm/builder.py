@@ -1,4 +1,4 @@
-"""The one place where a machine is put together.
+"""The only place where a machine is built.
 
 Sets everything up in order on one ExitStack, so that teardown is the same order
 reversed: vCPUs stop, devices end their threads, the VM is closed, then its memory.

@@ -166,7 +166,7 @@ class Vmm:
             close_all(prepared.fds)
 
     def start(self, request: Request) -> dict[str, Any]:
-        """Moves the process into the network namespace and log of its sandbox."""
+        """Starts a prewarmed machine, in its sandbox's network namespace and with its log."""
         machine = self.booted()
         if not self.held:
             raise FailedPrecondition("the machine is not held")
