@@ -15,7 +15,7 @@ from shim.vmm.address_map import PAGE_BYTES, Gpa, Range
 
 
 class MappedFile(NamedTuple):
-    """A part of a file that is mapped until the guest, or this process, changes it."""
+    """A part of a file in guest memory: as mapped, until the guest or this process changes it."""
 
     area: Range
     path: str
