@@ -37,7 +37,7 @@ GUEST_INIT: Final = "/sbin/sampan-init"
 GUEST_MODULES_FILE: Final = "/etc/sampan/modules"
 """Absolute paths of kernel modules (plain .ko), one a line, in load order."""
 GUEST_TRIAL_DIR: Final = "/usr/share/sampan/trial"
-"""A root for a container of which nothing stays: mount points, and GUEST_TRIAL_PROGRAM."""
+"""Root of the trial container, which leaves nothing: mount points, GUEST_TRIAL_PROGRAM."""
 GUEST_TRIAL_PROGRAM: Final = "/trial"
 """Ends at once, with status 0."""
 
@@ -45,13 +45,13 @@ GUEST_TRIAL_PROGRAM: Final = "/trial"
 MEMORY_FILE: Final = "memory"
 STATE_FILE: Final = "state.json"
 TOUCHED_FILE: Final = "touched"
-"""There when a clone was tried."""
+"""Present if a trial clone has run."""
 
 # --- limits -------------------------------------------------------------------
 MAX_ID_BYTES: Final = 76
-"""Container and exec ids, as containerd's identifiers package has it."""
+"""Of container and exec ids, as in containerd's identifiers package."""
 ENTROPY_BYTES: Final = 64
-"""What a clone is given: as much as the kernel's generator holds, twice."""
+"""What a clone is given: twice what the kernel's generator holds."""
 MAX_GRPC_MESSAGE_BYTES: Final = 16 << 20
 STREAM_CONNECT_TIMEOUT_S: Final = 60
 DRAIN_TIMEOUT_S: Final = 10

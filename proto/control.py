@@ -10,8 +10,8 @@ requests, the vmm answers each once, in any order, and sends events by itself:
     {"event": "stopped", "args": {…}}
 
 When the socket closes, the vmm stops its machine and exits: a vmm never
-outlives its shim.  Nothing here comes from the guest unchecked; text that does
-(the console's tail) is data.
+outlives its shim.  Nothing here comes from the guest unchecked but text (the
+console's tail), which is only data.
 """
 
 from enum import StrEnum
@@ -29,8 +29,8 @@ class Operation(StrEnum):
 
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order,
     # then the tree of the shares (open_tree(2)) where the machine has a `place`
-    HOLD = "hold"  # as BOOT, a clone that does not run yet → {}; never boots
-    START = "start"  # {} → BootResult, of a held one; fds: its stderr, then its network namespace
+    HOLD = "hold"  # as BOOT, for a prewarmed machine: it does not run yet, never boots → {}
+    START = "start"  # {} → BootResult, of a prewarmed one; fds: stderr, then network namespace
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
     ATTACH_NIC = (
         "attach_nic"  # NicArgs → {}; fds: a tap's queues, then as many of vhost-net or none
@@ -57,11 +57,11 @@ class SharePolicy(StrEnum):
 
 
 class JailMode(StrEnum):
-    """What becomes of a vmm before its guest runs.  In each it has a root of its own."""
+    """How a vmm is confined before its guest runs.  In each mode it has its own root."""
 
     ON = "on"  # system calls, capabilities, paths (where the kernel has Landlock)
     REQUIRE = "require"  # the same; without Landlock nothing runs
-    LOG = "log"  # the kernel's log tells of the system calls that `on` would end it for
+    LOG = "log"  # system calls for which `on` ends the vmm are only logged by the kernel
     OFF = "off"
 
 
@@ -88,22 +88,22 @@ class MachineConfig(NamedTuple):
     """The guest's serial console; made 0600, bounded to console_limit_bytes."""
     shares: tuple[Share, ...]
     ports: tuple[int, ...] = ()
-    """Guest vsock ports that the listening sockets sent along lead to."""
+    """Guest vsock ports that connections to the sent listening sockets go to."""
     kernel_arguments: str = ""
     """Appended to the vmm's own command line."""
     console_limit_bytes: int = 1 << 20
     nics: int = 0
     """Network interfaces, without a link until attach_nic."""
     template: str = ""
-    """Directory of a saved machine of this kind to go on from instead of booting."""
+    """Directory of the template to restore; "" to boot."""
     place: str = ""
-    """A directory that the tree of the shares can be mounted on; "": the vmm stays where it
-    is, and so without a jail."""
+    """A directory to mount the tree of the shares on; "": the vmm keeps its root and has no
+    jail."""
     image_path: str = ""
     """The guest image's root, to be SHARED_IMAGE."""
     jail: str = JailMode.OFF
     saves: bool = False
-    """It is to become a template, or to try one: SAVE or NOTE_TOUCHED will be asked of it."""
+    """It becomes or tries a template: SAVE or NOTE_TOUCHED will be requested."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self._asdict(), "shares": [share._asdict() for share in self.shares]}
@@ -117,7 +117,7 @@ class MachineConfig(NamedTuple):
 
 
 class BootResult(NamedTuple):
-    """The vCPUs run; the guest is still on its way up, unless it was cloned."""
+    """The vCPUs run; the guest is still booting, unless it is a clone."""
 
     cloned: bool
     timings_us: dict[str, int]
@@ -154,7 +154,7 @@ class StopReason(StrEnum):
     POWEROFF = "poweroff"  # the guest powered itself off
     RESET = "reset"  # the guest rebooted: its kernel panicked
     TRIPLE_FAULT = "triple_fault"
-    KVM_ERROR = "kvm_error"  # KVM could not go on; `detail` says why
+    KVM_ERROR = "kvm_error"  # KVM failed; `detail` says why
     REQUESTED = "requested"
 
 

@@ -45,7 +45,7 @@ def generate(proto_dir: Path, gen_dir: Path) -> None:
 
 
 def run_protoc(proto_dir: Path, gen_dir: Path, sources: list[Path]) -> None:
-    # Only this needs grpcio-tools: whoever just imports proto.gen does not.
+    # Only generating needs grpcio-tools; importing proto.gen does not.
     from grpc_tools import protoc  # noqa: PLC0415
 
     well_known = resources.files("grpc_tools") / "_proto"

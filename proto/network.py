@@ -16,7 +16,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Of the main table."""
+    """A route of the main table."""
 
     network: str
     gateway: str = ""
@@ -25,12 +25,12 @@ class Route:
     metric: int = 0
     onlink: bool = False
     family: int = 4
-    """4 or 6: what `default` is of."""
+    """4 or 6: which one `default` means."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A permanent one."""
+    """A permanent neighbour entry."""
 
     address: str
     mac: str
@@ -39,11 +39,11 @@ class Neighbour:
 @dataclass(frozen=True, slots=True)
 class GuestNic:
     nic: int
-    """The machine's number of it, in PCI order from 0."""
+    """The interface's number in the machine, in PCI order from 0."""
     name: str
     mac: str
     mtu: int
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
-    """In an order in which each is reachable."""
+    """In an order in which each gateway is reachable."""
     neighbours: tuple[Neighbour, ...] = ()

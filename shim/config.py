@@ -32,14 +32,14 @@ class Config:
     kernel_arguments: str = ""
     """Appended to the guest's command line."""
     templates: str = "auto"
-    """Containers go on from a saved machine where there is one, and else have one made
-    for those that follow (`auto`) or not (`use`); or each boots (`never`)."""
+    """Containers start from a template if there is one; otherwise they boot, and one is made
+    for later containers (`auto`) or not (`use`).  `never`: each boots."""
     templates_dir: str = "/var/lib/sampan/templates"
     max_templates: int = 8
-    """Those made by themselves replace the one that was used the longest time ago."""
+    """A template that is made automatically replaces the least recently used one."""
     ready_machines: int = 0
-    """Clones that wait, ready to run, for the next containers of the class that was last
-    asked for.  Each holds some 80 MiB, much of it shared with other clones."""
+    """Prewarmed machines for the next containers of the class that was last requested.
+    Each holds some 80 MiB, much of it shared with other clones."""
     vcpus: int = 1
     """For a container without a CPU limit."""
     max_vcpus: int = 32
@@ -49,22 +49,22 @@ class Config:
     """Added to a container's limit: the guest's kernel and agent."""
     max_memory_mib: int = 1 << 20
     nics: int = 1
-    """Network interfaces that a machine has at least: those that its namespace has
-    when it starts are counted, later ones take what is left."""
+    """The least number of a machine's network interfaces.  A machine gets more if its
+    namespace has more when it starts; later ones use what is left."""
     vhost_net: str = "auto"
     """Packets are moved by the host's kernel where it has /dev/vhost-net (`auto`), or
     always by the vmm (`never`)."""
     host_namespaces: str = "refuse"
-    """A container that would share the host's network or processes: refused, or
-    given those of its guest."""
+    """A container that would share the host's network or processes is refused, or
+    gets those of its guest."""
     host_cgroup: str = "always"
     """A sandbox's processes live in the cgroup that its spec names, which bounds them."""
     host_overhead_mib: int = 256
-    """What they may have there beside the machine's memory."""
+    """Memory that they may use there beside the machine's."""
     jail: str = "on"
-    """What a vmm may still do when its guest runs: the system calls of a list (`on`), that and
-    what Landlock allows, or nothing runs (`require`); everything, but the kernel's log tells
-    what `on` would end it for (`log`); everything (`off`)."""
+    """What a vmm may do once its guest runs.  `on`: the system calls of a list; `require`:
+    these and what Landlock allows, or nothing runs; `log`: everything, but the kernel logs
+    what `on` would end it for; `off`: everything."""
     agent_timeout_s: float = 120.0
     """From the start of a machine until its agent answers."""
     log_level: str = "info"
@@ -84,7 +84,7 @@ class Config:
 
 
 def load_config(path: str | None = None) -> Config:
-    """The defaults where there is no file at the usual place; a named file must exist."""
+    """The defaults if the usual file does not exist; a file that is named must exist."""
     named = path or os.environ.get(PATH_VARIABLE)
     try:
         text = Path(named or DEFAULT_PATH).read_text()
@@ -170,7 +170,7 @@ def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def _jail(value: Any) -> str:
-    """YAML takes `on` and `off` for truth values."""
+    """YAML reads `on` and `off` as booleans."""
     return _one_of(JAIL)(
         {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
     )

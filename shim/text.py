@@ -1,6 +1,6 @@
 """Text of a vmm or a guest, before it goes into a log or an error.
 
-Pure.  Such text is data of any length with any characters: what goes on is one
+Pure.  Such text is data of any length with any characters: the result is one
 line that a terminal shows as it is.
 """
 

@@ -3,8 +3,8 @@
     sampan image build       makes the guest image (package `image`)
     sampan check             whether containers can run here, one line for each need
     sampan counters NS ID    what booting a running sandbox's machine has cost, as JSON
-    sampan template create   saves a machine that has booted, for others to go on from
-    sampan template offer    the same where one is wanted: what shims run by themselves
+    sampan template create   boots a machine and saves it as a template for clones
+    sampan template offer    the same if a template is wanted; shims run this
     sampan template ls|verify|rm
     sampan version
 

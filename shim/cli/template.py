@@ -1,7 +1,7 @@
-"""`sampan template`: saved machines that others go on from.
+"""`sampan template`: saved machines that clones are started from.
 
-create           saves a machine that has booted
-offer            the same where one is wanted: what shims run by themselves
+create           boots a machine and saves it
+offer            the same if a template is wanted; shims run this
 ls, verify, rm
 """
 
@@ -63,7 +63,7 @@ def run_template_command(options: argparse.Namespace) -> int:
 
 
 def create_template(options: argparse.Namespace, config: Config) -> None:
-    # gRPC and all that: nothing else here needs it.
+    # Imports gRPC, which nothing else here needs.
     from shim.machine.templates.maker import make_template_alone  # noqa: PLC0415
 
     template = make_template_alone(config, choose_class(options, config))

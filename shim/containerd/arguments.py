@@ -1,4 +1,4 @@
-"""What containerd says when it calls containerd-shim-sampan-v2: arguments and stdin.
+"""What containerd passes to containerd-shim-sampan-v2: arguments and stdin.
 
 Flags are Go's, with one dash, the action last.  stdin has options, or from
 containerd 2.3 on BootstrapParams.  containerd core/runtime/v2/shim (binary.go,
@@ -71,7 +71,7 @@ class StartOptions:
             raise UsageError(f"stdin: neither options nor BootstrapParams: {error}") from error
 
     def _read_extension(self, extension: int | bytes) -> None:
-        """Options of other runtimes are none of ours, and no error either."""
+        """Options of other runtimes are ignored."""
         if not isinstance(extension, bytes):
             return
         fields = decode_fields(extension)

@@ -33,7 +33,7 @@ class EventPublisher:
         self._publish(topic, message)
 
     def created(self, request: "task_pb2.CreateTaskRequest") -> None:
-        """What was asked for is in containerd's terms: the core knows nothing of it."""
+        """Needs the request, which the core does not know: it is in containerd's terms."""
         event = events_pb2.TaskCreate(
             container_id=request.id,
             bundle=request.bundle,

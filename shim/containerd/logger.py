@@ -4,7 +4,7 @@ The program gets the container's stdout as fd 3, its stderr as fd 4, and fd 5
 to close (or to write a byte to) when it is ready; its arguments are the keys
 and values, its environment CONTAINER_ID and CONTAINER_NAMESPACE alone
 (containerd cmd/containerd-shim-runc-v2/process/io.go).  It ends when its
-inputs do; one that does not gets SIGTERM, then SIGKILL.
+inputs end; otherwise it gets SIGTERM, then SIGKILL.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class LoggingProgram:
             self._ready.close()
 
     def close(self) -> None:
-        """Closes what was not given away and lets the program end, in the background."""
+        """Closes the write ends that are left; the program ends in the background."""
         for descriptor in (self.stdout, self.stderr, self._ready):
             descriptor.close()
         if self._closing is None:
@@ -105,7 +105,7 @@ def start_logger(
     pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
     ours = [OwnedFd(pipes[0][1]), OwnedFd(pipes[1][1]), OwnedFd(pipes[2][0])]
     theirs = [OwnedFd(pipes[0][0]), OwnedFd(pipes[1][0]), OwnedFd(pipes[2][1])]
-    # No source may be one of the numbers 3 to 5 that others are to have.
+    # No source may have a number from 3 to 5: another descriptor is to get it.
     numbers = [fcntl.fcntl(fd.fileno(), fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) for fd in theirs]
     inherited = [OwnedFd(number) for number in numbers]
     actions = [

@@ -1,7 +1,7 @@
-"""The shim's server on its event loop: everything that answers containerd, put together.
+"""The shim's server on its event loop: builds and runs all that answers containerd.
 
-Composition root: builds, serves ttrpc until it is told to go, and takes down in
-reverse what it has put up.
+Composition root: builds all parts, serves ttrpc until it is told to end, and takes
+the parts down in reverse order.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ LAST_ANSWERS_S: Final = 1.0
 FIRST_CALL_PATIENCE_S: Final = 60.0
 """containerd connects as soon as `start` has printed the address."""
 SETTLED_S: Final = 1.0
-"""After its agent's answer a container runs, and may have the host's processors."""
+"""After the agent has answered: the container starts first, prewarming must not delay it."""
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +45,7 @@ async def serve_tasks(
     listener: socket.socket,
     vmm_log_fd: int,
 ) -> None:
-    """Returns when the sandbox is over.  Owns `vmm_log_fd`, of VmmLog."""
+    """Returns when the sandbox has ended.  Owns `vmm_log_fd`, which VmmLog reads."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,7 +104,7 @@ async def offer_template(
     machine: SandboxMachine | SampanError,
     cgroup: HostCgroup | None,
 ) -> None:
-    """A container that had to boot has a template made for those that follow."""
+    """After a boot without a template, has one made for later containers."""
     if config.templates != "auto" or isinstance(machine, SampanError):
         return
     from shim.machine.templates.offer import start_offer  # noqa: PLC0415
@@ -125,7 +125,7 @@ async def offer_template(
 async def refill_pool(
     arguments: ServerArguments, config: Config, machine: SandboxMachine | SampanError
 ) -> None:
-    """The next container like this one finds a machine that is ready to run."""
+    """Has a machine prewarmed for the next container like this one."""
     wanted = config.ready_machines and config.templates != "never"
     if not wanted or not arguments.wish or isinstance(machine, SampanError):
         return
@@ -133,12 +133,12 @@ async def refill_pool(
         with suppress(SampanError):
             await machine.wait_agent()
         await asyncio.sleep(SETTLED_S)
-    finally:  # also for one that is over by then
+    finally:  # also when the sandbox has ended by then
         arguments.wish(config, arguments.config_path, machine.machine_class)
 
 
 def end_unless_called(server: Server, over: asyncio.Event) -> None:
-    """`start` was killed before it could print the address: nobody knows of us."""
+    """Nobody has connected: `start` was killed before it could print the address."""
     if not server.was_called:
         log.error("nobody has connected within %g s", FIRST_CALL_PATIENCE_S)
         over.set()

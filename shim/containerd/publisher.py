@@ -50,7 +50,7 @@ class Publisher:
             self._sender = asyncio.create_task(self._send_all())
 
     def publish(self, topic: str, event: Message) -> None:
-        """Queues an event; the oldest goes when MAX_WAITING are queued."""
+        """Queues an event; the oldest is dropped when MAX_WAITING are queued."""
         if self._sender is None:
             return
         if len(self._waiting) >= MAX_WAITING:
@@ -68,7 +68,7 @@ class Publisher:
         self._wakeup.set()
 
     async def close(self, patience_s: float) -> None:
-        """Waits for what is queued, but not for ever."""
+        """Waits at most `patience_s` for the queued events to be sent."""
         if self._sender is None:
             return
         try:
@@ -98,7 +98,7 @@ class Publisher:
             delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     async def _try_send(self, topic: str, request: bytes) -> bool:
-        """Whether the event is done with."""
+        """False when the event is to be sent again."""
         try:
             if self._client is None:
                 self._client = await connect_client(self._socket_path)

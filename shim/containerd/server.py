@@ -1,6 +1,6 @@
 """The shim's server process, from its first instruction to its last.
 
-Begins the machine, then imports and runs everything else beside it
+Starts the machine; while it boots, imports and runs everything else
 (shim/containerd/loop.py).  Runs in the process that `start` forked: no thread, no
 event loop and no gRPC before `run_server`.
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
-    """Returns when the sandbox is over and nothing of it is left."""
+    """Returns when the sandbox has ended and nothing of it is left."""
     faulthandler.register(signal.SIGUSR1)
     config = Config()
     cgroup: HostCgroup | None = None
@@ -41,14 +41,14 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
         cgroup = enter_bounds(plan.bounds, arguments.sandbox)
         launched = begin_machine(arguments, config, plan, vmm_stderr)
         if cgroup is not None:
-            cgroup.enter(launched.pid)  # a prewarmed one is still elsewhere
+            cgroup.enter(launched.pid)  # a prewarmed one is in another cgroup
     except SampanError as error:
         log_to(arguments.log_fd, "info")
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
         launched = error
-    os.close(vmm_stderr)  # the vmm has its own
+    os.close(vmm_stderr)  # the vmm has its own copy
     try:
-        # protobuf and all that stands on it: imported while the guest boots.
+        # protobuf and what uses it: imported while the guest boots.
         from shim.containerd.loop import serve_tasks  # noqa: PLC0415
 
         asyncio.run(serve_tasks(arguments, config, launched, cgroup, listener, vmm_log))

@@ -1,4 +1,4 @@
-"""What the process that serves a sandbox is told by whoever starts it."""
+"""What a sandbox's server is told by the process that starts it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from shim.machine.launch import Launch
 from shim.machine.templates.identity import MachineClass
 
 Wish = Callable[[Config, str, MachineClass], None]
-"""For a machine of this class to be ready for the next sandbox; with its config's path."""
+"""Requests a prewarmed machine of this class, with the path of its configuration."""
 
 
 @dataclass(frozen=True, slots=True)

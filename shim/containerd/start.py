@@ -12,9 +12,9 @@ there on success, and the server must not hold either.
 
 Runs as `sampan-shim`, where the launcher (native/launcher) has found no warm
 server, and in processes of the warm server (shim/warm).  The time of both actions
-is a container's start and end: they import the little that they need, the server
-the rest after the fork.  So no dataclasses, pathlib, shutil or typing here, nor in
-what this module imports.
+is part of a container's start and end: they import little; the server imports the
+rest after the fork.  So no dataclasses, pathlib, shutil or typing here, nor in what
+this module imports.
 """
 
 import json
@@ -33,7 +33,7 @@ from shim.oci.annotations import find_group
 from shim.ttrpc.wire import encode_bytes, encode_number
 from shim.version import VERSION
 
-TYPE_CHECKING = False  # typing's costs its import
+TYPE_CHECKING = False  # the one of typing costs an import
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
@@ -46,11 +46,11 @@ MAX_SPEC_BYTES = 8 << 20
 LISTEN_BACKLOG = 16
 KILLED_STATUS = 137
 SERVER_PATIENCE_S = 2.0
-"""`delete` has 5 s; a server that was told to shut down needs a fraction of one."""
+"""`delete` has 5 s; a server that was told to shut down needs less than one."""
 
 
 class NewSandbox:
-    """A sandbox whose socket listens and whose server is still to come."""
+    """A sandbox whose socket listens and whose server does not run yet."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class NewSandbox:
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def prepare(self) -> None:
-        """The socket listens before anyone is told of it."""
+        """The socket listens before anyone is told its address."""
         os.umask(0o077)
         self.directory.create(self.key)
         self.listener.bind(self.directory.socket)
@@ -84,7 +84,7 @@ class NewSandbox:
         }
 
     def announce(self, server: int) -> None:
-        """`server` is the process that serves, or is about to."""
+        """`server`: pid of the process that serves, or is about to."""
         note_process(self.directory.shim_pid, server)
         tell_address(self.invocation, self.options, self.directory)
 
@@ -110,7 +110,7 @@ def start(invocation: Invocation, start_server: StartServer) -> None:
 def read_group(bundle: str) -> str:
     """The sandbox that a bundle's annotations name; "" when there is none or no spec.
 
-    Nothing is judged here: Create reads the spec again and says what is wrong.
+    Nothing is checked here: Create reads the spec again and says what is wrong.
     """
     try:
         with open(f"{bundle}/config.json", "rb") as file:
@@ -121,7 +121,7 @@ def read_group(bundle: str) -> str:
 
 
 def is_served(directory: SandboxDirectory) -> bool:
-    """Whether a server answers; what one has left behind is cleared away."""
+    """Whether a server answers; what a dead one has left is removed."""
     if not os.path.isdir(directory.path):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -157,7 +157,7 @@ def print_address(directory: SandboxDirectory, options: StartOptions) -> None:
 
 
 def fork_server(new: NewSandbox) -> None:
-    """The server is a child of init's."""
+    """The server becomes a child of init."""
     oom_score = read_oom_score(os.getppid())
     server = os.fork()
     if server == 0:
@@ -168,7 +168,7 @@ def fork_server(new: NewSandbox) -> None:
 
 def become_server(new: NewSandbox, oom_score: int, **warm: "Any") -> "NoReturn":
     """Ends this process with the sandbox.  `warm`: as of run_new_server."""
-    # A bundle that is gone: containerd gave up, and calls no `delete`.
+    # The bundle is gone: containerd has given up and will not call `delete`.
     exit_after(lambda: run_new_server(new, oom_score, **warm), new.directory.remove)
 
 
@@ -176,7 +176,7 @@ def run_new_server(new: NewSandbox, oom_score: int, **warm: "Any") -> None:
     """`warm`: ServerArguments of a process that has been forked from the warm server."""
     os.setsid()
     log_fd = enter_directory(new.invocation.bundle, LOG_FIFO, oom_score)
-    # Only now, with the parent's pipes closed, what takes its time.
+    # Slow imports: only now, when the parent's pipes are closed.
     from shim.containerd.server import run_server  # noqa: PLC0415
     from shim.containerd.server_arguments import ServerArguments  # noqa: PLC0415
     from shim.machine.launch import launch_machine  # noqa: PLC0415
@@ -192,7 +192,7 @@ def run_new_server(new: NewSandbox, oom_score: int, **warm: "Any") -> None:
 
 
 def delete(invocation: Invocation) -> None:
-    """Also runs after every orderly end, while the server may be on its way out."""
+    """Also runs after every orderly end, while the server may still be exiting."""
     key = SandboxKey(invocation.containerd, invocation.namespace, invocation.container_id)
     clean_up(find_sandbox(key), SERVER_PATIENCE_S)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)

@@ -1,15 +1,15 @@
-"""What containerd names for a process's stdin, stdout and stderr, opened.
+"""Opens what containerd names for a process's stdin, stdout and stderr.
 
-FIFOs, files and logging programs become the core's HostStreams.  Who holds what
-(containerd pkg/cio, and runc's shim):
+FIFOs, files and logging programs become the core's HostStreams.  Which ends are
+kept open (containerd pkg/cio, and runc's shim):
 
 * output FIFO: opened for reading and writing, so that a reader that comes and
-  goes (containerd's restart) makes no EPIPE; the machine closes it at the end,
+  goes (containerd's restart) causes no EPIPE; the machine closes it at the end,
   and only then does the reader see EOF.
-* input FIFO: a reader for the machine, and a writer held here, so that a
-  client that detaches is no EOF; CloseIO closes the writer.  Opened no sooner
-  than at the start: a client's first write waits for a reader, and a client
-  that could reach the end of its input during Create would never send CloseIO.
+* input FIFO: a reader for the machine, and a writer kept open here, so that a
+  client that detaches causes no EOF; CloseIO closes the writer.  Opened only at
+  the process's start: a client's first write waits for a reader, and a client
+  that reached the end of its input during Create would never send CloseIO.
 """
 
 import os

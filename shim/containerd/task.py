@@ -47,7 +47,7 @@ STATUSES: Final = {
 
 
 class TaskService:
-    """`shut_down` is told when an answered Shutdown is to end the process."""
+    """`shut_down` is called when a Shutdown, once answered, is to end the process."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class TaskService:
         self._start_logger = start_logger
         self._shut_down = shut_down
         self._paths: dict[ProcessName, StdioPaths] = {}
-        """What State answers; of every process that is there."""
+        """What State returns, for each existing process."""
 
     def describe(self) -> Services:
         """Every method by name, for the ttrpc server."""
@@ -172,9 +172,9 @@ class TaskService:
         return Empty()
 
     async def pids(self, request: task_pb2.PidsRequest) -> Message:
-        """Each process of the guest that containerd knows, under the one pid that is here.
+        """The guest's processes that containerd knows, all with the one pid of the host.
 
-        Never empty for a task that is there: containerd would take it for leaked.
+        Never empty for an existing task: containerd would treat the task as leaked.
         """
         container = self._containers.find(request.id)
         pid = self._containers.host_pid
@@ -206,7 +206,7 @@ class TaskService:
         raise Unimplemented(f"container {request.id!r}: checkpoints are not supported")
 
     async def connect(self, request: task_pb2.ConnectRequest) -> Message:
-        """The pid here is the one that containerd keeps for the task."""
+        """containerd keeps this pid for the task."""
         return task_pb2.ConnectResponse(
             shim_pid=os.getpid(), task_pid=self._containers.host_pid, version=VERSION
         )
@@ -220,7 +220,7 @@ class TaskService:
         return NamedStreams(paths, partial(self._start_logger, container_id))
 
     def _forget_paths(self, name: ProcessName) -> None:
-        """With a container's init process go those of its execs."""
+        """For an init process, also the paths of its container's execs."""
         for known in list(self._paths):
             if known == name or (not name.exec_id and known.container_id == name.container_id):
                 del self._paths[known]

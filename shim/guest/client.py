@@ -2,9 +2,9 @@
 
 One AgentClient for a machine, on the event loop, over the unix socket that
 the vmm's vsock device serves.  Takes and gives plain values; an agent's status
-becomes one of shim/errors.py.  The agent is the guest's: what it answers is
-data, never trusted with a path or a pid of the host.  An answer that never comes,
-is no message, or says what cannot be is a GuestFault.
+becomes one of shim/errors.py.  The agent belongs to the guest: its answers are
+data, never used as a path or a pid of the host.  A missing, malformed or
+impossible answer is a GuestFault.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-# Read once, at import: its own messages on stderr would be noise in containerd's log.
+# gRPC reads it once, at import: its messages on stderr would be noise in containerd's log.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
@@ -38,7 +38,7 @@ from shim.guest.discipline import Correction
 from shim.guest.values import AgentInfo, ProcessName, StdioTokens
 from shim.text import clean_text
 
-# It writes a traceback for each answer that is no message: whoever gets our error tells it.
+# gRPC logs a traceback for each malformed answer; our own error is logged where it is handled.
 logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
 CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
@@ -53,9 +53,9 @@ CATEGORIES: Final[dict[grpc.StatusCode, type[SampanError]]] = {
 CONNECT_RETRY_MS: Final = 20
 CONNECT_RETRY_MAX_MS: Final = 100
 CONNECT_ATTEMPT_MS: Final = 10_000
-"""While the guest's driver is not up yet an attempt hangs and then succeeds or is refused."""
+"""Until the guest's driver is ready an attempt hangs; then it succeeds or is refused."""
 CALL_TIMEOUT_S: Final = 60.0
-"""For what an agent does at once, on a host with a hundred times as much to do."""
+"""For what an agent does at once, even on a host with a hundred times its load."""
 START_TIMEOUT_S: Final = 600.0
 """For what waits for streams, hooks and programs that are read over the file share."""
 MAX_ANSWER_BYTES: Final = 1 << 20
@@ -87,14 +87,14 @@ class AgentClient:
         await self._channel.close()
 
     async def wait_info(self) -> AgentInfo:
-        """Waits, as long as the caller does, until the agent answers."""
+        """Waits until the agent answers; the caller limits the time."""
         request = agent_pb2.GetInfoRequest()
         info = await self._call_first(lambda: _call(self._stub.GetInfo, request, None))
         return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
 
     async def awaken(self, entropy: bytes, hostname: str) -> None:
-        """What a guest that was cloned has to itself, with the host's time, before anything
-        else; waits as wait_info does."""
+        """Gives a clone its own randomness and the host's time and name, before any other
+        call; waits as wait_info does."""
 
         def call() -> Awaitable[Any]:
             request = agent_pb2.AwakenRequest(
@@ -105,18 +105,18 @@ class AgentClient:
         await self._call_first(call)
 
     async def _call_first(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """`call` once there is a connection, so that what it says is of that time."""
+        """Runs `call` once there is a connection, so that the time it sends is current."""
         while True:
             await self._channel.channel_ready()
             try:
                 return await call()
             except Unavailable:
-                # The connection was lost again: the guest is on its way up.
+                # The connection was lost again: the guest is still booting.
                 await asyncio.sleep(CONNECT_RETRY_MS / 1000)
 
     async def read_clock(self) -> int | None:
         """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call; None
-        where the guest keeps it right itself."""
+        if the guest corrects it by itself."""
         request = agent_pb2.ReadClockRequest()
         response = await _call(self._stub.ReadClock, request, CALL_TIMEOUT_S)
         if response.kept:
@@ -124,7 +124,7 @@ class AgentClient:
         return _bound("time", response.realtime_ns, MAX_TIME_NS)
 
     async def correct_clock(self, correction: Correction) -> None:
-        """Adds to the guest's time, at once or little by little."""
+        """Adds to the guest's time, at once or slowly."""
         request = agent_pb2.CorrectClockRequest(**correction._asdict())
         await _call(self._stub.CorrectClock, request, CALL_TIMEOUT_S)
 
@@ -190,7 +190,7 @@ class AgentClient:
         await _call(self._stub.ConfigureNetwork, request, CALL_TIMEOUT_S)
 
     async def watch_oom_kills(self) -> AsyncIterator[str]:
-        """Ids of containers in which the kernel has killed for want of memory."""
+        """Ids of containers in which the kernel has killed a process for lack of memory."""
         call = self._stub.WatchEvents(agent_pb2.WatchEventsRequest())
         try:
             async for event in call:
@@ -205,7 +205,7 @@ class AgentClient:
 async def _call(
     method: Callable[..., Awaitable[Any]], request: Any, timeout_s: float | None
 ) -> Any:
-    """None: whoever calls has a limit of its own, or there is none."""
+    """`timeout_s` None: the caller has a limit of its own, or there is none."""
     try:
         answer = await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
@@ -214,10 +214,10 @@ async def _call(
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # Hazard: gRPC cancels what is under way when the channel is closed.  Nobody has
-        # cancelled the caller, who has to hear something.
+        # Hazard: gRPC cancels calls in flight when the channel is closed.  The caller itself
+        # is not cancelled, and must get an error.
         raise Unavailable("the connection with the guest's agent was closed") from None
-    if answer is None:  # so gRPC says that it could not read it
+    if answer is None:  # gRPC could not parse the answer
         name = type(request).DESCRIPTOR.name
         raise GuestFault(f"the guest's agent answers a {name} with no message of ours")
     return answer

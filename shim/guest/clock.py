@@ -1,10 +1,10 @@
-"""Keeps a guest's time of day at the host's, where the guest cannot do it by itself
-(agent/clock.py): looks at it now and then, corrects it.
+"""Keeps a guest's clock equal to the host's, where the guest cannot do it by itself
+(agent/clock.py): checks it from time to time and corrects it.
 
-A guest counts on with the processor's rate alone, while NTP leads the host's clock;
-files have the host's times and programs the guest's.  How often it looks follows
-from how much there is to correct: a guest whose rate is known costs a call every
-few minutes.
+A guest's clock follows the processor's rate alone, while NTP corrects the host's;
+files have the host's times, programs see the guest's.  The less there is to correct,
+the longer the interval between checks: a guest whose rate is known costs a call
+every few minutes.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shim.guest.client import AgentClient
 
 FIRST_LOOK_S: Final = 1
-"""A clone's time was right when it was sent: it is behind by the way there."""
+"""A clone's time was right when it was sent: it is late by the time in transit."""
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +32,7 @@ async def keep_clock(agent: "AgentClient") -> None:
             await asyncio.sleep(wait_s)
             look = await look_at_clock(agent)
             if look is None:
-                wait_s = MAX_INTERVAL_S  # it does without us, as long as its host tells the time
+                wait_s = MAX_INTERVAL_S  # it corrects itself, while KVM gives it the host's time
                 continue
             if (correction := discipline.judge(look)) is not None:
                 log.debug("the guest's clock: %s", correction)

@@ -1,4 +1,4 @@
-"""What to do about a guest's clock, and when to look at it again.
+"""How to correct a guest's clock, and when to check it again.
 
 Pure.  shim/guest/clock.py does what is decided here.
 """
@@ -10,14 +10,14 @@ from proto.clock import STEP_NS, choose_time_constant
 MIN_INTERVAL_S: Final = 4
 MAX_INTERVAL_S: Final = 256
 POOR: Final = 4
-"""A look that is so many times less certain than the best one says nothing."""
+"""A reading that is so many times less certain than the best one is not used."""
 
 
 class Look(NamedTuple):
     offset_ns: int
-    """What the guest's time lacks."""
+    """How far the guest's time is behind the host's."""
     error_ns: int
-    """How wrong that may be: half of the call's time."""
+    """The greatest error of that: half of the call's time."""
 
 
 class Correction(NamedTuple):
@@ -28,7 +28,7 @@ class Correction(NamedTuple):
 
 
 class Discipline:
-    """Pure: what to do about what was seen, and when to look again."""
+    """Pure: judges each reading, and chooses the interval to the next check."""
 
     def __init__(self) -> None:
         self.interval_s = MIN_INTERVAL_S
@@ -46,13 +46,13 @@ class Discipline:
             return None
         if off_ns > 2 * look.error_ns:
             self.interval_s = max(self.interval_s // 2, MIN_INTERVAL_S)
-        # Forwards and at the beginning a step takes nothing from anybody.
+        # A first step forwards makes no program see a time twice.
         step = off_ns > STEP_NS or (not self._corrected and look.offset_ns > 0)
         self._corrected = True
         return Correction(*look, step, choose_time_constant(self.interval_s))
 
     def _is_poor(self, look: Look) -> bool:
-        """The best one is forgotten little by little: a host may become slower."""
+        """The best reading counts less with time: a host may become slower."""
         best_ns = self._best_error_ns * 9 // 8 or look.error_ns
         self._best_error_ns = min(best_ns, max(look.error_ns, 1))
         return look.error_ns > POOR * best_ns

@@ -24,10 +24,10 @@ class HostCgroup:
         """`path`: below the root of the hierarchy, without a slash in front."""
         self.path = f"{ROOT}/{path}"
         self.origin = read_own()
-        """Where this process is now, and goes back to."""
+        """The cgroup that this process is in now, and returns to."""
 
     def make(self) -> None:
-        """As many controllers as there are; FileExistsError when somebody is in it."""
+        """With all available controllers; FileExistsError when a process is in it."""
         below = ROOT
         for part in self.path.removeprefix(f"{ROOT}/").split("/"):
             enable_controllers(below)
@@ -40,19 +40,19 @@ class HostCgroup:
             raise FileExistsError(errno.EEXIST, "processes are in it already", below)
 
     def limit(self, files: "dict[str, str]") -> None:
-        """Values by the names of files; of a controller that is not there none is needed."""
+        """`files`: values by file name; those of a missing controller are skipped."""
         for name, value in files.items():
             path = f"{self.path}/{name}"
             if os.path.exists(path):
                 write_file(path, value)
 
     def enter(self, *pids: int) -> None:
-        """This process, and those that it will have made from now on; or others."""
+        """Moves this process, whose later children follow; or `pids`."""
         for pid in pids or (0,):
             write_file(f"{self.path}/cgroup.procs", str(pid))
 
     def send_back(self, pid: int) -> None:
-        """A child that is no part of the sandbox, to where this process came from."""
+        """Moves a child that is not part of the sandbox to this process's first cgroup."""
         write_file(f"{ROOT}/{self.origin}/cgroup.procs", str(pid))
 
     def count_oom_kills(self) -> int:
@@ -66,7 +66,7 @@ class HostCgroup:
         return read_file(f"{self.path}/memory.max").strip()
 
     def leave(self) -> None:
-        """This process goes back, and the cgroup is removed."""
+        """Moves this process back, and removes the cgroup."""
         self.send_back(0)
         remove_cgroup(self.path)
 
@@ -85,8 +85,8 @@ def read_own() -> str:
 
 
 def enable_controllers(directory: str) -> None:
-    """For what is below it.  One at a time: a host may keep some from us, as for real-time
-    processes, and the others count all the same."""
+    """For the cgroups below it.  One at a time: a host may refuse some, as with real-time
+    processes, and the others are still wanted."""
     there = read_file(f"{directory}/cgroup.controllers").split()
     enabled = read_file(f"{directory}/cgroup.subtree_control").split()
     for name in CONTROLLERS:
@@ -99,7 +99,7 @@ def enable_controllers(directory: str) -> None:
 
 
 def remove_cgroup(path: str) -> None:
-    """Its processes have ended, or are about to.  Nothing happens if it is not there."""
+    """Its processes have ended, or are about to.  Does nothing if there is no such cgroup."""
     from time import sleep  # noqa: PLC0415  (most often there is nothing to wait for)
 
     for _ in range(REMOVE_TRIES):
@@ -115,7 +115,7 @@ def remove_cgroup(path: str) -> None:
 
 
 def read_file(path: str) -> str:
-    """ "" where there is none."""
+    """ "" if there is no such file."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()

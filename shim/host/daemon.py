@@ -1,14 +1,14 @@
-"""How a process becomes one that serves by itself: streams, OOM score, namespace, end.
+"""How a process becomes a daemon: streams, OOM score, namespace, end.
 
 Synchronous, before any thread.  `start` imports it (shim/containerd/start.py), and its
-time is a container's start: no module that takes milliseconds.
+time is part of a container's start: no imports that take milliseconds.
 """
 
 import errno
 import os
 from collections.abc import Callable
 
-TYPE_CHECKING = False  # typing's costs its import
+TYPE_CHECKING = False  # the one of typing costs an import
 if TYPE_CHECKING:
     from typing import NoReturn
 
@@ -31,7 +31,7 @@ def exit_after(work: "Callable[[], object]", undo: "Callable[[], object]") -> "N
 
 
 def enter_directory(path: str, log: str, oom_score: int) -> int:
-    """The parent's pipes are let go at once.  The descriptor of `log`, a FIFO there."""
+    """Closes the parent's pipes at once.  Returns a descriptor of `log`, a FIFO there."""
     os.chdir(path)
     log_fd = redirect_standard_streams(log)
     write_oom_score(oom_score)
@@ -39,10 +39,10 @@ def enter_directory(path: str, log: str, oom_score: int) -> int:
 
 
 def redirect_standard_streams(log_path: str) -> int:
-    """stdin and stdout to nowhere, stderr to a FIFO; that descriptor."""
+    """stdin and stdout become /dev/null, stderr a FIFO; returns its descriptor."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        # Opened for reading too: so it opens, and stays, without a reader.
+        # Opened for reading too: so the FIFO needs no reader.
         log = os.open(log_path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         log = os.dup(null)
@@ -55,7 +55,7 @@ def redirect_standard_streams(log_path: str) -> int:
 
 
 def leave_host(process_name: str) -> int:
-    """Into a mount namespace of its own; the host's, as a descriptor."""
+    """Enters a new mount namespace; returns a descriptor of the host's."""
     from shim.host import syscalls  # noqa: PLC0415  (ctypes)
 
     syscalls.set_process_name(process_name)
@@ -66,7 +66,7 @@ def leave_host(process_name: str) -> int:
 
 
 def read_oom_score(pid: int) -> int:
-    """One above the score of `pid`, the caller, so that we go before it does."""
+    """One above the score of `pid`, the caller, so that we are killed before it."""
     try:
         with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
             return min(int(file.read()) + 1, OOM_SCORE_MAX)

@@ -19,7 +19,7 @@ class OwnedFd:
         return self._number
 
     def steal(self) -> int:
-        """The descriptor, from now on the caller's."""
+        """The descriptor, which the caller owns from now on."""
         number = self.fileno()
         self._number = -1
         return number
@@ -37,7 +37,7 @@ def close_all(numbers: Iterable[int]) -> None:
 
 @contextmanager
 def opened(number: int) -> Iterator[int]:
-    """Closes it at the end."""
+    """Closes `number` at the end of the block."""
     try:
         yield number
     finally:
@@ -47,7 +47,7 @@ def opened(number: int) -> Iterator[int]:
 def receive_fds(
     connection: socket.socket, max_bytes: int, max_fds: int
 ) -> tuple[bytes, list[int], int]:
-    """A message, the descriptors with it, the flags that recvmsg(2) answers.
+    """A message, the descriptors with it, the flags that recvmsg(2) returns.
 
     Not socket.recv_fds: it drops its flags (CPython 3.11 to 3.13), so that descriptors would
     be inherited by every program that is started meanwhile.

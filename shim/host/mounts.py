@@ -1,7 +1,7 @@
 """From containerd's descriptions of mounts to detached trees.
 
-A tree is a descriptor of a mount's root (open_tree(2)); it lives as long as that, or as it
-is mounted somewhere.  Blocking; called from worker threads.  Knows no containers.
+A tree is a descriptor of a mount's root (open_tree(2)); the mount lives as long as it, or as
+it is mounted somewhere.  Blocking; called from worker threads.  Knows no containers.
 """
 
 import os
@@ -44,8 +44,8 @@ PROPAGATION: Final = frozenset(
 FOR_FILE_SERVERS: Final = (
     syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
 )
-"""Files are read and written through these mounts; devices are never opened, nor programs
-run, whoever the file server obeys: those are the guest's kernel's."""
+"""Files are read and written through these mounts.  Even a file server that was taken over
+can open no device and run no program there: the guest's kernel does that."""
 MAX_DATA_BYTES: Final = 4095
 """mount(2) copies one page of options, with its closing NUL."""
 
@@ -78,10 +78,10 @@ def parse_options(options: tuple[str, ...]) -> tuple[int, str]:
 
 
 def make_tree(described: HostMount, scratch: str) -> int:
-    """What `described` says, mounted nowhere.
+    """The mount that `described` describes, detached.
 
-    `scratch`: an empty directory that nobody else uses meanwhile: mount(2) takes paths
-    alone, and fsconfig(2) no options as long as overlay's.
+    `scratch`: an empty directory that nobody else uses meanwhile.  mount(2) takes only
+    paths, and fsconfig(2) no options as long as overlay's.
     """
     if described.is_bind:
         read_only = "ro" in described.options
@@ -99,9 +99,9 @@ def make_tree(described: HostMount, scratch: str) -> int:
 
 
 def bind_tree(source: str, read_only: bool, recursive: bool) -> int:
-    """A bind mount that is read only, if asked for, from its first instant.
+    """A bind mount; a read-only one is so from its first instant.
 
-    What the host mounts below `source` later arrives in it, once it is mounted somewhere.
+    Later mounts of the host below `source` appear in it, once it is mounted somewhere.
     """
     tree = syscalls.clone_tree(source, recursive)
     attributes = FOR_FILE_SERVERS | (syscalls.MOUNT_ATTR_RDONLY if read_only else 0)
@@ -109,7 +109,7 @@ def bind_tree(source: str, read_only: bool, recursive: bool) -> int:
 
 
 def restrict(tree: int, recursive: bool, attributes: int, propagation: int) -> int:
-    """The tree; closed when that fails."""
+    """Returns `tree`; closes it on failure."""
     try:
         syscalls.set_mount_attributes(tree, recursive, attributes, propagation)
     except BaseException:

@@ -44,7 +44,7 @@ def make_namespace() -> int:
 
 @contextmanager
 def entered(namespace: int) -> Iterator[None]:
-    """The calling thread is in `namespace` meanwhile: no await may come in between."""
+    """The calling thread is in `namespace` inside the block, which must not await."""
     old = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.enter_network_namespace(namespace)
@@ -57,7 +57,7 @@ def entered(namespace: int) -> Iterator[None]:
 
 
 def list_links(namespace: int) -> list[str]:
-    """Names but lo: what can be told without netlink."""
+    """Names of the interfaces except lo; needs no netlink."""
     with entered(namespace), open("/proc/thread-self/net/dev", encoding="ascii") as file:
         lines = file.read().splitlines()[2:]
     return [name for line in lines if (name := line.split(":")[0].strip()) != LOOPBACK]

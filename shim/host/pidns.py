@@ -12,8 +12,8 @@ OWN = "/proc/self/ns/pid"
 
 @contextmanager
 def new_pid_namespace() -> Iterator[None]:
-    """The child that is made meanwhile, by the calling thread, is the first process of a new
-    one: it sees nobody, and what it would leave behind ends with it.  Needs root."""
+    """The calling thread's next child is process 1 of a new namespace: it sees no other
+    process, and its descendants end with it.  Needs root."""
     with opened(os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)) as own:
         syscalls.unshare_processes()
         try:

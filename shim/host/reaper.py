@@ -20,7 +20,7 @@ class Reaper:
         """Resolves to the exit code, or minus the signal that ended the child."""
         ended: asyncio.Future[int] = self._loop.create_future()
         self._watched[pid] = ended
-        # It may have ended, and its SIGCHLD gone by, before there was a handler.
+        # It may have ended, and SIGCHLD come, before there was a handler.
         self._loop.call_soon(self._reap)
         return ended
 

@@ -1,7 +1,7 @@
 """Programs started from this process, which may have threads: by posix_spawn.
 
-Nothing goes on but an empty stdin, a stdout that leads nowhere, the log as stderr
-and one more descriptor.  The caller owns the child; failures are OSError.
+A program inherits only /dev/null as stdin and stdout, the log as stderr and one
+more descriptor.  The caller owns the child; failures are OSError.
 """
 
 import os

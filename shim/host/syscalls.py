@@ -108,7 +108,7 @@ def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
 
 
 def make_file_system(fstype: str, options: dict[str, str]) -> int:
-    """A new one, mounted nowhere, as a descriptor of its root."""
+    """A new file system, detached, as a descriptor of its root."""
     context = _syscall("fsopen", NR_FSOPEN, "", fstype.encode(), ctypes.c_uint(FSOPEN_CLOEXEC))
     try:
         for name, value in options.items():
@@ -221,7 +221,7 @@ def enter_network_namespace(fd: int) -> None:
 
 
 def enter_namespace_of_mounts(fd: int) -> None:
-    """For the calling thread, which has root and working directory for itself afterwards."""
+    """For the calling thread, which then shares root and working directory with no other."""
     _check(_libc.unshare(CLONE_FS), "unshare CLONE_FS")
     _check(_libc.setns(fd, CLONE_NEWNS), "setns CLONE_NEWNS")
 
@@ -237,7 +237,7 @@ def set_command_line(words: list[str]) -> None:
     old, _command_line = _command_line, ctypes.create_string_buffer(text, len(text))
     start = ctypes.addressof(_command_line)
     bounds = [(PR_SET_MM_ARG_START, start), (PR_SET_MM_ARG_END, start + len(text))]
-    # At no time may the start be above the end.
+    # Hazard: the start must never be above the end, not even between two calls.
     if old is not None and ctypes.addressof(old) < start:
         bounds.reverse()
     with suppress(PermissionError):

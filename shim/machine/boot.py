@@ -1,7 +1,7 @@
-"""The request by which a vmm has a machine: the first on its control socket, and its answer.
+"""The request for a machine: the first on a vmm's control socket, and its answer.
 
-Sent before there is an event loop.  Whoever prewarms a machine waits for the answer
-without one; everybody else through shim/machine/control.py.  proto/control.py has
+Sent before there is an event loop.  A process that prewarms a machine waits for the
+answer without one; all others through shim/machine/control.py.  proto/control.py has
 the messages.
 """
 
@@ -39,11 +39,11 @@ REQUEST_ID: Final = 1
 LISTEN_BACKLOG: Final = 8
 HOSTNAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 DEFAULT_HOSTNAME: Final = "sampan"
-"""Where the host's would not pass on a kernel's command line."""
+"""Used if the host's name cannot stand in a kernel's command line."""
 
 
 def ask_to_boot(control: socket.socket, request: LaunchRequest, shares: ShareTree) -> None:
-    """A vmm that has died already is found out by whoever waits for its answer."""
+    """If the vmm has died already, the wait for its answer finds that out."""
     ask_for_machine(control, Operation.BOOT, request, shares)
 
 
@@ -52,7 +52,7 @@ def ask_to_hold(control: socket.socket, request: LaunchRequest, shares: ShareTre
 
 
 def ask_to_start(control: socket.socket, request: LaunchRequest) -> None:
-    """A machine that is held.  HostResource when its vmm has ended."""
+    """Starts a prewarmed machine.  HostResource when its vmm has ended."""
     descriptors = [request.log_fd]
     if request.network:
         descriptors.append(request.network.namespace)
@@ -63,7 +63,7 @@ def ask_to_start(control: socket.socket, request: LaunchRequest) -> None:
 
 
 def wait_held(control: socket.socket, template: str, timeout_s: float) -> None:
-    """HostResource when the template is no good, or the vmm does not answer."""
+    """HostResource when the template cannot be used, or the vmm does not answer."""
     control.settimeout(timeout_s)
     try:
         packet = control.recv(MAX_PACKET_BYTES)
@@ -142,6 +142,6 @@ def describe_machine(request: LaunchRequest) -> MachineConfig:
 
 
 def read_hostname() -> str:
-    """The host's name, which a container without one of its own has under runc too."""
+    """The host's name: under runc too it is that of a container without a name of its own."""
     name = os.uname().nodename
     return name if HOSTNAME.fullmatch(name) else DEFAULT_HOSTNAME

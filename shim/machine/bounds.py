@@ -1,4 +1,4 @@
-"""What the host bounds a sandbox's processes by: a cgroup for the shim, its vmm and theirs.
+"""Limits of the host for a sandbox: a cgroup for the shim, its vmm and their children.
 
 Synchronous, before any thread.  A sandbox's directory has a note of the cgroup, for
 `delete` to remove it after a shim that was killed (shim/machine/cleanup.py).
@@ -15,11 +15,11 @@ class HostBounds(NamedTuple):
     cgroup: str
     """Below the root of the hierarchy; "" for none."""
     limits: dict[str, str]
-    """Values by files of cgroup v2."""
+    """Values by file names of cgroup v2."""
 
 
 def enter_bounds(bounds: HostBounds, sandbox: SandboxDirectory) -> HostCgroup | None:
-    """This process, and its children from now on, are in the cgroup; None where there is none."""
+    """Moves this process, whose later children follow, into the cgroup; None if none is named."""
     if not bounds.cgroup:
         return None
     if not is_unified():

@@ -17,7 +17,7 @@ KILL_WAIT_S = 1.0
 def clean_up(sandbox: SandboxDirectory, patience_s: float) -> None:
     """Ends the server and the vmm of a sandbox and removes its directory; idempotent.
 
-    Its mounts go with the last of the two: they are in their own mount namespace.
+    Its mounts end with the last of the two: they are in their own mount namespace.
     """
     for path, patience in ((sandbox.shim_pid, patience_s), (sandbox.vmm_pid, VMM_PATIENCE_S)):
         identity = load_identity(path)

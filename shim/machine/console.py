@@ -1,7 +1,7 @@
 """The end of a guest's console, for the log and for errors.
 
 Pure but for reading the file.  The text is the guest's: only printable
-characters go on, and not more of them than an error can show.
+characters are kept, and no more of them than an error can show.
 """
 
 import os
@@ -13,7 +13,7 @@ TAIL_BYTES: Final = 16384
 TAIL_LINES: Final = 8
 LINE_CHARACTERS: Final = 240
 PANIC: Final = "Kernel panic"
-"""What follows it is a stack; what went wrong is on its line."""
+"""Its line says what went wrong; after it comes a stack trace."""
 
 
 def read_console_tail(path: str) -> str:

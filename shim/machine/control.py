@@ -1,12 +1,12 @@
 """The shim's end of a vmm's control socket, on the event loop.
 
 proto/control.py has the messages.  One ControlSocket for a vmm; requests may
-overlap.  When the vmm closes its end, every request that is open raises
+overlap.  When the vmm closes its end, every request in flight raises
 GuestFault and `closed` is set; nothing is ever sent twice.
 
-The vmm may have been taken over.  Each message that it may send is awaited: an
-answer has a request, an event has its stream or is the machine's only end.  So
-the first one that is not closes the socket, and no number of them costs more.
+The vmm may have been taken over.  Each message must be an expected one: an
+answer to a request, the end of a stream, or the one end of the machine.  The
+first one that is not closes the socket: a flood of them costs no more than one.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from shim.machine.messages import Answer, ProtocolFault, parse_message
 
 Packet = tuple[bytes, list[int]]
 OnEvent = Callable[[StoppedEvent | StreamClosedEvent], None]
-"""ProtocolFault for one that nobody can have expected."""
+"""Raises ProtocolFault for an event that cannot be expected."""
 OnClosed = Callable[[str], None]
-"""With what the vmm has done against the protocol; "" where it has done nothing."""
+"""With how the vmm has broken the protocol; "" if it has not."""
 
 FIRST_ID: Final = 1
 TURN_PACKETS: Final = 32
-"""Taken at once; then everybody else of the event loop has a turn."""
+"""Read in one turn; then the other tasks of the event loop have theirs."""
 
 
 class ControlSocket:
@@ -48,7 +48,7 @@ class ControlSocket:
         self._loop.add_reader(control, self._receive)
 
     def expect(self, request_id: int) -> "asyncio.Future[Any]":
-        """The answer to a request that was sent on the socket by someone else."""
+        """The answer to a request that others have sent on the socket."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._requests[request_id] = answer
         self._last_id = max(self._last_id, request_id)
@@ -73,7 +73,7 @@ class ControlSocket:
         return answer
 
     def close(self, fault: str = "") -> None:
-        """Idempotent.  The vmm, if it is what it was, then stops its machine and ends."""
+        """Idempotent.  A vmm that was not taken over then stops its machine and ends."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket)
@@ -143,7 +143,7 @@ class ControlSocket:
         if answer is None:
             raise ProtocolFault(f"an answer to request {message.id}, which is not open")
         if answer.done():
-            return  # whoever asked has given up
+            return  # the caller has given up
         if message.error is None:
             answer.set_result(message.result)
         else:
@@ -152,4 +152,4 @@ class ControlSocket:
 
 def fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
     answer.set_exception(error)
-    answer.exception()  # marks it as seen: nobody need be waiting
+    answer.exception()  # marks it as seen: perhaps nobody awaits it

@@ -5,13 +5,13 @@
         vmm.pid agent.sock           the machine, and the way to its agent
         console.log counters.json
         cgroup network.json          notes of what `delete` removes on the host
-        tree/ scratch/               where things are mounted for a moment, in a mount
-                                     namespace of the server's: see shim/machine/shares.py
+        tree/ scratch/               for short-lived mounts, in a mount namespace of
+                                     the server's: see shim/machine/shares.py
         sandbox.json                 which sandbox this is, for people and `sampan`
 
 No guest, and no vmm in its jail, can see anything in here.
 
-Synchronous.  `start` and `delete` import it, and their time is a container's
+Synchronous.  `start` and `delete` import it, and their time is part of a container's
 start and end: so it imports nothing that takes milliseconds (no dataclasses,
 pathlib, shutil, typing).
 """
@@ -75,7 +75,7 @@ class SandboxDirectory:
             json.dump(key.to_json(), description)
 
     def take_over(self, other: "SandboxDirectory") -> None:
-        """What a machine has in `other`, which is removed; open files and sockets stay so."""
+        """Moves a machine's files here from `other`, then removes that; open ones stay open."""
         for name in ("console.log", "agent.sock", "vmm.pid"):
             os.rename(f"{other.path}/{name}", f"{self.path}/{name}")
         other.remove()
@@ -126,7 +126,7 @@ def find_sandbox(key: SandboxKey) -> SandboxDirectory:
 
 
 def list_sandboxes() -> Iterator[tuple[SandboxKey, SandboxDirectory]]:
-    """Every sandbox that has said who it is."""
+    """Every sandbox whose sandbox.json is written."""
     for path in sorted(list_directory(state_dir())):
         sandbox = SandboxDirectory(path)
         try:

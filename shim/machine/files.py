@@ -1,7 +1,7 @@
 """A container's files on the host: its root and its volumes, mounted in the shares.
 
-Owns the mounts and their places: rootfs/<id>, rootfs/<id>@<n> (volumes that the container
-has alone) and volumes/<id>/<n> of the machine's ShareTree.
+Owns the mounts and their places: rootfs/<id>, rootfs/<id>@<n> (exclusive volumes)
+and volumes/<id>/<n> of the machine's ShareTree.
 Blocking: called from worker threads, one call at a time for a container.
 """
 
@@ -45,7 +45,7 @@ class ContainerFiles:
             raise
 
     def unmount(self) -> None:
-        """A mount that is in use goes with its last user."""
+        """A mount that is in use ends with its last user."""
         while self._places:
             self._shares.remove_place(self._places[-1])
             self._places.pop()

@@ -1,8 +1,8 @@
-"""A clone that is ready to run before anybody asks for it.
+"""Prewarmed machines: clones that are complete before a container needs them.
 
-`hold_machine` makes it in a sandbox of its own, `start_held` gives it to the sandbox
-of a container, whose namespace of networks and log its vmm then has.  A clone that is
-held has not run: its randomness and its clock are set when it does, as any clone's.
+`hold_machine` makes one in a sandbox of its own; `start_held` gives it to a container's
+sandbox, whose network namespace and log its vmm then has.  It has not run until then:
+its randomness and its clock are set when it starts, as any clone's.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from shim.machine.shares import ShareTree
 from shim.machine.templates.identity import MachineClass, read_number
 
 PATIENCE_S: Final = 60.0
-"""For a vmm to have it ready."""
+"""For a vmm to complete it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class HeldMachine:
     pid: int
     control: socket.socket
     request: LaunchRequest
-    """Of the sandbox that it waits in."""
+    """That of its own sandbox."""
     shares: ShareTree
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class HeldMachine:
 
 
 def name_held(config: Config, machine_class: MachineClass, template: str) -> str:
-    """The same for machines that can stand in for each other."""
+    """The same for machines that are interchangeable."""
     parts = [asdict(config), asdict(machine_class), template, read_number(template)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -54,7 +54,7 @@ def name_held(config: Config, machine_class: MachineClass, template: str) -> str
 def hold_machine(
     request: LaunchRequest, start_vmm: StartVmm, make_shares: MakeShares = ShareTree.make
 ) -> HeldMachine:
-    """HostResource when the template is no good; nothing is left then."""
+    """HostResource when the template cannot be used; nothing is left then."""
     check_image(request.config)
     with ExitStack() as undo:
         shares = make_shares(request.sandbox)
@@ -68,9 +68,9 @@ def hold_machine(
 
 
 def start_held(held: HeldMachine, request: LaunchRequest) -> LaunchedMachine:
-    """As launch_machine; the sandbox that it was held in is no more afterwards.
+    """As launch_machine; removes the machine's former sandbox.
 
-    HostResource when it has ended; nothing is changed then.
+    HostResource when the machine has ended; nothing is changed then.
     """
     ask_to_start(held.control, request)
     held.shares.scratch = request.sandbox.scratch

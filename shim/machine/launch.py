@@ -1,6 +1,6 @@
-"""Starts a vmm and asks it for a machine, before anything else of the shim is there.
+"""Starts a vmm and requests a machine of it, before the rest of the shim is loaded.
 
-Synchronous, and imports little: the machine comes up while the shim is still
+Synchronous, and imports little: the machine starts while the shim is still
 importing its own modules.  `launch_machine` hands everything over to
 shim/machine/machine.py.
 """
@@ -26,14 +26,14 @@ from shim.machine.request import LaunchRequest
 from shim.machine.shares import ShareTree
 
 StartVmm = Callable[[Config, int, int], int]
-"""Of the configuration, the control socket and what is to be its stderr; a child's pid."""
+"""From the configuration, the control socket and its stderr; returns a child's pid."""
 MakeShares = Callable[[SandboxDirectory], ShareTree]
 VMM_MODULE: Final = "shim.vmm.process"
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchedMachine:
-    """A vmm that is booting: its boot is still to be awaited on `control`."""
+    """A vmm whose machine is starting: the answer still has to be awaited on `control`."""
 
     pid: int
     control: socket.socket
@@ -42,7 +42,7 @@ class LaunchedMachine:
 
 
 Launch = Callable[[LaunchRequest], LaunchedMachine]
-"""launch_machine, or what takes its place where machines are prewarmed."""
+"""launch_machine, or what replaces it where machines are prewarmed."""
 
 
 def launch_machine(
@@ -52,8 +52,8 @@ def launch_machine(
 ) -> LaunchedMachine:
     """The caller owns the result, with the request's network in it, and reaps the child.
 
-    The vmm is in the namespace, so that whoever is told its pid (CNI, by
-    `/proc/<pid>/ns/net`) finds the container's network there.
+    The vmm is in the network namespace, so that clients that know its pid (CNI, by
+    `/proc/<pid>/ns/net`) find the container's network there.
     """
     check_image(request.config)
     network = request.network
@@ -80,7 +80,7 @@ def start_process(request: LaunchRequest, start_vmm: StartVmm) -> tuple[int, soc
 
 
 def spawn_vmm(config: Config, control_fd: int, log_fd: int) -> int:
-    """A program of its own; its control socket is CONTROL_FD."""
+    """As a program of its own, with the control socket as CONTROL_FD."""
     command = config.vmm_command or (*PYTHON, VMM_MODULE)
     environment = {"PATH": os.environ.get("PATH", os.defpath)}
     try:
@@ -105,6 +105,6 @@ def pin(vmm: int, cpus: tuple[int, ...]) -> None:
     try:
         os.sched_setaffinity(vmm, cpus)
     except ProcessLookupError:
-        return  # found out by whoever waits for its answer
+        return  # it has died: the wait for its answer finds that out
     except OSError as error:
         raise HostResource(f"vmm_cpus: {list(cpus)}: {error.strerror}") from error

@@ -1,8 +1,8 @@
 """A sandbox's machine as the rest of the shim sees it.
 
 Owns the vmm process (through the control socket and its pid) and the client
-of the guest's agent.  It ends once, whatever the reason, and then
-`ended` resolves; everything that waits for the guest waits for that too.
+of the guest's agent.  It ends once, for whatever reason, and then
+`ended` resolves; everything that waits for the guest also waits for that.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SIGKILL_STATUS: Final = 137
 UNKNOWN_STATUS: Final = 255
 STOP_TIMEOUT_S: Final = 3.0
-"""For the vmm to end: after a request, after its socket has closed, in turn."""
+"""For the vmm to end: after the request to stop, and again after its socket has closed."""
 STOPPED_GRACE_S: Final = 1.0
 """For a vmm whose guest has stopped to end by itself."""
 
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MachineEnd:
-    """Why a machine is no more, and what its processes' exit status is then."""
+    """Why a machine has ended, and the exit status of its processes then."""
 
     reason: str
     exit_status: int
@@ -83,10 +83,10 @@ class SandboxMachine:
         self._stop_requested = False
         self._stopped_because = ""
         self._fault = ""
-        """What the vmm was killed for: it matters more than what it says itself."""
+        """Why we killed the vmm: this is reported before any reason of the vmm's own."""
         self._agent: AgentClient | None = None
         self._keepers: list[asyncio.Task[None]] = []
-        """What goes on beside the containers, until the agent is left."""
+        """Tasks that run beside the containers, until the agent is closed."""
         self.network = SandboxNetwork(self, self._sandbox, launched.request.network)
         self._control = ControlSocket(launched.control, self._handle_event, self._handle_closed)
         self._streams = GuestStreams(self._control)
@@ -105,7 +105,7 @@ class SandboxMachine:
     async def until_end(
         self, work: "asyncio.Future[Result] | Coroutine[Any, Any, Result]"
     ) -> Result:
-        """The result of something that the guest is to do; GuestFault when it has ended."""
+        """The result of a call to the guest; GuestFault when the machine has ended."""
         task = asyncio.ensure_future(work)
         waiting: set[asyncio.Future[Any]] = {task, self.ended}
         try:
@@ -138,17 +138,17 @@ class SandboxMachine:
         return counters
 
     async def wait_booted(self) -> None:
-        """Until the vmm has its root: what is mounted in the shares from then on is there."""
+        """Until the vmm has its root: it sees what is mounted in the shares from then on."""
         await self.until_end(asyncio.shield(self._adopted))
 
     async def save(self, directory: str) -> None:
-        """For clones to go on from, into an empty directory; only `stop` may follow."""
+        """Writes a snapshot for clones into an empty directory; only `stop` may follow."""
         await self.wait_agent()
         await self._leave_agent()
         await self._ask_to_write(Operation.SAVE, directory, (MEMORY_FILE, STATE_FILE))
 
     async def note_touched(self, directory: str) -> None:
-        """Into the directory of the template that this machine goes on from."""
+        """Writes the working set into `directory`, that of this machine's template."""
         await self._ask_to_write(Operation.NOTE_TOUCHED, directory, (TOUCHED_FILE,))
 
     async def _ask_to_write(
@@ -163,7 +163,7 @@ class SandboxMachine:
             close_all(fds)
 
     def give_up(self, reason: str) -> None:
-        """Of a guest or a vmm that does not do its part: everything in it ends at once."""
+        """Ends everything at once, for a guest or a vmm that breaks its contract."""
         self._fault = self._fault or reason
         self._control.close()
         self._kill_vmm()
@@ -223,9 +223,9 @@ class SandboxMachine:
     async def _connect(self) -> "AgentClient":
         try:
             async with asyncio.timeout(self._config.agent_timeout_s):
-                # gRPC takes long to import; meanwhile the guest boots.
+                # gRPC takes long to import; the guest boots meanwhile.
                 connect = await asyncio.to_thread(_import_client)
-                # The vmm's socket listens already: what a connection takes is done meanwhile.
+                # The vmm's socket listens already: the connection is set up meanwhile.
                 self._agent = connect(self._sandbox.agent_socket)
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
@@ -243,7 +243,7 @@ class SandboxMachine:
         return self._agent
 
     async def _greet(self, agent: "AgentClient") -> None:
-        """Until it answers.  A template's agent speaks our version: its class says so."""
+        """Until the agent answers.  A template's agent has our version: its class includes it."""
         if self.is_clone:
             await agent.awaken(os.urandom(ENTROPY_BYTES), read_hostname())
             return
@@ -258,12 +258,12 @@ class SandboxMachine:
     async def _await_boot(self) -> dict[str, Any]:
         """BootResult's fields."""
         try:
-            # Shielded: who gives up waiting would cancel it for the others.
+            # Shielded: a waiter that is cancelled must not cancel it for the others.
             return dict(await asyncio.shield(self._booted))
         except GuestFault as error:
             if not self._control.closed.is_set():
                 raise
-            # How its process ended says more than that its socket has closed.
+            # The end of its process tells more than the end of its socket.
             end = await asyncio.shield(self.ended)
             raise GuestFault(end.reason) from error
 
@@ -286,7 +286,7 @@ class SandboxMachine:
         self._loop.call_later(STOPPED_GRACE_S, self._control.close)
 
     def _handle_closed(self, fault: str) -> None:
-        """A vmm that is what it was ends now.  Another one is made to."""
+        """A vmm that was not taken over ends by itself now; one that was is killed."""
         if fault:
             vmm = f"its vmm, process {self.pid}"
             self.give_up(f"{vmm}, broke the protocol of its control socket: {fault}")
@@ -311,7 +311,7 @@ class SandboxMachine:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         if self._stop_requested:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
-        if self._fault:  # first: by then there may have been kills of others
+        if self._fault:  # first: the cgroup may also count OOM kills of other processes
             what = f"the microVM was killed: {self._fault}"
         elif (
             status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills()
@@ -344,6 +344,6 @@ def _import_client() -> "type[AgentClient]":
 
 
 def _retrieve_result(task: "asyncio.Future[Any]") -> None:
-    """Marks an error as seen: whoever asks again gets it again."""
+    """Marks an error as seen; later waiters still get it."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
 """What a vmm says on its control socket, checked: proto/control.py has the messages.
 
 Pure.  The vmm may have been taken over by its guest: whatever does not follow the
-protocol to the letter is a ProtocolFault, which ends it.
+protocol exactly is a ProtocolFault, which ends it.
 """
 
 import json
@@ -17,7 +17,7 @@ QUOTED: Final = 120
 
 
 class ProtocolFault(Exception):
-    """Says what is wrong, in words that are fit for a log."""
+    """Its text says what is wrong, and is safe in a log."""
 
 
 class Answer(NamedTuple):

@@ -1,4 +1,4 @@
-"""The network namespace that a machine is to be in, opened before there is a machine.
+"""The network namespace of a machine, opened before there is a machine.
 
 Synchronous, and imports little: see shim/machine/launch.py.
 """
@@ -19,16 +19,16 @@ class PreparedNetwork:
 
     namespace: int
     path: str
-    """Of somebody else's; "" for one made here."""
+    """The path of an existing one; "" for one made here."""
     nics: int
     queues: int = 1
-    """Pairs of them for each."""
+    """Pairs of queues for each NIC."""
     vhost: bool = False
-    """The host's kernel moves the packets, if it can."""
+    """Whether the host's kernel moves the packets."""
 
 
 def count_nics(path: str | None, config: Config) -> int:
-    """Of a machine in the namespace `path`; "" is a new one, None no network."""
+    """For a machine in the namespace `path`; "" is a new one, None no network."""
     if path is None:
         return 0
     found = 0
@@ -44,7 +44,7 @@ def count_nics(path: str | None, config: Config) -> int:
 def prepare_network(
     path: str | None, config: Config, machine_class: MachineClass
 ) -> PreparedNetwork | None:
-    """As count_nics has it; None for a container that is to have none of its own."""
+    """`path`: as in count_nics.  None for a container without a network of its own."""
     if path is None:
         return None
     namespace = open_namespace(path) if path else make_namespace()

@@ -1,9 +1,9 @@
 """A sandbox's network: the namespace that its machine is in.
 
-Owns the namespace's descriptor and what it has put on the namespace's
-interfaces.  The taps are the vmm's and go with it; the redirections on
-interfaces that somebody else has made are taken off again, by `close`, or by
-what shim/machine/network_note.py has for a shim that had no time to.
+Owns the namespace's descriptor and what it has added to the namespace's
+interfaces.  The taps are the vmm's and end with it; the redirections on
+interfaces of others (CNI) are removed, by `close`, or by
+shim/machine/network_note.py for a shim that was killed.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class NetworkedMachine(Protocol):
-    """What a network asks of its machine."""
+    """What a network needs of its machine."""
 
     async def wait_agent(self) -> object: ...
 
@@ -67,7 +67,7 @@ class SandboxNetwork:
             return
         prepared, self._prepared = self._prepared, None
         try:
-            if prepared.path:  # ours alone goes with the last descriptor
+            if prepared.path:  # one made here ends with its last descriptor
                 problems = await asyncio.to_thread(release_links, prepared.namespace, self._joined)
                 for problem in problems:
                     log.error("network namespace %s: %s", prepared.path, problem)
@@ -84,14 +84,14 @@ class SandboxNetwork:
                 await self._machine.attach_nic(join.nic.nic, join.nic.mac, backends[join.tap])
         finally:
             for fds in backends.values():
-                close_all(fds)  # the vmm has its own
+                close_all(fds)  # the vmm has its own copies
         return [join.nic for join in plan.joins]
 
 
 def wire(prepared: PreparedNetwork) -> tuple[NetworkPlan, dict[str, list[int]]]:
-    """On a thread of its own.  By its tap what is behind each interface: the tap's queues,
-    and as many of vhost-net or none, descriptors which the caller owns."""
-    # pyroute2: as long as a guest boots, and only where there is something to join.
+    """On a thread of its own.  The plan, and by tap the descriptors, which the caller owns:
+    the tap's queues, and as many of vhost-net or none."""
+    # pyroute2 imports as long as a guest boots: only where there is something to join.
     from shim.net import netlink  # noqa: PLC0415
 
     with entered(prepared.namespace):

@@ -1,7 +1,7 @@
-"""What a sandbox has put on interfaces that somebody else has made, and how it is undone.
+"""What a sandbox has added to interfaces of others (CNI), and how it is undone.
 
-By the shim at its end; for one that was killed by `delete`, which finds the
-note in the sandbox's directory.  Imports little: `delete` has a few seconds.
+The shim undoes it at its end; if the shim was killed, `delete` does, by the note
+in the sandbox's directory.  Imports little: `delete` has a few seconds.
 """
 
 import json
@@ -15,13 +15,13 @@ from shim.net.ingress import drop_ingress
 
 
 def write_note(sandbox: SandboxDirectory, path: str, names: Sequence[str]) -> None:
-    """`path`: of the namespace."""
+    """`path`: that of the namespace."""
     with open(sandbox.network, "w", encoding="utf-8") as file:
         json.dump({"namespace": path, "links": list(names)}, file)
 
 
 def undo_note(sandbox: SandboxDirectory) -> list[str]:
-    """What could not be undone.  A namespace that is gone took everything along."""
+    """Returns what could not be undone.  A namespace that is gone needs nothing."""
     try:
         with open(sandbox.network, encoding="utf-8") as file:
             note = json.load(file)

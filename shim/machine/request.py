@@ -1,4 +1,4 @@
-"""What a sandbox asks for when it needs a machine."""
+"""A sandbox's request for a machine."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,6 @@ class LaunchRequest:
     log_fd: int
     network: PreparedNetwork | None = None
     template: str = ""
-    """The directory of one to go on from; "" to boot."""
+    """The directory of the one to restore; "" to boot."""
     saves: bool = False
     """As of MachineConfig."""

@@ -1,15 +1,15 @@
 """The tree of directories that a machine shares with its guest.
 
-    image/ proc/             the guest's own root; what file servers reopen files by
+    image/ proc/             the guest's own root; /proc, by which file servers reopen files
     rootfs/<container>       container root file systems
-    rootfs/<container>@<n>   volumes that the container has alone
+    rootfs/<container>@<n>   exclusive volumes
     volumes/<container>/<n>  other volumes
 
-It is a file system of the shim's own (tmpfs), and the vmm's root in its jail, where the
-mount of it is read only, whoever the vmm obeys.  The shim makes places in it, empty
-directories and files, through another mount that nobody else has, and mounts on them what
-the guest may change.  So root on the host makes, mounts and removes nothing by a path below
-what a guest may change, and from what it may change no path leads out of the tree.
+It is a tmpfs of the shim's own, and the vmm's root in its jail, where its mount is read
+only even for a vmm that was taken over.  The shim makes places in it, empty directories and
+files, through another mount that nobody else has, and mounts on them what the guest may
+change.  So root on the host makes, mounts and removes nothing by a path below what a guest
+may change, and no path from there leads out of the tree.
 
 Blocking; called from worker threads.
 """
@@ -31,7 +31,7 @@ from shim.machine.directory import SandboxDirectory
 
 DIRECTORIES: Final = (SHARED_IMAGE, SHARED_ROOTFS, SHARED_VOLUMES, "/proc")
 OPTIONS: Final = {"mode": "0755", "size": "4m", "nr_inodes": "65536"}
-"""What is written to it are names alone."""
+"""It holds only names: empty directories and files."""
 STRICTLY_BELOW: Final = (
     syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 )
@@ -39,15 +39,15 @@ AS_IF_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 class ShareTree:
-    """Lifecycle: `make`; `shared` goes to the vmm, whose root it becomes; `adopt`; places
-    and mounts; `close`, and what is still mounted goes with the vmm.
+    """Lifecycle: `make`; `shared` is sent to the vmm, whose root it becomes; `adopt`; places
+    and mounts; `close`, and what is still mounted ends with the vmm.
 
     Paths are relative to the tree.
     """
 
     def __init__(self, own: int, shared: int, scratch: str) -> None:
         self.shared = shared
-        """Detached until it is the vmm's root.  It stays this object's."""
+        """Detached until it is the vmm's root.  This object owns it."""
         self.scratch = scratch
         self._own = own
         self._namespace = -1
@@ -56,7 +56,7 @@ class ShareTree:
 
     @classmethod
     def make(cls, sandbox: SandboxDirectory) -> Self:
-        """In a mount namespace of the caller's own: for a moment the tree is mounted there."""
+        """Needs a mount namespace of the caller's own: the tree is mounted there briefly."""
         try:
             own = syscalls.make_file_system("tmpfs", OPTIONS)
             for name in DIRECTORIES:
@@ -66,7 +66,7 @@ class ShareTree:
             raise HostResource(f"{sandbox.tree}: the shares: {error}") from error
 
     def adopt(self, vmm: int) -> None:
-        """The process has made the tree its root: what is mounted from now on, is there."""
+        """The process `vmm` has made the tree its root: it sees what is mounted from now on."""
         path = f"/proc/{vmm}/ns/mnt"
         try:
             self._namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -93,7 +93,7 @@ class ShareTree:
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=directory)
 
     def remove_place(self, path: str) -> None:
-        """With what is mounted on it, which goes with its last user; idempotent."""
+        """Also detaches what is mounted on it, which ends with its last user; idempotent."""
         if self._closed:
             return
         if self._namespace >= 0:
@@ -106,8 +106,8 @@ class ShareTree:
                 os.unlink(name, dir_fd=directory)
 
     def mount(self, tree: int, path: str, below: str = "") -> None:
-        """On the place `path`; or on what is there `below` what is mounted on it, found as by
-        a process whose root that is."""
+        """On the place `path`; or on the path `below` of what is mounted there, resolved as
+        by a process with that mount as its root."""
         with self._open_place(path, below) as place:
             self._inside(lambda: syscalls.attach_tree(tree, place))
 
@@ -128,7 +128,7 @@ class ShareTree:
             return opened(syscalls.open_path(place, below, os.O_PATH, AS_IF_ROOT))
 
     def _inside(self, work: Callable[[], None]) -> None:
-        """In the vmm's mount namespace, with the tree as working directory: that takes a thread
+        """In the vmm's mount namespace, with the tree as working directory; needs a thread
         of its own."""
         errors: list[BaseException] = []
 
@@ -148,9 +148,9 @@ class ShareTree:
 
 
 def clone_read_only(tree: int, place: str) -> int:
-    """Another mount of a detached one, detached too.
+    """A detached copy of a detached mount.
 
-    Before Linux 6.15 only what is mounted somewhere can be cloned: `place` is a directory.
+    Before Linux 6.15 only what is attached can be cloned: `place`, a directory, is used.
     """
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     with opened(os.open(place, flags)) as directory:
@@ -164,7 +164,7 @@ def clone_read_only(tree: int, place: str) -> int:
 
 
 def detach_all(path: str) -> None:
-    """Whatever is mounted there, if anything is; in the tree, where only the shim makes names."""
+    """All that is mounted there, if anything; in the tree, where only the shim makes names."""
     try:
         while True:
             syscalls.umount(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)

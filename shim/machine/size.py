@@ -72,13 +72,13 @@ def choose_memory_mib(memory: dict[str, Any], annotations: dict[str, str], rules
 def round_up(memory_mib: int) -> int:
     """To a power of two, so that few templates serve many limits.
 
-    A guest takes what it touches; its containers' limits are their cgroups'.
+    A guest uses only what it touches; its cgroups enforce the containers' limits.
     """
     return max(SMALLEST_CLASS_MIB, 1 << (memory_mib - 1).bit_length())
 
 
 def read_annotation(annotations: dict[str, str], name: str, low: int, high: int) -> int | None:
-    """Ours: asked for by a person, so a bad value is refused."""
+    """One of ours: a person wrote it, so a bad value is refused."""
     text = annotations.get(name)
     if text is None:
         return None
@@ -90,7 +90,7 @@ def read_annotation(annotations: dict[str, str], name: str, low: int, high: int)
 
 
 def read_number(annotations: dict[str, str], name: str) -> int:
-    """CRI's: written by containerd; what is no number counts as absent."""
+    """One of CRI's: containerd wrote it; a value that is no number counts as absent."""
     try:
         return int(annotations.get(name) or "0")
     except ValueError:

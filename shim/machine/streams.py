@@ -19,11 +19,11 @@ class Stream:
     """A descriptor of the host joined with a stream of a process in the guest."""
 
     closed: "asyncio.Future[int]"
-    """An errno, or 0, once everything has been moved."""
+    """Resolves to 0 or an errno, once all bytes have been moved."""
 
 
 class GuestStreams:
-    """Those of one machine.  Lifecycle: `open`; `close` when the vmm tells; `close_all`."""
+    """The streams of one machine.  Lifecycle: `open`; `close` at the vmm's event; `close_all`."""
 
     def __init__(self, control: ControlSocket) -> None:
         self._control = control
@@ -62,5 +62,5 @@ class GuestStreams:
 
 
 def make_token() -> str:
-    """Names a stream to the vmm and to the agent; whoever knows it may use it."""
+    """Names a stream to the vmm and to the agent; any process that knows it may use it."""
     return secrets.token_hex(STREAM_TOKEN_BYTES)

@@ -1,8 +1,8 @@
 """What a vmm writes to its stderr, passed on to the log line by line.
 
 The vmm may have been taken over: it gets a pipe of its own, not containerd's log,
-which it could fill and read.  What it has said before there is an event loop waits
-in the pipe; while that is full the vmm's lines are lost, it never waits.
+which it could fill and read.  What it writes before there is an event loop waits in
+the pipe; while the pipe is full, lines are lost, and the vmm never waits.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ BURST_LINES: Final = 50
 LINES_A_SECOND: Final = 1.0
 READ_BYTES: Final = 64 << 10
 PAUSE_S: Final = 0.1
-"""Between two reads, so that a flood costs next to nothing."""
+"""Between two reads, so that a flood of lines costs little."""
 LAST_READS: Final = 16
 """A pipe's greatest size, pipe-max-size in proc(5), in READ_BYTES."""
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class LineBudget:
 
 
 def open_log_pipe() -> tuple[int, int]:
-    """The end for a VmmLog, and the one that a vmm is started with.  Both the caller's."""
+    """The end for a VmmLog, and the one that a vmm is started with.  The caller owns both."""
     return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
 
@@ -56,7 +56,7 @@ class VmmLog:
         self._listen()
 
     def close(self) -> None:
-        """What is in the pipe is still passed on."""
+        """Passes on what is still in the pipe."""
         self._loop.remove_reader(self._reader)
         if self._resuming is not None:
             self._resuming.cancel()
@@ -76,13 +76,13 @@ class VmmLog:
             self._resuming = self._loop.call_later(PAUSE_S, self._listen)
 
     def _read(self) -> bool:
-        """False at the end: no process has the other end any more."""
+        """False at EOF: no process has the other end any more."""
         try:
             data = os.read(self._reader, READ_BYTES)
         except BlockingIOError:
             return True
         *lines, rest = (self._rest + data).split(b"\n")
-        # What is cut off is not shown either: a character takes at most four bytes.
+        # Cuts off nothing that would be shown: a character has at most four bytes.
         self._rest = rest[: 4 * (MAX_TEXT + 1)]
         for line in lines:
             self._pass_on(line)

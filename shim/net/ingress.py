@@ -1,6 +1,6 @@
-"""Takes an interface's ingress qdisc off again, and with it every filter on it.
+"""Removes an interface's ingress qdisc, and with it every filter on it.
 
-One message of rtnetlink(7), written by hand: `delete` has a few seconds for all
+One message of rtnetlink(7), encoded here: `delete` has a few seconds for all
 that a dead shim has left, and pyroute2's import would take most of them.
 """
 
@@ -22,8 +22,8 @@ MAX_ANSWER_BYTES: Final = 4096
 
 
 def drop_ingress(names: Iterable[str]) -> list[str]:
-    """In the calling thread's namespace.  What could not be done, but for
-    interfaces that are gone: they took it along."""
+    """In the calling thread's namespace.  Returns what could not be done; interfaces
+    that are gone need nothing."""
     problems = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         for name in names:

@@ -1,7 +1,7 @@
-"""The kernel's side of a container's network: what is there, and what a plan does.
+"""The kernel's side of a container's network: reads a namespace, and applies a plan.
 
-The one importer of pyroute2, which takes as long to import as a guest to boot:
-only on a thread beside that, and only where a namespace has an interface.
+The only importer of pyroute2, which takes as long to import as a guest to boot:
+only on a thread beside the boot, and only where a namespace has an interface.
 Everything here runs in the thread that has entered the namespace.
 """
 
@@ -42,7 +42,7 @@ NUD_PERMANENT: Final = 0x80
 SCOPE_GLOBAL: Final = 0
 SCOPES: Final = {SCOPE_GLOBAL: "global", 253: "link", 254: "host"}
 RTPROT_KERNEL: Final = 2
-"""Made with an address, and so made anew by the guest's kernel."""
+"""Routes that come with an address: the guest's kernel makes its own."""
 ETH_P_ALL: Final = 0x0003
 MATCH_ALL: Final = ["0x0/0x0+0"]
 FLOW: Final = 0x10000
@@ -109,7 +109,7 @@ def read_route(route: Any) -> Route:
 
 
 def apply(operations: Iterable[Operation]) -> dict[str, list[int]]:
-    """The taps' queues by name, descriptors which the caller owns.  All of it or nothing."""
+    """The taps' queues by name, descriptors which the caller owns.  Undone on failure."""
     taps: dict[str, list[int]] = {}
     with IPRoute() as netlink, ExitStack() as undo:
         for operation in operations:
@@ -145,7 +145,7 @@ def make_tap(name: str, queues: int) -> list[int]:
 
 
 def quiet_tap(name: str) -> None:
-    """The host has no address on it, and speaks to nobody by it."""
+    """The host has no address on it, and sends nothing through it."""
     path = f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6"
     with suppress(FileNotFoundError), open(path, "w", encoding="ascii") as file:
         file.write("1")
@@ -160,11 +160,11 @@ def find(netlink: IPRoute, name: str) -> int:
 
 
 def redirect(netlink: IPRoute, source: str, target: str) -> None:
-    """u32 and not matchall: older kernels and small configurations have it."""
+    """By u32, not matchall: older kernels and small configurations have it."""
     index = find(netlink, source)
     (link,) = netlink.get_links(index)
     netlink.tc("add", "ingress", index)
-    if link.get("txqlen") == 0:  # as CNI makes it; a first qdisc gives it a queue
+    if link.get("txqlen") == 0:  # as CNI makes it; the first qdisc changes it
         netlink.link("set", index=index, txqlen=0)
     netlink.tc(
         "add-filter",

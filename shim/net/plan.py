@@ -1,9 +1,9 @@
-"""How the guest becomes the inhabitant of a network namespace.
+"""Plans how the guest takes over the interfaces of a network namespace.
 
 Pure: the namespace's state in, operations for the host and interfaces for the
-guest out.  Each Ethernet interface gets a tap beside it, and everything that
-arrives at one leaves by the other: the guest has the interface's address on
-the wire, and the namespace's own stack sees no packet of it.
+guest out.  Each Ethernet interface gets a tap, and every packet that arrives at
+one of the two is sent out by the other: the guest has the interface's addresses,
+and the namespace's own stack sees none of these packets.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,9 +16,9 @@ from shim.net.state import Interface
 
 MAX_NICS: Final = 8
 TAP_PREFIX: Final = "sampan"
-"""Ours; found again by name when the namespace is read once more."""
+"""Of our taps: recognised by name when the namespace is read again."""
 FOLLOWERS: Final = ("bridge", "bond")
-"""Their ports are Ethernet too: what comes in by a port would be taken twice."""
+"""Their ports are Ethernet too: a packet that arrives at a port would be taken twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class MakeTap:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Whatever comes in at one interface goes out at the other; both by name."""
+    """Every packet that arrives at `source` is sent out by `target`; both are names."""
 
     source: str
     target: str
@@ -41,7 +41,7 @@ Operation = MakeTap | Redirect
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A tap of the host and the interface of the guest that it becomes."""
+    """A tap of the host and the guest's interface behind it."""
 
     tap: str
     nic: GuestNic
@@ -54,8 +54,8 @@ class NetworkPlan:
 
 
 def plan_network(links: Sequence[Interface], nics: int, queues: int = 1) -> NetworkPlan:
-    """For a machine with `nics` of so many pairs of queues; what has a tap already is
-    left alone.
+    """For a machine with `nics` of `queues` pairs each; an interface that has a tap already
+    is skipped.
 
     InvalidArgument when there are more interfaces than nics.
     """
@@ -80,7 +80,7 @@ def plan_network(links: Sequence[Interface], nics: int, queues: int = 1) -> Netw
 
 
 def find_new(names: Iterable[str], joined: Collection[str]) -> list[str]:
-    """Interfaces that may have to be joined, by name alone."""
+    """Interfaces that may need a tap, judged by name only."""
     return [name for name in names if name not in joined and not name.startswith(TAP_PREFIX)]
 
 
@@ -106,7 +106,7 @@ def describe(link: Interface, nic: int) -> GuestNic:
         mac=link.mac,
         mtu=link.mtu,
         addresses=link.addresses,
-        # Gateways need the way to them first.
+        # A route by a gateway needs the route to that gateway first.
         routes=tuple(sorted(link.routes, key=lambda route: bool(route.gateway))),
         neighbours=link.neighbours,
     )

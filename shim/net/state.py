@@ -1,6 +1,6 @@
 """What is in a network namespace, as far as a container's network is concerned.
 
-Pure data: read by shim/net/netlink.py, planned with by shim/net/plan.py.
+Pure data: read by shim/net/netlink.py, used by shim/net/plan.py.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which cgroup of the host a spec names, and what the pod's limits are there.
+"""Which cgroup of the host a spec names, and the pod's limits there.
 
 Pure.  OCI runtime spec config-linux.md "Control groups"; systemd's names as in
 systemd.slice(5) and systemd.scope(5); files as in the kernel's admin-guide/cgroup-v2.rst.
@@ -25,7 +25,7 @@ MAX_PATH_BYTES: Final = 4096
 def find_cgroup(spec: dict[str, Any]) -> str:
     """Its path below the root of the hierarchy, without a slash in front; "" for none.
 
-    InvalidArgument for one that leads elsewhere.
+    InvalidArgument for a path that leaves the hierarchy.
     """
     text = (spec.get("linux") or {}).get("cgroupsPath") or ""
     if not text:
@@ -59,7 +59,7 @@ def translate_systemd(text: str) -> str:
 
 
 def limit_processors(spec: dict[str, Any]) -> dict[str, str]:
-    """The files of cgroup v2 for what the pod, else the container, may have of the CPUs."""
+    """The cgroup v2 files that limit the CPUs of the pod or, without one, the container."""
     cpu = ((spec.get("linux") or {}).get("resources") or {}).get("cpu") or {}
     annotations = spec.get("annotations") or {}
     quota = read_count(annotations, POD_QUOTA_ANNOTATION) or cpu.get("quota") or 0
@@ -77,13 +77,13 @@ def limit_processors(spec: dict[str, Any]) -> dict[str, str]:
 
 
 def weigh(shares: int) -> int:
-    """cgroup v1's shares as v2's weight, as runc and the kubelet have it."""
+    """cgroup v1's shares as v2's weight, by the formula of runc and the kubelet."""
     shares = min(max(shares, LEAST_SHARES), MOST_SHARES)
     return 1 + (shares - LEAST_SHARES) * (MOST_WEIGHT - 1) // (MOST_SHARES - LEAST_SHARES)
 
 
 def read_count(annotations: dict[str, str], name: str) -> int:
-    """containerd's own; what is no number counts as absent."""
+    """One of containerd's; a value that is no number counts as absent."""
     try:
         return int(annotations.get(name) or "0")
     except ValueError:

@@ -1,11 +1,11 @@
 """Translates a container's spec from the host's terms to the guest's.
 
-Pure.  The aim is that a program in the guest finds, value by value, what it
-would find under runc.  So everything is kept but for three kinds of things:
-paths of the host (root, bind mounts, namespaces, cgroups), which get their
-place in the guest; what a kernel of the guest cannot do or what belongs to
-the host's hardware, which is dropped; and what would silently mean something
-else inside a VM (the host's network, its processes), which is refused.
+Pure.  A program in the guest shall find, value by value, what it would find
+under runc.  So everything is kept, with three exceptions.  Paths of the host
+(root, bind mounts, namespaces, cgroups) become paths of the guest.  What the
+guest's kernel cannot do, or what belongs to the host's hardware, is dropped.
+What would silently mean something else inside a VM (the host's network, its
+processes) is refused.
 """
 
 import re
@@ -31,7 +31,7 @@ PROCESS_NAMESPACE: Final = re.compile(r"/proc/(\d+)/ns/(\w+)")
 HOST_HOOKS: Final = ("prestart", "createRuntime", "poststart", "poststop")
 GUEST_HOOKS: Final = ("createContainer", "startContainer")
 CRUN_ANNOTATIONS: Final = ("run.oci.", "org.systemd.property.")
-"""Instructions to crun, which runc would not have followed."""
+"""Instructions to crun, which runc ignores."""
 
 DROPPED_RESOURCES: Final = ("blockIO", "hugepageLimits", "network", "rdma")
 """Limits on the host's devices and pages; the guest has none of them."""
@@ -57,18 +57,18 @@ class Rlimit:
 
 @dataclass(frozen=True, slots=True)
 class HostContext:
-    """What the container's place on the host decides."""
+    """What follows from the host and the sandbox."""
 
     bundle: str
     terminal: bool
     rlimits: tuple[Rlimit, ...] = ()
-    """The caller's, which a process gets where the spec says nothing."""
+    """The caller's: defaults for a process whose spec has none."""
     host_pid: int = 0
     """The pid by which the host knows every container of this sandbox."""
     sandbox_guest_pid: int = 0
-    """The sandbox's first container in the guest; 0 for that one itself."""
+    """Pid in the guest of the sandbox's first container; 0 for that one itself."""
     shares_guest: bool = False
-    """What the spec would share with the host, it shares with the guest."""
+    """What the spec shares with the host is shared with the guest instead."""
 
 
 @dataclass(frozen=True, slots=True)

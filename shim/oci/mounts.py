@@ -1,8 +1,8 @@
 """Which of a container's mounts the guest makes by itself, and which need a share.
 
-Pure: a bind mount's source is named, not looked at.  Bind mounts become
-volumes of the sandbox, numbered in their order; what exists only in a kernel
-(devices, /proc, /sys, shared memory) is taken from the guest's kernel.
+Pure: a bind mount's source is a path that is not opened.  Bind mounts become
+volumes of the sandbox, numbered in their order; objects of a kernel (devices,
+/proc, /sys, shared memory) are taken from the guest's kernel.
 OCI runtime spec config.md "Mounts".
 """
 
@@ -20,7 +20,7 @@ GUEST_TYPES: Final = frozenset(
 GUEST_TREES: Final = ("/dev", "/proc", "/sys")
 """Bind mounts from below these mean the kernel's own objects, never files to share."""
 SHARED_MEMORY: Final = "/dev/shm"
-"""CRI and docker bind a tmpfs of the host, named shm, here: the guest makes its own."""
+"""CRI and docker bind a tmpfs of the host, named shm, to it: the guest makes its own."""
 SHARED_MEMORY_OPTIONS: Final = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]
 BIND_OPTIONS: Final = frozenset(("bind", "rbind"))
 READ_ONLY_OPTIONS: Final = frozenset(("ro", "rro"))
@@ -37,10 +37,10 @@ class Volume:
     field: str
     """Where the spec names it, for errors."""
     exclusive: bool = False
-    """Cached in the guest as root file systems are, and below the same share."""
+    """Cached in the guest as a root file system is, and below the same share."""
 
     def name(self, container_id: str) -> str:
-        """Below its share.  No container's id has an @."""
+        """The path below its share.  No container's id has an @."""
         return f"{container_id}{'@' if self.exclusive else '/'}{self.number}"
 
     def guest_path(self, container_id: str) -> str:
@@ -89,7 +89,7 @@ def find_exclusive(text: str, mounts: list[dict[str, Any]]) -> frozenset[str]:
 def translate_bind(
     mount: dict[str, Any], field: str, bundle: str, number: int, exclusive: frozenset[str]
 ) -> Volume | dict[str, Any]:
-    """A volume; or the mount itself, of something that the guest's kernel has."""
+    """A volume; or the mount itself, if its source is an object of the guest's kernel."""
     if mount.get("uidMappings") or mount.get("gidMappings"):
         raise InvalidArgument(f"{field}: mappings of ids on a bind mount are not supported")
     source = mount.get("source") or ""

@@ -1,9 +1,9 @@
 """Checks a parsed JSON value against a described shape.
 
-Pure.  A shape says which type each field has; fields that it does not name are
-left alone, absent and null fields pass unless they are required; an item of a
-list is never null.  The first
-value that does not fit is an InvalidArgument naming its path and value.
+Pure.  A shape gives the type of each field.  Fields that it does not name are not
+checked, absent and null fields pass unless they are required; an item of a list is
+never null.  The first value that does not fit is an InvalidArgument naming its path
+and value.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """One container: its spec, files, init process and execs.
 
-Calls may overlap; what must not is ordered by the processes' states and their
-`starting` locks.
+Calls may overlap; the processes' states and their `starting` locks order those that
+must not.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 SIGKILL: Final = 9
 KILL_TIMEOUT_S: Final = 60.0
-"""From SIGKILL until a container has ended, on a slow host and with output to be read."""
+"""From SIGKILL until a container has ended, on a slow host and with unread output."""
 COMMAND_NOT_FOUND: Final = 127
 COMMAND_FAILED: Final = 126
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Container:
                 process.watch(self._agent, lambda status: self._finish_exec(process, status))
 
     def add_exec(self, exec_id: str, process_json: bytes, ends: HostStreams) -> None:
-        """Only takes note: the guest is told at the start."""
+        """Only records it: the guest is told at its start."""
         if exec_id in self.execs:
             raise AlreadyExists(f"exec {exec_id!r} of container {self.id!r} exists already")
         self._check_takes_execs()
@@ -210,14 +210,14 @@ class Container:
         return await self.init.wait_exit()
 
     def abandon(self) -> None:
-        """The machine is about to be stopped under it: the exit is told, not awaited."""
+        """The machine is about to be stopped: reports the exit without waiting for it."""
         for process in (*self.execs.values(), self.init):
             process.stdio.close()
 
     async def retire(self, last: bool) -> None:
-        """Gives up what a stopped container holds in the guest and on the host; idempotent.
+        """Frees what a stopped container has in the guest and on the host; idempotent.
 
-        With the last container goes the machine.
+        With the last container, stops the machine.
         """
         if self._retiring is None:
             self._retiring = asyncio.create_task(self._retire(last))
@@ -228,7 +228,7 @@ class Container:
 
     async def _retire(self, last: bool) -> None:
         if last:
-            await self._machine.stop()  # and with it all that the guest has of the container
+            await self._machine.stop()  # frees all that the guest has
         else:
             await self._forget(self.init)
         try:
@@ -244,14 +244,14 @@ class Container:
             log.log(level, "%s: the agent does not forget it: %s", process.subject, error)
 
     def _require_end(self) -> None:
-        """After SIGKILL: a guest that has been taken over need not obey it."""
+        """After SIGKILL: a guest that was taken over may ignore it."""
         if self.init.is_alive and not self._machine.ended.done():
             self._machine.give_up(
                 f"container {self.id!r} did not end within {KILL_TIMEOUT_S:g} s of SIGKILL"
             )
 
     def _check_takes_execs(self) -> None:
-        """In a paused one it would wait for the resume, and its caller with it."""
+        """In a paused container an exec, and its caller, would wait for the resume."""
         if not self.init.is_alive or self.init.state is State.PAUSED:
             word = "is paused" if self.init.is_alive else "has stopped"
             raise FailedPrecondition(f"container {self.id!r} {word}: no new exec in it")
@@ -280,7 +280,7 @@ class Container:
         process.release()
 
     async def _finish_init(self, status: int) -> None:
-        """Execs die with their init; its exit is told after theirs."""
+        """Execs die with their init process; its exit is reported after theirs."""
         running = [process for process in self.execs.values() if process.is_alive]
         if running:
             waits = [asyncio.create_task(process.wait_exit()) for process in running]

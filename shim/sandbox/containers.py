@@ -1,8 +1,8 @@
-"""The containers of one sandbox, and when its machine goes.
+"""The containers of one sandbox, and when its machine is stopped.
 
-The machine is there from the start (or the reason why there is none, which every
-`create` then raises); it goes with the last container, as early as the only one of
-a sandbox has stopped.
+The machine exists from the start (or the error why there is none, which every
+`create` then raises); it is stopped with the last container: when a sandbox's only
+one has stopped, before that is deleted.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 RETIRE_TIMEOUT_S: Final = 20.0
 SURPLUS_PAUSE_S: Final = 0.01
-"""After an out-of-memory event that is not told: a guest that sends them without end waits."""
+"""After an out-of-memory event that is not reported: slows a guest that floods us."""
 log = logging.getLogger(__name__)
 
 
 class Containers:
-    """Lifecycle: `create` and `delete`, any of them at once; `close` when it is empty."""
+    """Lifecycle: `create` and `delete`, which may overlap; `close` when it is empty."""
 
     def __init__(
         self,
@@ -59,13 +59,13 @@ class Containers:
 
     @property
     def host_pid(self) -> int:
-        """The vmm's, by which the host knows every process; 0 without a machine."""
+        """The vmm's, which stands for every process on the host; 0 without a machine."""
         return self._machine.pid if isinstance(self._machine, SandboxMachine) else 0
 
     @property
     def is_empty(self) -> bool:
-        """One that is being created does not count: a caller that ends the sandbox
-        meanwhile has given it up."""
+        """A container that is being created does not count: a caller that ends the
+        sandbox meanwhile no longer wants it."""
         return not self._containers
 
     def find(self, container_id: str) -> Container:
@@ -98,12 +98,12 @@ class Containers:
         return container
 
     async def close(self) -> None:
-        """Ends whatever is left, the machine at last."""
+        """Ends all containers that are left, then the machine."""
         for container in list(self._containers.values()):
             container.abandon()
         if isinstance(self._machine, SandboxMachine):
             await self._machine.stop()
-        if self._creating:  # each fails now, and takes back what it has mounted
+        if self._creating:  # each fails now, and unmounts what it has mounted
             await asyncio.wait(self._creating.values(), timeout=RETIRE_TIMEOUT_S)
         for container in list(self._containers.values()):
             await container.retire(last=True)
@@ -111,7 +111,7 @@ class Containers:
             await asyncio.wait(self._background, timeout=RETIRE_TIMEOUT_S)
 
     async def watch_oom_kills(self) -> None:
-        """Tells the listener, until the machine ends."""
+        """Reports them to the listener, until the machine ends."""
         try:
             agent = await self._require_machine().wait_agent()
             async for container_id in agent.watch_oom_kills():
@@ -166,7 +166,7 @@ class Containers:
         return not self._creating and list(self._containers.values()) == [container]
 
     def _handle_stopped(self, container: Container) -> None:
-        """A machine that nobody can use any more goes before the container is deleted."""
+        """Stops a machine that nobody can use any more, before the container is deleted."""
         if container.id != self._sandbox_id or not self._is_last(container):
             return
         task = asyncio.create_task(container.retire(last=True))
@@ -185,5 +185,5 @@ def read_spec(bundle: str) -> bytes:
 
 
 def bind_root(root: str, bundle: str) -> HostMount:
-    """Without mounts from the caller the root is a directory that is there already."""
+    """Without mounts from the caller the root is an existing directory."""
     return HostMount(type="bind", source=str(Path(bundle) / root), options=("rbind", "rw"))

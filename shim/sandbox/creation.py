@@ -1,4 +1,4 @@
-"""A container comes to be: streams, files, the agent's part; or nothing of it is left."""
+"""Creates a container: streams, files, the agent's part; leaves nothing on failure."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ async def create_container(
     *,
     on_stopped: Callable[[Container], None],
 ) -> Container:
-    """Everything that has been done is undone when something fails."""
+    """Undoes all steps when one fails."""
     guest = translate_spec(plan.spec, plan.container_id, plan.context)
     async with AsyncExitStack() as undo:
         await plan.stdio.open()

@@ -1,4 +1,4 @@
-"""What happens to a sandbox's containers, in plain values, and who is told.
+"""Events of a sandbox's containers as plain values, and the interface of their listener.
 
 Owns nothing.  Times are nanoseconds of CLOCK_REALTIME.
 """
@@ -27,7 +27,7 @@ class ExecAdded:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExited:
-    """After its output was handed over, and before anyone who waits is answered."""
+    """Sent after its output was handed over, and before any Wait is answered."""
 
     process: ProcessName
     exit: Exit
@@ -52,7 +52,7 @@ class ContainerResumed:
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """The guest's kernel has killed a process for want of memory."""
+    """The guest's kernel has killed a process for lack of memory."""
 
     container_id: str
 
@@ -69,7 +69,7 @@ Event = (
 
 
 class Listener(Protocol):
-    """A front end, which tells its clients."""
+    """A front end, which informs its clients."""
 
     def handle(self, event: Event) -> None:
-        """On the event loop, in the order in which things happen; does not wait."""
+        """Called on the event loop, in the order of the events; must not wait."""

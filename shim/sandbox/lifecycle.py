@@ -1,7 +1,7 @@
-"""The states of a process and what leads from one to the next.
+"""The states of a process and the actions that change them.
 
-Pure: one table.  A state changes through `advance` alone; what the table does
-not have is a FailedPrecondition that says what was tried and in which state.
+Pure: one table.  A state changes only through `advance`; an action that the table
+does not have is a FailedPrecondition that names the action and the state.
 """
 
 from enum import StrEnum
@@ -45,7 +45,7 @@ TRANSITIONS: Final[dict[tuple[State, Action], State]] = {
 
 
 def advance(state: State, action: Action, subject: str) -> State:
-    """The next state; `subject` is what an error calls the process."""
+    """The next state; `subject` names the process in an error."""
     following = TRANSITIONS.get((state, action))
     if following is None:
         raise FailedPrecondition(f"cannot {action} {subject}: it is {state}")

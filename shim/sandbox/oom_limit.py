@@ -1,6 +1,6 @@
-"""How many out-of-memory events of a guest are told to the listener.
+"""How many out-of-memory events of a guest are reported to the listener.
 
-Pure.  Kills come in bunches, and a guest that has been taken over tells of them
+Pure.  Kills come in bursts, and a guest that was taken over may report them
 without end.
 """
 
@@ -10,7 +10,7 @@ INTERVAL_S: Final = 1.0
 
 
 class OomLimit:
-    """One event a second for each container, and one after its end."""
+    """Allows one event a second for each container, and one after its end."""
 
     def __init__(self) -> None:
         self._told_s: dict[str, float] = {}
@@ -27,6 +27,6 @@ class OomLimit:
         return True
 
     def forget(self, container_id: str) -> None:
-        """It has been deleted; another one may get its name."""
+        """The container has been deleted; a new one may get its name."""
         self._told_s.pop(container_id, None)
         self._told_after_end.discard(container_id)

@@ -1,4 +1,4 @@
-"""Which machine a bundle's container is to have, before there is any."""
+"""Which machine a bundle's container needs, decided before there is one."""
 
 import os
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from shim.oci.spec import find_network, parse_spec
 class MachinePlan(NamedTuple):
     machine_class: MachineClass
     network_path: str | None
-    """Of the namespace to live in: "" for a new one, None for no network."""
+    """That of the network namespace: "" for a new one, None for no network."""
     template: str
-    """That it goes on from; "" to boot."""
+    """The one to restore; "" to boot."""
     bounds: HostBounds
     host_paths: tuple[str, ...]
-    """What the container is to have of the host: its namespace, sources of its mounts."""
+    """Paths of the host that the container uses: its namespace, sources of its mounts."""
 
 
 def plan_machine(bundle: str, config: Config) -> MachinePlan:

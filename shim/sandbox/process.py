@@ -1,9 +1,9 @@
 """One process of a container as its callers see it: state, stdio, exit.
 
 The init process and every exec are ContainerProcesses.  Each has one watcher, a
-task that waits for its end in the guest, lets its output arrive, tells the
-listener and then whoever waits for the exit.  The order is a rule: the start is
-told before the exit, the exit only after the output has been handed over.
+task that waits for its end in the guest, then for its output, then informs the
+listener and last the callers that wait for the exit.  Invariant: the start is
+reported before the exit, the exit only after the output has been handed over.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from shim.sandbox.lifecycle import Action, State, advance
 from shim.sandbox.stdio import ProcessStdio
 
 RECONNECT_PATIENCE_S: Final = 2.0
-"""After the agent's connection is lost: until the machine is known to have ended."""
+"""After the agent's connection is lost: time to learn whether the machine has ended."""
 MAX_FAULTS: Final = 5
-"""Answers that say nothing about a process's end; so many, and it is told as unknown."""
+"""After so many answers that do not tell a process's end, it is reported as unknown."""
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +37,7 @@ class ContainerProcess:
         self.state = State.CREATED
         self.exit: Exit | None = None
         self.starting = asyncio.Lock()
-        """Held over a start and its event, so that the exit comes after them."""
+        """Locked during a start and its event, so that the exit comes after them."""
         self._machine = machine
         self._exited = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -68,12 +68,12 @@ class ContainerProcess:
         return self.known_exit
 
     def watch(self, agent: AgentClient, on_exit: Callable[[int], Awaitable[None]]) -> None:
-        """Begins to wait for the end; `on_exit(status)` records it by `finish`."""
+        """Begins to wait for the end; `on_exit(status)` records it with `finish`."""
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch(agent, on_exit))
 
     def finish(self, status: int, action: Action = Action.EXIT) -> Exit:
-        """Records the exit; whoever waits hears of it by `release`, after the listener."""
+        """Records the exit; `release` tells the waiting callers, after the listener."""
         self.change(action)
         self.stdio.close_stdin()
         self.exit = Exit(status, time.time_ns())
@@ -90,7 +90,7 @@ class ContainerProcess:
             await on_exit(status)
 
     async def _await_status(self, agent: AgentClient) -> int:
-        """One line in the log, however long the agent does not know."""
+        """Writes one line to the log, however often the agent's answer tells nothing."""
         told, faults = False, 0
         while faults < MAX_FAULTS:
             try:

@@ -1,4 +1,4 @@
-"""The limits that a process of a container has where its spec says nothing."""
+"""The limits of a container's process whose spec has none."""
 
 import resource
 from typing import Final
@@ -28,7 +28,7 @@ RLIMITS: Final = {
 
 
 def read_rlimits() -> tuple[Rlimit, ...]:
-    """Ours, which are our caller's: what a process under runc would inherit."""
+    """This process's, inherited from its caller, as a process under runc inherits them."""
     limits = []
     for name, number in RLIMITS.items():
         soft, hard = (value & ((1 << 64) - 1) for value in resource.getrlimit(number))

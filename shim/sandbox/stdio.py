@@ -1,9 +1,8 @@
 """A process's stdin, stdout and stderr: from the host's ends to the machine.
 
-A front end opens the host's ends and says what they are (HostStreams); here the
-descriptors are handed to the machine, and the bytes never come through.  The
-output ends are closed as soon as the machine has them: whoever reads sees the
-end of the output when the machine closes its own.
+A front end opens the host's ends (HostStreams); here the descriptors are handed to
+the machine, and no bytes pass through.  The output ends are closed as soon as the
+machine has copies: readers see the end of the output when the machine closes those.
 """
 
 import asyncio
@@ -44,10 +43,10 @@ class HostStreams(Protocol):
     def has_input(self) -> bool: ...
 
     async def open_outputs(self) -> OutputEnds:
-        """The caller's from then on."""
+        """The caller owns them from then on."""
 
     def open_input(self) -> OwnedFd | None:
-        """What the process is to read, the caller's from then on; None is /dev/null."""
+        """The process's input, which the caller owns from then on; None is /dev/null."""
 
     def close_input(self) -> None:
         """The process sees the end of its input once the client has closed its end too."""
@@ -77,7 +76,7 @@ class ProcessStdio:
             raise
 
     def join(self, machine: SandboxMachine) -> StdioTokens:
-        """Hands the outputs over; the input's token is for a stream that comes later."""
+        """Hands the outputs over; the input's token is for a stream that is opened later."""
         stdout = self._join_output(machine, self._opened.stdout)
         stderr = self._join_output(machine, self._opened.stderr)
         if self._ends.has_input:

@@ -4,7 +4,7 @@ Pure: bytes in, frames out.  Knows nothing of requests, connections or sockets.
 
 ttrpc PROTOCOL.md: length u32, stream id u32, type u8, flags u8, big endian,
 then `length` bytes.  A frame longer than MAX_DATA_BYTES is reported without
-its data, which is thrown away as it arrives and never held in memory.
+its data, which is discarded as it arrives and never kept in memory.
 """
 
 import struct
@@ -45,7 +45,7 @@ def encode_frame(stream: int, frame_type: FrameType, data: bytes, flags: int = 0
 
 
 class FrameDecoder:
-    """Splits a byte stream into frames, however it is cut into pieces."""
+    """Splits a byte stream into frames, in whatever pieces it arrives."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -3,8 +3,8 @@
 One Server for a process, one task for each call, any number at once, answered
 in the order in which they end.  Only peers of our own uid are served
 (SO_PEERCRED).  A call that has begun runs to its end even when its caller has
-left or its time is up: undoing is the business of the calls that follow.  The
-exception are `waits`, which change nothing and are cancelled.
+disconnected or its time is up: later calls undo it.  Exceptions are the calls
+with `waits`, which change nothing and are cancelled.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 class Method:
     handler: Handler
     waits: bool = False
-    """Only waits for something: cancelled when nobody is left to be told."""
+    """The method only waits for something: cancelled when its caller has gone."""
 
 
 Services = Mapping[str, Mapping[str, Method]]
 
 
 class Server:
-    """Lifecycle: start, then close; `connections` may go on until they end.
+    """Lifecycle: start, then close; `connections` may continue until they end.
 
     `describe_error` turns what a handler raised into a status; it must not raise.
     """
@@ -58,7 +58,7 @@ class Server:
         return self._was_called
 
     async def close(self, patience_s: float) -> None:
-        """Stops accepting, lets the answers that are due be taken, ends every connection."""
+        """Stops accepting, waits until due answers are sent, ends every connection."""
         if self._server is not None:
             self._server.close()
         calls = {call for connection in self._connections for call in connection.due_answers()}
@@ -114,11 +114,11 @@ class _Connection(asyncio.Protocol):
                 call.cancel()
 
     def due_answers(self) -> "set[asyncio.Task[None]]":
-        """Calls that are about to end, as opposed to those that wait for something."""
+        """Calls that end soon, as opposed to those that wait for something."""
         return {call for call, method in self._calls.items() if method and not method.waits}
 
     def close(self) -> None:
-        """What was written is still sent."""
+        """Sends first what was written before."""
         if self._transport is not None:
             self._transport.close()
 
@@ -152,7 +152,7 @@ class _Connection(asyncio.Protocol):
             raise StatusError(
                 Code.DEADLINE_EXCEEDED, f"{request.method}: not done after {request.timeout_s:g} s"
             )
-        if call.cancelled():  # by itself: whoever has called waits for an answer
+        if call.cancelled():  # by itself: the caller still waits for an answer
             raise StatusError(Code.CANCELED, f"{request.method}: given up")
         return call.result()
 

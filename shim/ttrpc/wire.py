@@ -1,7 +1,7 @@
 """Just enough of protobuf's wire format for messages with a few plain fields.
 
 Pure.  `start` and `delete` read and write three such messages; importing
-protobuf for them would cost more than all else that they do.
+protobuf for them would cost more time than all else that they do.
 protobuf.dev "Encoding": a tag is field << 3 | type.
 """
 

@@ -1,4 +1,4 @@
-"""Where things lie in guest-physical memory and I/O ports.
+"""The map of guest-physical memory and I/O ports.
 
 Pure: constants and the arithmetic on them.  The machine is a PC without
 firmware: RAM from 0 up to the PCI hole at 3 GiB and again from 4 GiB; in the hole
@@ -28,7 +28,7 @@ LOW_RAM_END_GPA: Final = Gpa(0x9FC00)
 ACPI_GPA: Final = Gpa(0xE0000)
 ACPI_BYTES: Final = 0x20000
 GENERATION_GPA: Final = Gpa(ACPI_GPA + ACPI_BYTES - PAGE_BYTES)
-"""The generation's number, after the tables, in the page that is written to for each clone."""
+"""The generation number, after the tables, in the page that is written for each clone."""
 KERNEL_MIN_GPA: Final = Gpa(MIB)
 
 # --- the hole from 3 GiB to 4 GiB ----------------------------------------------------

@@ -1,7 +1,7 @@
-"""The one place where a machine is put together.
+"""The only place where a machine is built.
 
 Sets everything up in order on one ExitStack, so that teardown is the same order
-reversed: vCPUs stop, devices end their threads, the VM goes, its memory after it.
+reversed: vCPUs stop, devices end their threads, the VM is closed, then its memory.
 Knows how the parts fit, not how any of them works.
 """
 
@@ -41,7 +41,7 @@ from shim.vmm.machine import Machine
 from shim.vmm.stopwatch import Stopwatch
 
 MAX_VCPUS: Final = 254
-"""APIC ids are bytes here; one is the broadcast, one is left for the IO-APIC."""
+"""APIC ids are bytes here; one is for broadcasts, one is reserved for the IO-APIC."""
 COMMAND_LINE: Final = (
     "console=ttyS0 quiet panic=-1 reboot=a "
     "tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 swiotlb=noforce"
@@ -63,7 +63,7 @@ def boot_machine(
     jail: Jail | None,
     watch: Stopwatch,
 ) -> Machine:
-    """One that its `start` boots.  Takes `listeners` over.  Whatever fails, nothing of the
+    """A machine that its `start` boots.  Takes `listeners` over.  On failure nothing of the
     machine is left.  `jail`: where its threads wait for the seal."""
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
@@ -92,7 +92,7 @@ def clone_machine(
     jail: Jail | None,
     watch: Stopwatch,
 ) -> Machine:
-    """As boot_machine, one that goes on from where `config.template` stands."""
+    """As boot_machine, a machine that is restored from `config.template`."""
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
         if files.snapshot is None:
@@ -120,7 +120,7 @@ def clone_machine(
 
 
 class Builder:
-    """One machine under construction; every part goes on the stack as soon as it is."""
+    """One machine under construction; every part goes on the stack as soon as it exists."""
 
     def __init__(
         self, stack: ExitStack, config: MachineConfig, files: HostFiles, ram_plan: Sequence[Range]
@@ -141,7 +141,7 @@ class Builder:
         return part
 
     def build(self, listeners: list[int], jail: Jail | None) -> Machine:
-        """The bus is made after, and so goes before, what is attached to it."""
+        """The bus is made after, and so closed before, what is attached to it."""
         config = self.config
         events = self.own(MachineEvents())
         console_fd, limit_bytes = self.files.console_fd, config.console_limit_bytes
@@ -154,8 +154,8 @@ class Builder:
         vcpus = [self.build_vcpu(index) for index in range(config.vcpus)]
         vcpu_set = self.own(VcpuSet(self.system, vcpus, bus, events, config.saves))
         tsc = TscRate(vcpus, self.system.read_capability("KVM_CAP_TSC_CONTROL") > 0)
-        # As they are restored: clocks and interrupt controllers, the vCPUs, what these
-        # reach; PCI last, which starts the devices.
+        # In the order of restoring: clocks and interrupt controllers, the vCPUs, the parts
+        # that these access; PCI last, which starts the devices.
         parts = (tsc, VmState(self.vm), vcpu_set, events, console, power, generation, *devices, pci)
         for part in parts:
             part.attach(bus)
@@ -165,7 +165,7 @@ class Builder:
         return Machine(self.ram, bus, parts, self.keep_pagemap())
 
     def keep_pagemap(self) -> int:
-        """It cannot be opened any more once the jail is sealed."""
+        """Opened now: it cannot be once the jail is sealed."""
         if not self.config.saves:
             return -1
         pagemap_fd = os.dup(self.files.pagemap_fd)
@@ -202,7 +202,7 @@ def check_vcpus(vcpus: int, system: KvmSystem) -> None:
 
 
 def build_command_line(config: MachineConfig) -> str:
-    """Ours first, so that the configuration's own arguments have the last word."""
+    """Ours first, so that the configuration's own arguments override them."""
     roots = [share.tag for share in config.shares if share.policy is SharePolicy.IMAGE]
     root = f"root={roots[0]} rootfstype=virtiofs ro init={GUEST_INIT}" if roots else ""
     return " ".join(filter(None, (COMMAND_LINE, root, config.kernel_arguments)))

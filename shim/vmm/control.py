@@ -1,7 +1,7 @@
 """The vmm's end of the control socket: packets in, answers and events out.
 
 Owns the socket and every descriptor that arrives until a handler takes it.
-Decides nothing: what an operation does is `process`'s business.
+Decides nothing: `process` knows what an operation does.
 Contract: proto/control.py.
 """
 
@@ -30,13 +30,13 @@ class Request:
         self.fds = fds
 
     def take_fds(self, count: int) -> list[int]:
-        """The caller owns them from here on."""
+        """The caller owns them from then on."""
         taken = self.borrow_fds(count)
         self.fds = []
         return taken
 
     def borrow_fds(self, count: int) -> list[int]:
-        """They stay the request's."""
+        """The request still owns them."""
         if len(self.fds) != count:
             raise InvalidArgument(
                 f"control: {self.operation} came with {len(self.fds)} descriptors, not {count}"
@@ -45,7 +45,7 @@ class Request:
 
     @contextmanager
     def taken_fds(self, count: int) -> Iterator[list[int]]:
-        """Closed if the block fails, otherwise handed on by it."""
+        """Closed if the block fails; otherwise the block has passed them on."""
         taken = self.take_fds(count)
         try:
             yield taken
@@ -67,7 +67,7 @@ class Request:
 
 
 class MalformedPacket(Exception):
-    """Not for the caller of an operation: there is none.  `id` if it could be read."""
+    """A packet that requests no operation.  `id`: the packet's, if it could be read."""
 
     def __init__(self, problem: str, request_id: int | None = None) -> None:
         super().__init__(problem)
@@ -110,7 +110,7 @@ class ControlChannel:
         self.send({"event": event, "args": arguments})
 
     def send(self, message: dict[str, Any]) -> None:
-        # A shim that is gone is told of by the next receive.
+        # The next receive reports a shim that is gone.
         with suppress(BrokenPipeError, ConnectionResetError):
             self.socket.send(json.dumps(message).encode())
 

@@ -17,16 +17,16 @@ PAGEMAP = "/proc/self/pagemap"
 
 
 class HostFiles:
-    """A context manager: what the machine keeps of them it has copies of.
+    """A context manager: the machine has its own copies of what it keeps.
 
     HostResource, and InvalidArgument for memory that the kernel does not fit in.
     """
 
     def __init__(self, config: MachineConfig, clones: bool) -> None:
-        """`clones`: without a good snapshot there will be no machine."""
+        """`clones`: without a usable snapshot there is no machine."""
         self.snapshot: Snapshot | None = None
         self.refusal: HostResource | None = None
-        """Why there is no snapshot, though there should be one."""
+        """Why there is no snapshot, if one was expected."""
         self.pagemap_fd = -1
         with ExitStack() as stack:
             self.kernel = stack.enter_context(KernelFile(config.kernel_path))

@@ -1,6 +1,6 @@
 """The guest's kernel: a file of the host, open while it is loaded.
 
-What its bytes are is `boot.kernel`'s matter.
+`boot.kernel` parses its bytes.
 """
 
 import os
@@ -14,7 +14,7 @@ from shim.vmm.kvm.memory import GuestRam
 
 
 class KernelFile:
-    """Checked when opened, so that a bad file costs no machine.  A context manager."""
+    """Checked when opened, before a machine is made.  A context manager."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -40,8 +40,8 @@ class KernelFile:
             )
 
     def load(self, ram: GuestRam) -> None:
-        """Most of a kernel is never read or written to: that part costs nothing, and what is
-        only read is there once for all machines."""
+        """Most of a kernel is never touched and costs nothing; pages that are only read are in
+        memory once for all machines."""
         for segment in self.kernel.segments:
             ram.map(segment.gpa, self.fd, segment.file_offset, segment.file_bytes, self.path)
 

@@ -1,6 +1,6 @@
 """The boot tables in guest memory.
 
-What the bytes are is `boot`'s matter; where they go is `address_map`'s.
+`boot` builds their bytes; `address_map` says where they go.
 """
 
 import os

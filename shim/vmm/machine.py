@@ -1,7 +1,7 @@
-"""A machine: what the control socket may ask of it, `start` first.
+"""A machine: the operations that the control socket may request, `start` first.
 
-Made by `builder`, which gives it its parts; owns every one of them through one ExitStack.
-What all parts can be asked for it asks all of them, whichever they are.
+Made by `builder`, which gives it its parts; owns all of them through one ExitStack.
+Operations on all parts go through Part's interface.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class Machine:
         self.bus = bus
         self.parts = parts
         self.stack = ExitStack()
-        """Of whatever it is made of, once it is whole."""
+        """Owns all that the machine is made of, once it is complete."""
         self.cloned = False
         self.events = self.the(MachineEvents)
         self.vcpus = self.the(VcpuSet)
@@ -56,17 +56,17 @@ class Machine:
 
     @property
     def events_fd(self) -> int:
-        """Polls readable when `read_events` has something to answer."""
+        """Polls readable when `read_events` has something to return."""
         return self.events.fd
 
     @property
     def streams_fd(self) -> int:
-        """Polls readable when `read_closed_streams` has something to answer."""
+        """Polls readable when `read_closed_streams` has something to return."""
         return self.vsock.events_fd
 
     def read_events(self) -> tuple[StoppedEvent | None, list[str]]:
-        """How the machine ended, once, and faults of devices; by the end the console's
-        file is complete."""
+        """How the machine ended, once, and faults of devices; when the end is returned,
+        the console's file is complete."""
         stopped, faults = self.events.take()
         if stopped is not None:
             for part in self.parts:
@@ -88,7 +88,7 @@ class Machine:
         nics[arguments.nic].attach_tap(arguments, fds)
 
     def restore(self, state: MachineState) -> None:
-        """Instead of a boot; its memory is there already."""
+        """Instead of a boot; its memory is mapped already."""
         names = [part.name for part in self.parts]
         if list(state) != names:
             raise HostResource(f"the template has the parts {list(state)}, the machine {names}")
@@ -97,7 +97,7 @@ class Machine:
         self.cloned = True
 
     def begin(self) -> None:
-        """Once memory and parts are as the guest is to find them."""
+        """Called when memory and parts are as the guest will see them."""
         for part in self.parts:
             part.begin(self.cloned)
 
@@ -108,14 +108,14 @@ class Machine:
         return BootResult(self.cloned, watch.timings_us)
 
     def rewind(self) -> None:
-        """Before `start`, of a clone that had to wait: the guest does not notice.  Otherwise
-        all its timers and watchdogs would find that they are late."""
+        """Before `start` of a prewarmed clone: hides the waiting time from the guest, whose
+        timers and watchdogs would otherwise all be late."""
         if self.cloned:
             for part in self.parts:
                 part.rewind()
 
     def save(self, memory_fd: int, state_fd: int) -> None:
-        """For clones to go on from.  Ends the machine, all but its memory: `close` it."""
+        """Writes a snapshot for clones.  Ends the machine but for its memory: `close` it."""
         self.check_saves()
         self.wait_quiet()
         self.vcpus.pause()
@@ -125,7 +125,7 @@ class Machine:
         write_snapshot(memory_fd, state_fd, state, self.ram, self.pagemap_fd)
 
     def note_touched(self, fd: int) -> None:
-        """For clones of the template to find what they will need."""
+        """Writes this clone's working set for later clones of the template."""
         self.check_saves()
         self.vcpus.pause()
         try:
@@ -145,8 +145,8 @@ class Machine:
             sleep(QUIET_POLL_S)
 
     def read_counters(self) -> dict[str, Any]:
-        """`exits` to user space by reason, `accesses` by who answered them, and what else
-        the parts count."""
+        """`exits` to user space by reason, `accesses` by the device that answered, and the
+        parts' other counters."""
         found: dict[str, Any] = {"cloned": self.cloned, "accesses": self.bus.read_accesses()}
         for part in self.parts:
             for topic, counted in part.read_counters().items():

@@ -2,13 +2,13 @@
 
 Started by the shim as `python -m shim.vmm.process` with the socket as fd
 CONTROL_FD.  One thread, one poll loop over three descriptors: requests, the
-machine's end, the ends of streams; what the guest does at speed runs in C
-threads that this loop never waits for.  No asyncio, no gRPC: their import
-alone would cost more than booting takes.
+machine's end, the ends of streams; the guest's I/O runs in C threads, which
+this loop never waits for.  No asyncio, no gRPC: their import alone would take
+longer than booting.
 
 Life: start → boot (or hold, start) → … → control socket closed or `stop` → machine torn down →
 exit.  A guest that ends by itself is reported; the process stays, with its
-counters and whatever output is still on its way, until the shim is done.
+counters and output that is in flight, until the shim ends it.
 """
 
 import os
@@ -51,14 +51,14 @@ STDERR_FD: Final = 2
 
 
 class Vmm:
-    """Owns the machine.  `run` returns when the shim is done with it; `close` after."""
+    """Owns the machine.  `run` returns when the shim no longer needs it; `close` after."""
 
     def __init__(self, channel: ControlChannel) -> None:
         self.channel = channel
         self.machine: Machine | None = None
         self.jail: Jail | None = None
         self.held = False
-        """It is a clone that waits for START."""
+        """The machine is prewarmed: a clone that waits for START."""
         self.stopping = False
         self.stop_told = False
         self.poll = select.poll()
@@ -149,9 +149,9 @@ class Vmm:
 
     @contextmanager
     def prepare(self, request: Request, clones: bool) -> Iterator["Prepared"]:
-        """The host's files are open, and the jail is entered, where there is to be one.
+        """Opens the host's files, and enters the jail, if there is to be one.
 
-        `clones`: the machine goes on from its template, or there is none."""
+        `clones`: the machine is restored from its template, and never boots."""
         if self.machine is not None or self.jail is not None:
             raise FailedPrecondition("the machine is already booted")
         config = MachineConfig.from_json(request.arguments)
@@ -166,7 +166,7 @@ class Vmm:
             close_all(prepared.fds)
 
     def start(self, request: Request) -> dict[str, Any]:
-        """The process takes the place in the host that its shim has by now."""
+        """Starts a prewarmed machine, in its sandbox's network namespace and with its log."""
         machine = self.booted()
         if not self.held:
             raise FailedPrecondition("the machine is not held")
@@ -211,7 +211,7 @@ class Vmm:
         return self.booted().read_counters()
 
     def stop(self, _: Request) -> dict[str, Any]:
-        """The machine is gone before the answer is: its memory and files are free."""
+        """Frees the machine's memory and files before it answers."""
         machine = self.booted()
         self.unwatch(machine.events_fd)
         self.unwatch(machine.streams_fd)
@@ -229,7 +229,7 @@ class Vmm:
     # --- events --------------------------------------------------------------------------
 
     def tell_events(self) -> None:
-        """Faults of devices wake this as well; the end comes once."""
+        """Faults of devices also cause this call; the end comes once."""
         machine = self.booted()
         stopped, faults = machine.read_events()
         for fault in faults:
@@ -248,7 +248,7 @@ class Vmm:
 
 
 class Prepared:
-    """What a machine is put together from."""
+    """What a machine is built from."""
 
     files: HostFiles
 
@@ -257,14 +257,14 @@ class Prepared:
         self.fds = fds
 
     def take_listeners(self) -> list[int]:
-        """The caller's from now on."""
+        """The caller owns them from now on."""
         count = len(self.config.ports)
         taken, self.fds = self.fds[:count], self.fds[count:]
         return taken
 
 
 def build_machine(prepared: Prepared, jail: Jail | None) -> tuple[Machine, Stopwatch]:
-    """A template that is no good costs time, never the container."""
+    """With a template that cannot be used, the machine boots: that only costs time."""
     config, files = prepared.config, prepared.files
     listeners = prepared.take_listeners()
     if config.template:

@@ -1,11 +1,11 @@
-"""A stopped machine as two files: `memory`, and `state.json` that says how to go on.
+"""A snapshot of a stopped machine as two files: `memory`, and `state.json`.
 
-A third one, `touched`, is there when a clone was tried: what the next ones will
-touch, for them to have it ready, as an array that native code takes as it is: every
-clone reads it.
+A third one, `touched`, exists if a trial clone has run: the working set, which later
+clones map early.  Each clone reads it: it is an array that native code uses
+unchanged.
 
-Owns the format.  Bytes of KVM and of the devices are kept as they came, in
-base64; what they mean is known to who gave them.
+Owns the format.  Bytes of KVM and of the devices are stored unchanged, in
+base64; only their source knows what they mean.
 """
 
 import json
@@ -24,13 +24,13 @@ from shim.vmm.kvm.working_set import RANGE, Touched, pack_touched
 FORMAT: Final = 2
 
 MachineState = dict[str, PartState]
-"""Everything but the memory: by the parts' names, in the order in which they are restored."""
+"""All state but memory: by the parts' names, in the order in which they are restored."""
 
 
 def write_snapshot(
     memory_fd: int, state_fd: int, state: MachineState, ram: GuestRam, pagemap_fd: int
 ) -> None:
-    """Into two empty files, whose descriptors stay the caller's."""
+    """Writes two empty files, whose descriptors stay the caller's."""
     runs = save_memory(ram, memory_fd, pagemap_fd)
     parts = {name: encode(part) for name, part in state.items()}
     document = {"format": FORMAT, "runs": runs, "parts": parts}
@@ -47,7 +47,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def read_touched(directory: str) -> bytes | None:
-    """None where no clone was tried."""
+    """None if no trial clone has run."""
     path = f"{directory}/{TOUCHED_FILE}"
     try:
         with open(path, "rb") as file:
@@ -62,7 +62,7 @@ def read_touched(directory: str) -> bytes | None:
 
 
 class Snapshot:
-    """Read when made, with its files open; `map` once there is memory to put it into, and
+    """Read when made, and keeps its files open; `map` once there is guest memory, and
     `close` after that."""
 
     def __init__(self, directory: str) -> None:

@@ -4,7 +4,7 @@ from time import perf_counter_ns
 
 
 class Stopwatch:
-    """Microseconds of each phase, in the order in which they were passed."""
+    """Microseconds of each phase, in their order."""
 
     def __init__(self) -> None:
         self.timings_us: dict[str, int] = {}

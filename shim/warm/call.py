@@ -1,8 +1,8 @@
-"""One call of the launcher, done in a process of its own.
+"""One call of the launcher, executed in a process of its own.
 
-`start` has this very process become the sandbox's server, and that forks its vmm:
-neither pays for Python's start, and what they never write to is shared.  Where a
-process waits with a machine that is ready, that one becomes the server instead.
+For `start` this process becomes the sandbox's server, and forks its vmm: neither
+needs time for Python's start, and memory that they never write to is shared.  If a
+process with a prewarmed machine waits, that one becomes the server instead.
 """
 
 import os

@@ -26,10 +26,10 @@ def fork_vmm(config: Config, control_fd: int, log_fd: int) -> int:
 
 
 def become_vmm(control_fd: int, log_fd: int) -> NoReturn:
-    """Nothing of the shim's goes on but its memory.
+    """Keeps nothing of the shim but its memory.
 
-    Hazard: objects of the shim's that own descriptors would close numbers that are the
-    vmm's now; none is finalised, for the shim's frames stay until `_exit`.
+    Hazard: the shim's objects that own descriptors would close numbers that are the
+    vmm's now; none is finalised, since the shim's frames stay until `_exit`.
     """
     status = 1
     try:

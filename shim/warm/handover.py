@@ -1,8 +1,8 @@
-"""A sandbox is handed over to the process that waits for it with a machine.
+"""The handoff of a sandbox to a process that waits with a prewarmed machine.
 
-Three messages, so that exactly one process serves: the caller sends what is to be
-served, with a socket for answers and the sandbox's own; the waiting one says that it is
-there; the caller, if it still waits, says go.  Whoever is not answered goes on alone.
+Three messages, so that exactly one process serves.  The caller sends the Duty, with a
+socket for answers and the sandbox's own; the waiting process accepts; the caller, unless
+it has given up, confirms.  A process that gets no answer continues without the other.
 """
 
 import json
@@ -39,7 +39,7 @@ class Duty(NamedTuple):
     """Of the launcher, for ps(1)."""
     environment: dict[str, str]
     seen: list[list[Any]]
-    """Paths of the host, and what the caller sees there (look)."""
+    """Paths of the host, and what the caller sees at each (see `look`)."""
 
 
 def look(path: str) -> list[Any]:
@@ -61,7 +61,7 @@ def hand_over(
         config = load_config(new.options.config_path or None)
         plan = plan_machine(new.invocation.bundle, config)
     except (SampanError, OSError):
-        return 0  # the server finds it out, and tells
+        return 0  # the server finds this out, and reports it
     name = name_held(config, plan.machine_class, plan.template)
     duty = Duty(
         sandbox=new.directory.path,
@@ -79,7 +79,7 @@ def hand_over(
 
 
 def offer(connection: socket.socket, duty: Duty, listener: socket.socket) -> bool:
-    """Whether the process at the other end takes it."""
+    """Whether the process at the other end accepts the duty."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         ours.settimeout(PATIENCE_S)
@@ -95,7 +95,7 @@ def offer(connection: socket.socket, duty: Duty, listener: socket.socket) -> boo
 
 @contextmanager
 def receive_duty(connection: socket.socket) -> Iterator[tuple[Duty, socket.socket] | None]:
-    """And the socket to serve; None where the caller does not wait any more, or sees other
+    """The duty and the socket to serve; None if the caller no longer waits, or sees other
     mounts than this process.  EOFError when no more will come."""
     data, fds, _ = receive_fds(connection, MAX_MESSAGE_BYTES, PASSED_FDS)
     try:

@@ -1,8 +1,8 @@
-"""The code that a process runs, and whether it is still the one that is installed.
+"""The code that a process runs, and whether the installed code is still the same.
 
-Owns nothing.  An Installation is taken once, after everything is imported; the
-files of our own modules, of the interpreter and the directories that packages
-are installed into stand for all the code there is.
+Owns nothing.  An Installation is recorded once, after everything is imported.  It
+represents all code by the files of our own modules and of the interpreter, and the
+directories that packages are installed into.
 """
 
 import os
@@ -22,7 +22,7 @@ class Installation:
 
 
 def find_code() -> set[str]:
-    """pip makes and removes an entry of site-packages for every change of a package."""
+    """For each change of a package pip makes or removes an entry of site-packages."""
     own = {
         file
         for name, module in list(sys.modules.items())

@@ -1,8 +1,8 @@
-"""Processes that wait with a machine that is ready, as the warm server knows them.
+"""The warm server's list of the processes that wait with a prewarmed machine.
 
-The server makes them on the wish of a sandbox that runs, as many as its configuration
-says and never more; one that serves a sandbox is not of the pool any more.  All of them
-end with the server.
+The server makes them at the request of a running sandbox, never more than its
+configuration says; one that serves a sandbox is no longer in the pool.  The others end
+with the server.
 """
 
 import json
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 class Wish(NamedTuple):
     name: str
-    """Of the machine (name_held)."""
+    """The machine's (name_held)."""
     limit: int
     config_path: str
     state_dir: str
@@ -50,7 +50,7 @@ class ReadyProcess:
 
 
 class Pool:
-    """The server's; `leave` it in every process that is forked from there."""
+    """The warm server's; `leave` it in every process that is forked from there."""
 
     def __init__(self) -> None:
         self.processes: list[ReadyProcess] = []
@@ -61,7 +61,7 @@ class Pool:
         return [process for process in self.processes if process.is_ready]
 
     def wish(self, config: Config, config_path: str, machine_class: MachineClass) -> None:
-        """In a sandbox's server.  Nothing comes of it where there is no template."""
+        """Requests a prewarmed machine, from a sandbox's server.  No effect without a template."""
         try:
             template = find_template(config, machine_class)
         except SampanError as error:
@@ -100,7 +100,7 @@ class Pool:
             return None
 
     def make_room(self, wish: Wish) -> int:
-        """How many are to be made; those of other kinds go, the oldest first."""
+        """How many to make; ends processes with other machines, the oldest first."""
         alike = [process for process in self.processes if process.name == wish.name]
         missing = max(0, wish.limit - len(alike))
         others = [process for process in self.processes if process.name != wish.name]
@@ -115,20 +115,20 @@ class Pool:
         self.processes.append(ReadyProcess(pid, wish.name, connection))
 
     def hear(self, fd: int) -> None:
-        """One says that it is ready, or has gone: to a sandbox, or for good."""
+        """A process reports that it is ready, serves a sandbox, or has ended."""
         for process in list(self.processes):
             if process.connection.fileno() != fd:
                 continue
             try:
                 process.is_ready = process.connection.recv(1) == READY
             except BlockingIOError:
-                continue  # its number was another one's a moment ago
+                continue  # the event was for an older descriptor with this number
             except OSError:
                 process.is_ready = False
             if not process.is_ready:
                 self.drop(process)
 
     def drop(self, process: ReadyProcess) -> None:
-        """It ends, unless it serves a sandbox."""
+        """Ends the process, unless it serves a sandbox."""
         self.processes.remove(process)
         process.connection.close()

@@ -1,8 +1,8 @@
-"""A process that waits with a machine that is ready to run, and serves a sandbox then.
+"""A process that waits with a prewarmed machine, and then serves a sandbox.
 
-Forked from the warm server, and ends with it; after a while without anything to do; or
-when its vmm ends.  What it waits with is in a sandbox directory of its own, which a
-process that was killed leaves to the next one to remove.
+Forked from the warm server.  It ends with that; after some time without a request; or
+when its vmm ends.  Its machine has a sandbox directory of its own; if the process is
+killed, the next one removes that.
 """
 
 import os
@@ -51,13 +51,13 @@ MEMINFO_KIB: Final = 1024
 
 
 def wait_for_duty(wish: Wish, connection: socket.socket, server: socket.socket, pool: Pool) -> int:
-    """`server`: the other end, of which this process has a copy."""
+    """`server`: the other end of `connection`, of which this process has a copy."""
     server.close()
     pool.leave()
     os.environ[STATE_VARIABLE] = wish.state_dir
     os.setsid()
     signal.signal(signal.SIGTERM, give_up)
-    write_oom_score(OOM_SCORE_MAX)  # nothing is lost with it
+    write_oom_score(OOM_SCORE_MAX)  # it can be killed without loss
     host_mounts = leave_host(SERVER_NAME)
     sandbox = make_sandbox()
     try:
@@ -83,7 +83,7 @@ def give_up(*_: object) -> NoReturn:
 
 
 class Waiting:
-    """A held machine until it goes to the sandbox that it was kept for, or ends."""
+    """A prewarmed machine until a sandbox gets it, or it ends."""
 
     def __init__(self, wish: Wish, sandbox: SandboxDirectory) -> None:
         self.name = wish.name
@@ -104,7 +104,7 @@ class Waiting:
         return [fd for fd, _ in poll.poll(WAIT_S * 1000)] == [connection.fileno()]
 
     def launch(self, request: LaunchRequest) -> LaunchedMachine:
-        """As launch_machine, which does it where this machine is not the right one."""
+        """As launch_machine, which is called if this machine does not fit the request."""
         if name_held(request.config, request.machine_class, request.template) == self.name:
             try:
                 return start_held(self.held, request)
@@ -150,7 +150,7 @@ def serve_duty(
 
 
 def hold(wish: Wish, sandbox: SandboxDirectory) -> HeldMachine:
-    """HostResource where the host has not the memory, or what was wished for is no more."""
+    """HostResource if the host lacks the memory, or the requested template is gone."""
     config = load_config(wish.config_path or None)
     template = find_template(config, wish.machine_class)
     if name_held(config, wish.machine_class, template) != wish.name:

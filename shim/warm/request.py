@@ -1,7 +1,7 @@
-"""A launcher's call, and a process that takes it over as if it were the launcher.
+"""A launcher's call, and a process that executes it as if it were the launcher.
 
 native/launcher/warm.h has the messages.  Runs in the child that the server has
-forked for the call: whatever the peer sends, only that child is concerned.
+forked for the call: whatever the peer sends affects only that child.
 """
 
 import os
@@ -16,7 +16,7 @@ from shim.host.peer import read_peer_uid
 MAX_REQUEST_BYTES: Final = 192 << 10
 PASSED_FDS: Final = 4
 PATIENCE_S: Final = 5.0
-"""For a launcher to say what it wants: it has it ready when it connects."""
+"""For a launcher to send its request, which is complete before it connects."""
 READY: Final = b"r"
 
 
@@ -31,11 +31,11 @@ class Request(NamedTuple):
 
 
 class RequestError(Exception):
-    """The peer is no launcher, or has gone: nothing is to be done."""
+    """The peer is no launcher, or has ended: there is nothing to do."""
 
 
 def receive_request(connection: socket.socket) -> Request:
-    """The launcher goes on waiting for an exit status, one byte, on `connection`."""
+    """The launcher then waits for an exit status, one byte, on `connection`."""
     connection.settimeout(PATIENCE_S)
     with closed_on_error() as descriptors:
         try:

@@ -1,14 +1,13 @@
 """sampan-warm: a process with everything imported, from which shims and vmms are forked.
 
 Started by the launcher (native/launcher) as `sampan-warm LOCK_FD SOCKET`, for callers
-of one world: namespaces, control group, limits, installation.  Never needed: where
-it is not, or is not the right one, the launcher starts Python as it would without.
+of one world: namespaces, cgroup, limits, installation.  Optional: if there is none,
+or not one of the caller's world, the launcher starts Python itself.
 
-Has one thread, no event loop and no gRPC channel, ever: forking needs that.  It does
-nothing but accept and fork; each call is a child's, and nothing of a sandbox
-depends on this process.  Where the configuration wants machines that are ready, it
-forks processes that have them, too.  It ends when the code it has loaded is no longer what
-is installed.
+Has one thread, no event loop and no gRPC channel, ever: forking needs that.  It only
+accepts and forks; a child executes each call, and no sandbox depends on this process.
+If the configuration asks for prewarmed machines, it also forks the processes that have
+them.  It ends when the code that it has loaded is no longer the installed one.
 """
 
 import fcntl
@@ -34,7 +33,7 @@ from shim.warm.ready import wait_for_duty
 PROCESS_NAME: Final = "sampan-warm"
 LISTEN_BACKLOG: Final = 128
 CHECK_S: Final = 60
-"""How often a server that nobody calls looks whether it is outdated."""
+"""How often an idle server checks whether it is outdated."""
 LAZY: Final = ("traceback", "yaml", "encodings.ascii", "encodings.idna", "encodings.latin_1")
 """What our modules and the libraries import when they need it."""
 
@@ -50,7 +49,7 @@ def import_everything() -> None:
 
 
 def listen(path: str) -> socket.socket:
-    """Whoever holds the lock owns the name."""
+    """The process that has the lock owns the socket's name."""
     if os.path.lexists(path):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -61,7 +60,7 @@ def listen(path: str) -> socket.socket:
 
 
 def serve_launchers(listener: socket.socket, lock_fd: int) -> None:
-    """Until the installation is another one."""
+    """Until the installation changes."""
     installation = Installation()
     pool = Pool()
 
@@ -100,7 +99,7 @@ def fulfil(pool: Pool, wish: Wish | None, fork: Callable[[Callable[[], int]], in
 
 
 def fork_child(work: Callable[[], int], listener: socket.socket, lock_fd: int) -> int:
-    """The child's pid, 0 if there is none; its exit status is what `work` answers."""
+    """The child's pid, 0 if there is none; its exit status is what `work` returns."""
     try:
         child = os.fork()
     except OSError as error:
@@ -114,7 +113,7 @@ def fork_child(work: Callable[[], int], listener: socket.socket, lock_fd: int) -
 def become_child(work: Callable[[], int], listener: socket.socket, lock_fd: int) -> NoReturn:
     status = 1
     try:
-        # Hazard: a lock that a sandbox holds would keep the next server from its place.
+        # Hazard: with the lock kept open in a sandbox, no next server could start.
         os.close(lock_fd)
         listener.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -136,10 +135,10 @@ def main() -> None:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with open("/proc/self/comm", "w") as comm:
             comm.write(PROCESS_NAME)
-        # The kernel reaps the children: nobody here waits for them.
+        # The kernel reaps the children: this process does not wait for them.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         import_everything()
-        make_filters(saves=False, logs=False)  # milliseconds that no vmm need spend
+        make_filters(saves=False, logs=False)  # saves each vmm some milliseconds
         gc.collect()
         gc.freeze()
         with listen(path) as listener:

@@ -1,9 +1,9 @@
-"""Which machines can be clones of each other, and the template of a class.
+"""Which machines can be clones of one template, and the template of a class.
 
-A template's name is a digest of everything that a saved machine depends on: when
-anything of that changes the name is another, and it is not found any more.  Cheap
-to look for: a few small files are read.  shim/machine/templates/store.py has the
-rest of a template's life.
+A template's name is a digest of everything that a snapshot depends on: when any of
+that changes, the name changes, and the old template is not found any more.  A lookup
+is cheap: it reads a few small files.  shim/machine/templates/store.py has the rest of
+a template's life.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ DESCRIPTION: Final = "template.json"
 MEMORY: Final = "memory"
 VMM_CODE: Final = ("shim/vmm", "proto")
 CPU_BYTES: Final = 4096
-"""The first processor's part of /proc/cpuinfo: with hundreds, all of it takes long."""
+"""The first processor's part of /proc/cpuinfo: with hundreds, reading all takes long."""
 CPU_FIELDS: Final = frozenset(
     ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags")
 )
@@ -35,14 +35,14 @@ CPU_FIELDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class MachineClass:
-    """Machines that can be clones of each other."""
+    """Machines that can be clones of one template."""
 
     size: MachineSize
     nics: int
 
 
 def describe_class(config: Config, machine: MachineClass) -> dict[str, Any]:
-    """Everything that a saved machine depends on."""
+    """Everything that a snapshot depends on."""
     host = os.uname()
     return {
         "protocol": PROTOCOL_VERSION,
@@ -77,7 +77,7 @@ def digest_text(path: Path) -> str:
 
 
 def digest_code(tree: str) -> str:
-    """Of what puts a machine together: by size and time, so that no file is read."""
+    """Of the code that builds a machine: by size and time, so that no file is read."""
     stamps = sorted(stamp for name in VMM_CODE for stamp in list_stamps(f"{tree}/{name}"))
     return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
@@ -121,7 +121,7 @@ def use_template(config: Config, machine: MachineClass) -> str:
 
 
 def read_number(directory: str) -> int:
-    """Tells a template from one that takes its place, by when it was saved; 0 for none."""
+    """Tells a template from its successor, by the time when it was saved; 0 for none."""
     try:
         return os.stat(f"{directory}/{MEMORY}").st_mtime_ns if directory else 0
     except OSError:

@@ -1,8 +1,8 @@
-"""Makes a template: boots a machine of the class, has it run a first container, saves
-it, and has a first clone tried.
+"""Makes a template: boots a machine of the class, runs a trial container in it, saves
+it, and tries a first clone.
 
-Owns the machine, its sandbox and the directory until that is in its place;
-leaves nothing of them, whatever happens.
+Owns the machine, its sandbox and the directory until the template is placed;
+leaves nothing of them on failure either.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ from shim.machine.templates.trial import run_trial, try_clone
 
 STDERR: Final = 2
 SETTLE_S: Final = 3.0
-"""More than the guest's kernel waits before it tells (mm/page_reporting.c: 2 s), and than
-its agent with the driver."""
+"""Longer than the guest's kernel waits before it reports (mm/page_reporting.c: 2 s), and
+than its agent waits with the driver."""
 SETTLE_ROUNDS: Final = 10
 
 
 def make_template_alone(config: Config, machine_class: MachineClass) -> Template:
-    """As make_template; this process gets a mount namespace of its own for it."""
+    """As make_template; first enters a new mount namespace."""
     enter_mount_namespace()
     return asyncio.run(make_template(config, machine_class))
 
 
 async def make_template(config: Config, machine_class: MachineClass) -> Template:
-    """AlreadyExists while another one makes it; GuestFault if clones do not go on from it."""
+    """AlreadyExists while another process makes it; GuestFault if its clones do not run."""
     described = describe_class(config, machine_class)
     directory = ""
     try:
@@ -62,7 +62,7 @@ async def make_template(config: Config, machine_class: MachineClass) -> Template
 
 
 async def settle(machine: SandboxMachine) -> None:
-    """Until the guest has told what is free: otherwise each clone would do it again."""
+    """Until the guest has reported its free pages: otherwise each clone would do it again."""
     told = -1
     for _ in range(SETTLE_ROUNDS):
         await asyncio.sleep(SETTLE_S)
@@ -74,7 +74,7 @@ async def settle(machine: SandboxMachine) -> None:
 
 @contextlib.contextmanager
 def own_sandbox(described: dict[str, Any]) -> Iterator[SandboxDirectory]:
-    """Named as the class, so that no two make the same at once."""
+    """Named after the class, so that no two processes make the same one at once."""
     key = SandboxKey("sampan", "template", name_class(described))
     sandbox = find_sandbox(key)
     if os.path.exists(sandbox.path):
@@ -91,7 +91,7 @@ def own_sandbox(described: dict[str, Any]) -> Iterator[SandboxDirectory]:
 
 
 def clear_away(sandbox: SandboxDirectory) -> None:
-    """What a maker that was killed has left; its vmm ended with its control socket."""
+    """Removes what a killed maker has left; its vmm ended with its control socket."""
     maker = load_identity(sandbox.shim_pid)
     if maker is not None and is_alive(maker):
         raise AlreadyExists(f"{sandbox.path}: process {maker.pid} is making the same template")

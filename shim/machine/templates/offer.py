@@ -1,7 +1,7 @@
-"""Templates that are made by themselves: a container that had to boot offers its class.
+"""Templates that are made automatically, after a container's machine had to boot.
 
 Two halves.  The shim starts a process that outlives it (`start_offer`); that
-process, `sampan template offer`, sees whether a template is wanted, and makes it
+process, `sampan template offer`, checks whether a template is wanted, and makes it
 (`offer_template`).
 """
 
@@ -35,7 +35,7 @@ from shim.machine.templates.store import (
 NICENESS: Final = 19
 MOUNTS_FD: Final = 3
 FAILURE_S: Final = 600
-"""After a failure no other try is made for so long."""
+"""After a failure the next attempt is made no earlier."""
 log = logging.getLogger(__name__)
 
 
@@ -47,8 +47,8 @@ def start_offer(
     log_fd: int,
     cgroup: HostCgroup | None = None,
 ) -> None:
-    """`refused`: the template that a machine did not go on from, or "".
-    `mounts`: the mount namespace that the sandbox does not live in; `cgroup`: its cgroup."""
+    """`refused`: the template that a machine could not be restored from, or "".
+    `mounts`: the mount namespace outside the sandbox's; `cgroup`: the sandbox's."""
     command = (
         *("nsenter", f"--mount=/proc/self/fd/{MOUNTS_FD}", "--wd=/", "--"),
         *("nice", "-n", str(NICENESS), *PYTHON, "shim"),
@@ -58,7 +58,7 @@ def start_offer(
     )
     named = {PATH_VARIABLE: config_path} if config_path else {}
     try:
-        # Reaped by whoever reaps here, if it ends before we do.
+        # Reaped by this process's Reaper, if it ends before this process.
         child = spawn(command, {**os.environ, **named}, log_fd, (mounts, MOUNTS_FD), setsid=True)
         if cgroup is not None:
             cgroup.send_back(child)
@@ -67,9 +67,9 @@ def start_offer(
 
 
 def offer_template(config: Config, machine_class: MachineClass, refused: int = 0) -> None:
-    """Makes one unless there is a good one, or it is being made, or a try has just failed.
+    """Makes one unless a good one exists, one is being made, or an attempt has just failed.
 
-    `refused`: the number of one from which a machine could not go on.
+    `refused`: the number of one that a machine could not be restored from.
     """
     name = name_class(describe_class(config, machine_class))
     note = Path(config.templates_dir, f".failed-{name}")
@@ -88,7 +88,7 @@ def offer_template(config: Config, machine_class: MachineClass, refused: int = 0
 
 
 def is_good(config: Config, name: str, refused: int) -> bool:
-    """One that is spoilt, or of no use on this host, is removed."""
+    """Removes one that is damaged or cannot be used on this host."""
     try:
         template = get_template(config, name)
     except NotFound:
@@ -112,7 +112,7 @@ def is_fresh(note: Path) -> bool:
 
 
 def make_room(config: Config) -> None:
-    """For one more: those go that were used the longest time ago."""
+    """For one more: removes those that were least recently used."""
     templates = sorted(list_templates(config), key=read_last_use)
     for template in templates[: max(0, len(templates) - config.max_templates + 1)]:
         remove_template(template)

@@ -1,11 +1,11 @@
-"""Templates on disk, but for the finding of one: listed, placed, verified, removed.
+"""Templates on disk: listed, placed, verified, removed (found: see identity.py).
 
     /var/lib/sampan/templates/<24 hex digits>/    0700
         template.json        the class in plain words, checksums
         memory state.json    the stopped machine (shim/vmm/snapshot.py)
-        touched              what a clone will need, where that is known
+        touched              a clone's working set, if it is known
 
-A template is made beside its place and moved there whole; it never changes after.
+A template is made beside its place and renamed into it; it never changes afterwards.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ HASH_BLOCK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One that is there; `described` is template.json."""
+    """A complete one; `described` is the content of template.json."""
 
     path: str
     described: dict[str, Any]
@@ -60,7 +60,7 @@ def get_template(config: Config, name: str) -> Template:
 
 
 def make_directory(config: Config) -> str:
-    """A new, empty one beside where templates are; the caller's to fill and to place."""
+    """A new, empty one beside the templates, for the caller to fill and to place."""
     os.makedirs(config.templates_dir, mode=0o700, exist_ok=True)
     path = os.path.join(config.templates_dir, f".new-{os.getpid()}-{os.urandom(4).hex()}")
     os.mkdir(path, 0o700)
@@ -68,7 +68,7 @@ def make_directory(config: Config) -> str:
 
 
 def place_template(config: Config, directory: str, described: dict[str, Any]) -> Template:
-    """Takes the filled directory over.  One that is there already stays."""
+    """Takes the filled directory over.  A template that exists already stays."""
     path = os.path.join(config.templates_dir, name_class(described))
     document = {"class": described, "sha256": digest_files(directory)}
     with open(f"{directory}/{DESCRIPTION}", "x", encoding="utf-8") as file:
@@ -83,14 +83,14 @@ def place_template(config: Config, directory: str, described: dict[str, Any]) ->
 
 
 def remove_template(template: Template) -> None:
-    """Clones that live on keep their memory: the file goes with the last of them."""
+    """Running clones keep their memory: the file's space is freed with the last of them."""
     hidden = os.path.join(os.path.dirname(template.path), f".old-{template.name}-{os.getpid()}")
     os.rename(template.path, hidden)
     shutil.rmtree(hidden)
 
 
 def verify_template(template: Template) -> None:
-    """HostResource that names the file that is not as it was written."""
+    """HostResource that names the file that has changed."""
     found = digest_files(template.path)
     for name, digest in template.described["sha256"].items():
         if found.get(name) != digest:
@@ -98,7 +98,7 @@ def verify_template(template: Template) -> None:
 
 
 def digest_files(directory: str) -> dict[str, str]:
-    """Of those that are there."""
+    """Of the files that exist."""
     names = [name for name in FILES if os.path.exists(f"{directory}/{name}")]
     return {name: digest_file(f"{directory}/{name}") for name in names}
 

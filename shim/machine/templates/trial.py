@@ -1,8 +1,8 @@
-"""The container that a template's machines run before anybody else's.
+"""The trial container, which runs while a template is made.
 
-The machine that is saved runs it so that clones find programs read and code warm;
+The machine that is saved runs it so that clones have programs read and code warm;
 a first clone runs it to find which pages clones touch.  Its program ends at once:
-the way there, through kernel, agent and crun, is what every clone has before it.
+what matters is the start through kernel, agent and crun, the same in every clone.
 """
 
 import json
@@ -54,8 +54,8 @@ async def try_clone(machine: SandboxMachine) -> None:
 
 
 def describe_container() -> dict[str, Any]:
-    """In the guest's terms; with some of everything that containerd's own specs have, for
-    what the kernel and crun do about it to be warm."""
+    """In the guest's terms; with some of everything that containerd's own specs have, so
+    that the code of the kernel and of crun for it is warm."""
     mounts = [
         ("/proc", "proc", ["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),

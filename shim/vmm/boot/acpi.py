@@ -1,8 +1,8 @@
 """The ACPI tables of the machine: hardware-reduced, no firmware behind them.
 
 Pure: builds the bytes for address_map.ACPI_GPA.  Power-off and reset are one
-port write each, which native's bus turns into the machine's end.  An interrupt,
-which a generic event device hands on, tells the kernel that it is a clone's now.
+port write each, which native's bus turns into the machine's end.  An interrupt
+through a generic event device tells the kernel that it runs in a clone now.
 Spec: ACPI 6.5 §5.2 (tables), §4.1 (hardware-reduced), §5.6.9 (generic event device), PCI
 Firmware 3.3 §4.1.2 (MCFG), Microsoft's "Virtual Machine Generation ID" (2012).
 """

@@ -1,6 +1,6 @@
 """A small encoder of AML, the byte code of ACPI's DSDT.
 
-Pure: each function answers the bytes of one term.
+Pure: each function returns the bytes of one term.
 Spec: ACPI 6.5 §20.2 (AML grammar), §6.4 (resource descriptors).
 """
 
@@ -113,7 +113,7 @@ def bus_numbers(first: int, last: int) -> bytes:
 
 
 def memory_window(base: int, length: int) -> bytes:
-    """DWordMemory or QWordMemory that a bridge hands on to its devices."""
+    """DWordMemory or QWordMemory that a bridge passes on to its devices."""
     kind = bytes([RESOURCE_MEMORY, ADDRESS_FIXED, MEMORY_READ_WRITE])
     last = base + length - 1
     if last < 1 << 32:

@@ -14,7 +14,7 @@ from shim.errors import HostResource
 from shim.vmm.address_map import KERNEL_MIN_GPA, Gpa
 
 HEADER_BYTES: Final = 4096
-"""How much of the file's start `parse_kernel` wants to see."""
+"""How much of the file's start `parse_kernel` needs."""
 MAX_SEGMENTS: Final = 32
 EHDR: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR: Final = struct.Struct("<IIQQQQQQ")

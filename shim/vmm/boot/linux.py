@@ -26,7 +26,7 @@ from shim.vmm.address_map import (
 )
 
 MAX_COMMAND_LINE_BYTES: Final = 2047
-"""COMMAND_LINE_SIZE of x86 less the NUL: Linux would cut the rest off in silence."""
+"""COMMAND_LINE_SIZE of x86 less the NUL: Linux would cut off the rest silently."""
 
 # Offsets in struct boot_params; those from 0x1f1 on are its setup_header.
 ACPI_RSDP_ADDR: Final = 0x070

@@ -37,7 +37,7 @@ MSR_MTRR_DEF_TYPE: Final = 0x2FF
 MTRR_ENABLE_WRITE_BACK: Final = 0x806
 BOOT_MSRS: Final = (
     (MSR_MISC_ENABLE, MISC_ENABLE_FAST_STRING),
-    # Without it Linux takes all memory for uncached.
+    # Without it Linux treats all memory as uncached.
     (MSR_MTRR_DEF_TYPE, MTRR_ENABLE_WRITE_BACK),
 )
 
@@ -69,7 +69,7 @@ def build_page_tables() -> Blob:
 
 
 def build_entry_state(entry_gpa: Gpa) -> EntryState:
-    """rsi holds the zero page, the rest is as the 64-bit boot protocol wants it."""
+    """rsi holds the zero page's address, the rest is as the 64-bit boot protocol says."""
     return EntryState(
         rip=entry_gpa,
         rsi=ZERO_PAGE_GPA,
@@ -116,7 +116,7 @@ class Topology(NamedTuple):
 def build_cpuid(
     supported: tuple[CpuidEntry, ...], topology: Topology, *, tsc_deadline: bool
 ) -> tuple[CpuidEntry, ...]:
-    """What KVM supports, with this vCPU's place in the machine written in.
+    """What KVM supports, with this vCPU's place in the topology filled in.
 
     Nested virtualisation and performance counters are left out: nothing in a
     container's machine uses them, and both widen what a guest can reach.
@@ -128,7 +128,7 @@ def build_cpuid(
             for entry in supported
             if entry.function not in TOPOLOGY_LEAVES
         ),
-        # KVM answers one empty subleaf for these, or the host's own numbers.
+        # KVM returns one empty subleaf for these, or the host's own numbers.
         *(
             entry
             for leaf in sorted(TOPOLOGY_LEAVES & leaves)
@@ -165,7 +165,7 @@ def set_bit(register: int, bit: int, on: bool) -> int:
 
 
 def share_cache(eax: int, count: int) -> int:
-    """Bits 14-25: processors that share it, less one.  Level 3 all, others none."""
+    """Bits 14-25: processors that share the cache, less one: level 3 all, others none."""
     level = eax >> 5 & 0x7
     sharing = count - 1 if level >= 3 else 0
     return eax & ~(0xFFF << 14) | sharing << 14

@@ -1,7 +1,7 @@
-"""virtio-balloon, for free page reporting alone: what the guest frees goes to the host.
+"""virtio-balloon, only for free page reporting: memory that the guest frees returns to the host.
 
-The guest's driver tells of free memory in blocks of 2 MiB and more, two seconds
-after they were freed; nobody waits for it.
+The guest's driver reports free memory in blocks of 2 MiB and more, two seconds
+after they were freed; nothing waits for a report.
 Spec: virtio 1.2 §5.5; Linux mm/page_reporting.c.
 """
 
@@ -26,9 +26,9 @@ lib = cast(BalloonLibrary, library)
 VIRTIO_TYPE: Final = 5
 CLASS_CODE: Final = 0x00FF00  # no class fits
 QUEUE_SIZE: Final = 64
-"""Two reports of Linux' largest, 32 ranges; one is on its way at a time."""
+"""Two of Linux' largest reports, of 32 ranges; one at a time is in flight."""
 CONFIG_BYTES: Final = 16
-"""struct virtio_balloon_config: it is never asked for a page."""
+"""struct virtio_balloon_config: all zeros, the guest is never asked for a page."""
 
 
 class Balloon(Part):

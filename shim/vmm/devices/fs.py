@@ -51,13 +51,13 @@ REQUEST_QUEUE_SIZE: Final = 512
 WORKERS: Final = {SharePolicy.IMAGE: 1, SharePolicy.EXCLUSIVE: 2, SharePolicy.SHARED: 2}
 LONG_VALIDITY_NS: Final = 24 * 3600 * 1_000_000_000
 SHORT_VALIDITY_NS: Final = 1_000_000
-"""One or two ticks of the guest's timer.  With none at all each step of each path is asked
-for twice in every system call: CPython's test_os then sends 734,000 requests, and 15,000
-with this.  Hazard: for so long a guest may see a file as it was."""
+"""One or two ticks of the guest's timer.  With 0 the guest requests each step of each path
+twice in every system call: CPython's test_os then sends 734,000 requests, and 15,000
+with this.  Hazard: for so long a guest may see a file's old state."""
 KEEP_AFTER_NS: Final = 60 * 1_000_000_000
-"""A shared file that has not changed for so long is not read again at each open.  Twice what
-Linux takes to write back a page that was changed through a mapping: from then on the next
-such change gives the file another ctime (vm.dirty_expire_centisecs)."""
+"""A shared file that has not changed for so long is not read again at each open.  Twice the
+time until Linux writes back a page that was changed through a mapping: after that the next
+such change gives the file a new ctime (vm.dirty_expire_centisecs)."""
 
 
 class FsDevice(Part):
@@ -71,7 +71,7 @@ class FsDevice(Part):
         pci.add(description, self.model)
 
     def save(self) -> PartState:
-        """What the guest knows of the files."""
+        """Which files the guest knows."""
         size = check(lib.fs_device_save(self.model, ffi.NULL, 0), self.tag)
         state = ffi.new("uint8_t[]", size)
         check(lib.fs_device_save(self.model, state, size), self.tag)
@@ -86,7 +86,7 @@ class FsDevice(Part):
         return {"requests": {self.tag: self.read_requests()}}
 
     def read_requests(self) -> dict[str, int]:
-        """By opcode of FUSE, those that came."""
+        """The number of requests by FUSE opcode, without zeros."""
         counts = ffi.new("uint64_t[]", lib.FUSE_OPCODES)
         lib.fs_device_counters(self.model, counts)
         return {str(opcode): count for opcode, count in enumerate(counts) if count}

@@ -1,7 +1,7 @@
-"""The machine's generation: a random number that is another one in each clone.
+"""The machine's generation: a random number that is different in each clone.
 
-Linux (drivers/virt/vmgenid.c) mixes it into its random numbers, and begins anew with
-them when the interrupt says that it has changed.  Owns the interrupt.
+Linux (drivers/virt/vmgenid.c) mixes it into its random numbers, and reseeds them
+when the interrupt says that it has changed.  Owns the interrupt.
 Spec: Microsoft's "Virtual Machine Generation ID" (2012); boot/acpi.py has the device.
 """
 
@@ -17,7 +17,7 @@ NUMBER_BYTES: Final = 16
 
 
 class Generation(Part):
-    """Lives as long as the VM that its interrupt is of."""
+    """Lives as long as the VM that has its interrupt."""
 
     name = "generation"
 
@@ -31,7 +31,7 @@ class Generation(Part):
             raise
 
     def begin(self, cloned: bool) -> None:
-        """The interrupt comes after the controllers are as they were saved."""
+        """A new number; in a clone also the interrupt, whose controllers are restored."""
         self.ram.write(GENERATION_GPA, os.urandom(NUMBER_BYTES))
         if cloned:
             os.eventfd_write(self.irq_fd, 1)

@@ -1,8 +1,8 @@
 """virtio-net: an interface of the guest, joined with a tap when there is one.
 
-Made with the machine and without a link: a spare one.  `attach_tap` gives it its
-address and its tap, and brings the link up; the driver hears of that by an
-interrupt, or finds it so when it comes later.
+Made with the machine, spare and without a link.  `attach_tap` gives it its address
+and its tap, and brings the link up; the driver is told by an interrupt, or reads
+the new state if it starts later.
 Spec: virtio 1.2 §5.1.
 """
 
@@ -42,7 +42,7 @@ lib = cast(NetLibrary, library)
 VIRTIO_TYPE: Final = 1
 CLASS_CODE: Final = 0x020000  # network, Ethernet
 QUEUE_SIZE: Final = 256
-"""What Linux' own tap backend has."""
+"""The size that Linux' own tap backend has."""
 CONFIG: Final = struct.Struct("<6sHH")  # mac, status, max_virtqueue_pairs
 LINK_UP: Final = 1
 MAC_BYTES: Final = 6
@@ -86,7 +86,7 @@ class Nic(Part):
 
 
 def make_spare_mac(index: int) -> bytes:
-    """Of an interface that nothing is said of yet; the guest never shows it to anyone."""
+    """For an interface without a configuration; it never appears on a network."""
     return bytes((LOCAL, 0, 0, 0, 0, index))
 
 

@@ -18,11 +18,11 @@ from shim.vmm.kvm.part import Part, PartState
 from shim.vmm.kvm.vm import Vm
 
 FIRST_SLOT: Final = 1
-"""Slot 0 is a host bridge's by custom, and stays empty."""
+"""Slot 0 is the host bridge's by convention, and stays empty."""
 
 
 class DeviceDescription(NamedTuple):
-    """A virtio device as its driver finds it."""
+    """A virtio device as its driver sees it."""
 
     name: str
     virtio_type: int  # virtio 1.2 §5
@@ -78,11 +78,11 @@ class PciBus(Part):
         check(result, "pci_window_set_config")
 
     def stop(self) -> None:
-        """The devices' threads are gone when it returns; vCPUs must not run."""
+        """The devices' threads have ended when it returns; vCPUs must not run."""
         lib.pci_window_stop(self.window)
 
     def save(self) -> PartState:
-        """What drivers have made of the devices, by name."""
+        """The devices' state as drivers have set it up, by name."""
         found = {}
         for slot, name in enumerate(self.slots, FIRST_SLOT):
             state = ffi.new("struct virtio_pci_state *")
@@ -95,7 +95,7 @@ class PciBus(Part):
         if list(state) != self.slots:
             raise InvalidArgument(f"devices {list(state)}: the machine has {self.slots}")
         structs = [make_struct("struct virtio_pci_state", data) for data in state.values()]
-        # All interrupts' routes at once: each change of KVM's table waits for a grace period.
+        # All interrupt routes at once: each change of KVM's table waits for a grace period.
         for slot, struct in enumerate(structs, FIRST_SLOT):
             result = lib.pci_window_stage_routes(self.window, slot, struct)
             check(result, "pci_window_stage_routes")

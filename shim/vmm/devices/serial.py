@@ -50,7 +50,7 @@ class SerialConsole(Part):
         lib.serial_restore(self.port, make_struct("struct serial_state", state["registers"]))
 
     def flush(self) -> None:
-        """Also what waits for its line end is in the file afterwards."""
+        """Writes to the file also a last line without its line end."""
         lib.serial_flush(self.port)
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class SerialConsole(Part):
 
 
 def open_file(path: str) -> int:
-    """Empty, and for its owner alone."""
+    """Empty, and accessible to its owner only."""
     try:
         fd = os.open(path, OPEN_FLAGS, MODE)
         os.fchmod(fd, MODE)

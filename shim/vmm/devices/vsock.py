@@ -70,7 +70,7 @@ class Vsock(Part):
     name = "vsock"
 
     def __init__(self, pci: PciBus, listeners: list[int], ports: Sequence[int]) -> None:
-        """Takes the descriptors over, one by one; those left in the list are the caller's."""
+        """Takes the descriptors over, one by one; the caller owns those left in the list."""
         device = ffi.new("struct vsock_device **")
         check(lib.vsock_device_new(GUEST_CID, device), "vsock_device_new")
         self.device: VsockDevice = device[0]
@@ -81,7 +81,7 @@ class Vsock(Part):
             listeners.pop(0)
 
     def read_obstacle(self) -> str:
-        """A clone has no other end of a connection that was open."""
+        """Open connections: in a clone they would have no other end."""
         count = lib.vsock_device_connections(self.device)
         return f"the guest has {count} connections open" if count else ""
 

@@ -1,8 +1,8 @@
 """The system calls that each kind of thread of a vmm may make once its guest runs.
 
 One table, for people and for shim/vmm/jail/filters.py; tests compare it with what the
-end-to-end tests use.  Pure.  A call stands alone, or with the values that one of its
-arguments may have.  What is not here ends the process (SIGSYS).
+end-to-end tests use.  Pure.  A call is allowed with any arguments, or with given values
+of one argument.  A call that is not here ends the process (SIGSYS).
 
 Kinds: native/src/jail.h.  Numbers of ioctls are looked up by their names.
 """
@@ -32,7 +32,7 @@ class Allowed(NamedTuple):
     argument: int
     values: tuple[int | str, ...]
     mask: int = (1 << 32) - 1
-    """The kernel reads 32 bits of all that are here."""
+    """The kernel reads 32 bits of every argument in this table."""
 
 
 class Refused(NamedTuple):
@@ -47,8 +47,8 @@ Rule = str | Allowed | Refused
 PROT_EXEC: Final = 4
 CLONE_FS: Final = 0x200
 CLONE_THREAD_FLAGS: Final = 0x3D0F00
-"""VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID and CHILD_CLEARTID: what
-glibc's pthread_create makes a thread with."""
+"""VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID and CHILD_CLEARTID: the
+flags of glibc's pthread_create."""
 PR_SET_NAME: Final = 15
 PR_SET_NO_NEW_PRIVS: Final = 38
 SECCOMP_SET_MODE_FILTER: Final = 1
@@ -67,7 +67,7 @@ NO_CODE: Final = (
     Allowed("mmap", 2, (0,), PROT_EXEC),
     Allowed("mprotect", 2, (0,), PROT_EXEC),
 )
-"""Memory may be had and given back, but no program put into it."""
+"""Memory may be mapped and unmapped, but never made executable."""
 
 EVERYONE: Final[tuple[Rule, ...]] = (
     # Locks, memory, time, the end of a thread and of the process: glibc's own.
@@ -91,11 +91,11 @@ EVERYONE: Final[tuple[Rule, ...]] = (
     "close",
 )
 SIGNALS: Final[tuple[Rule, ...]] = ("tgkill", "getpid")
-"""To the vCPUs' threads, to have them leave the guest: no other process is in sight."""
+"""Make vCPU threads leave the guest.  The vmm sees no other process to signal."""
 
 WORKERS: Final[tuple[Rule, ...]] = ("epoll_wait", "epoll_ctl")
 MAKE_DEVICE: Final[tuple[Rule, ...]] = (
-    # A device begins to work when its driver is ready, on the thread that is told so.
+    # A device starts when its driver is ready, on the thread that gets the driver's write.
     "eventfd2",
     "epoll_create1",
     "epoll_ctl",
@@ -137,7 +137,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         TAP,
         VHOST,
         INTERRUPTS,
-        # The console's file, whose last lines are written when the machine has ended.
+        # The console's file: its last lines are written when the machine has ended.
         "pread64",
         "pwrite64",
         "ftruncate",
@@ -228,10 +228,10 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
 }
 
 SAVING: Final[tuple[Rule, ...]] = (
-    # Of the main thread of a machine that is to become a template, whose guest runs
-    # nothing but ours.
+    # For the main thread of a machine that becomes a template: its guest runs only our
+    # programs.
     "lseek",
-    # Which files its guest knows, by their paths.
+    # Saves by path which files its guest knows.
     "openat2",
     "readlinkat",
     "statx",
@@ -252,7 +252,7 @@ SAVING: Final[tuple[Rule, ...]] = (
             "KVM_GET_XCRS",
             "KVM_GET_XSAVE",
             "KVM_GET_XSAVE2",
-            "KVM_SET_MSRS",  # which of them a vCPU takes back
+            "KVM_SET_MSRS",  # finds which of them a vCPU accepts
         ),
     ),
 )
@@ -274,7 +274,7 @@ def list_rules(kind: Kind, saves: bool = False) -> tuple[Rule, ...]:
 
 
 def keep_capabilities(kind: Kind) -> int:
-    """Bits as of capabilities(7): those of whoever makes and changes files for the guest."""
+    """Bits as in capabilities(7): for threads that make and change files for the guest."""
     if kind not in (Kind.FILES, Kind.THREADS):
         return 0
     return sum(1 << number for number in CAPABILITIES)

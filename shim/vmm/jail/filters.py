@@ -1,4 +1,4 @@
-"""From the table of calls to programs for seccomp(2), by libseccomp.
+"""Compiles the table of calls to programs for seccomp(2), with libseccomp.
 
 A filter takes about a millisecond to make and is the same for every vmm, so a process that
 forks them has them made before (`make_filters`).  Nothing is applied here.
@@ -24,7 +24,7 @@ UNKNOWN: Final = -1
 
 @cache
 def make_filter(kind: Kind, saves: bool, logs: bool) -> bytes:
-    """struct sock_filter[].  `logs`: what is not allowed is logged, and happens."""
+    """struct sock_filter[].  `logs`: calls that are not allowed are executed and logged."""
     refusal = lib.SCMP_ACT_LOG if logs else lib.SCMP_ACT_KILL_PROCESS
     context = lib.seccomp_init(refusal)
     if context == ffi.NULL:
@@ -44,7 +44,7 @@ def make_filters(saves: bool, logs: bool) -> dict[Kind, bytes]:
 
 
 def add_rule(context: Pointer, rule: Rule) -> None:
-    """A call that this libseccomp does not know is one that this libc does not make."""
+    """Skips a call that this libseccomp does not know: this libc does not make it."""
     name = rule if isinstance(rule, str) else rule.call
     number = lib.seccomp_syscall_resolve_name(name.encode())
     if number == UNKNOWN:

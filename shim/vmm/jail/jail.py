@@ -1,9 +1,9 @@
 """The jail of this process: entered before its first thread, sealed before a guest runs.
 
-Entering gives it a root with the shares of one machine alone, in namespaces of its own;
+Entering gives it a root with the shares of one machine only, in namespaces of its own;
 sealing takes from each thread what its kind does not need: capabilities, system calls,
-and, as a second wall behind the root, paths (Landlock).  What all of it is for:
-docs/security.md.  The work is done in C (native/src/jail.h): each thread has to do it to
+and, as a second barrier behind the root, paths (Landlock).  The reasons are in
+docs/security.md.  C code does the work (native/src/jail.h): each thread has to seal
 itself.
 """
 
@@ -22,7 +22,7 @@ NONE: Final = -1
 
 class Jail:
     """Lifecycle: `enter`, `prepare`, threads, `seal`, the guest; `abandon` and `prepare` again
-    where a machine could not be put together."""
+    if a machine could not be built."""
 
     def __init__(self, mode: JailMode, saves: bool) -> None:
         """`saves`: the machine is to become a template."""
@@ -30,7 +30,7 @@ class Jail:
         self._saves = saves
 
     def enter(self, tree_fd: int, image_path: str, place: str) -> None:
-        """In every mode: file servers find the shares there.  Does not own `tree_fd`."""
+        """Needed in every mode: file servers find the shares there.  Does not own `tree_fd`."""
         entered = lib.jail_enter(tree_fd, image_path.encode(), place.encode())
         try:
             check(entered, "jail")
@@ -42,7 +42,7 @@ class Jail:
         lib.jail_prepare()
 
     def seal(self, network_fd: int = NONE) -> None:
-        """All threads are in the network namespace `network_fd` afterwards, if one is given.
+        """Seals all threads, and moves them into the network namespace `network_fd`, if given.
 
         After an error the process has to end: some of its threads may be sealed.
         """
@@ -53,7 +53,7 @@ class Jail:
         else:
             filters = make_filters(self._saves, logs=self._mode is JailMode.LOG)
             for kind in Kind:
-                # Lifetime: threads that are made later need it too; `make_filter` keeps it.
+                # Lifetime: later threads need it too; `make_filter` keeps it.
                 rules[kind].filter = ffi.from_buffer("uint8_t[]", filters[kind])
                 rules[kind].instructions = len(filters[kind]) // INSTRUCTION_BYTES
                 rules[kind].capabilities = keep_capabilities(kind)
@@ -63,7 +63,7 @@ class Jail:
             raise HostResource(f"the vmm's jail: {error.strerror}") from error
 
     def open_landlock(self) -> int:
-        """A descriptor, or -1 where the kernel has it not."""
+        """A descriptor, or -1 if the kernel has no Landlock."""
         if self._mode in (JailMode.OFF, JailMode.LOG):
             return NONE
         made = lib.jail_landlock()
@@ -72,5 +72,5 @@ class Jail:
         return check(made, "Landlock")
 
     def abandon(self) -> None:
-        """Lets threads that wait go on, for them to be stopped."""
+        """Lets waiting threads continue, so that they can be stopped."""
         lib.jail_open()

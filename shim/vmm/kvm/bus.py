@@ -1,4 +1,4 @@
-"""Native's bus: who answers the guest's accesses to ports and device memory.
+"""Native's bus: sends the guest's accesses to ports and device memory to the devices.
 
 Owns the bus, not what is attached to it.
 """
@@ -16,7 +16,7 @@ class Bus:
         self.pointer: NativeBus = bus[0]
 
     def read_accesses(self) -> dict[str, int]:
-        """Accesses that came to user space, by region; unclaimed ones by address."""
+        """Accesses that exited to user space, by region; unclaimed ones by address."""
         counter = ffi.new("struct bus_counter *")
         found: dict[str, int] = {}
         index = 0

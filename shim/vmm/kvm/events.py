@@ -1,4 +1,4 @@
-"""What native's threads tell of a machine: its end, and faults of its devices.
+"""What native's threads report of a machine: its end, and faults of its devices.
 
 Owns the queue and its eventfd; the poll loop of `process` watches it.
 """
@@ -32,9 +32,9 @@ class MachineEvents(Part):
         self.fault_count = 0
 
     def take(self) -> tuple[StoppedEvent | None, list[str]]:
-        """Everything that waits: the end if it came, and what the first faults were.
+        """All queued events: the end, if it came, and texts of the first faults.
 
-        A hostile guest makes as many faults as it likes: beyond a few they only count.
+        A hostile guest can cause any number of faults: after a few they are only counted.
         """
         event = ffi.new("struct machine_event *")
         stopped = None

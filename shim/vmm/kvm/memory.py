@@ -1,7 +1,7 @@
 """Guest RAM: private anonymous memory of this process, filled straight from files.
 
-Owns the mappings and native's table of them; KVM's slots over them are `vm`'s.
-Never MAP_SHARED, so that clones of a machine can share what they have not changed.
+Owns the mappings and native's table of them; `vm` owns KVM's slots over them.
+Never MAP_SHARED, so that clones can share the pages that they have not changed.
 Untouched memory costs nothing.
 """
 
@@ -15,7 +15,7 @@ from shim.vmm.address_map import PAGE_BYTES, Gpa, Range
 
 
 class MappedFile(NamedTuple):
-    """What is there until the guest, or this process, changes it."""
+    """A part of a file in guest memory: as mapped, until the guest or this process changes it."""
 
     area: Range
     path: str
@@ -59,8 +59,8 @@ class GuestRam:
             self.check_place(result, gpa, length, path)
 
     def map(self, gpa: Gpa, fd: int, offset: int, length: int, path: str) -> None:
-        """As `load`, but what the guest does not change stays in the page cache, once
-        for all machines.  Hazard: a file cut short later ends this process (SIGBUS)."""
+        """As `load`, but pages that the guest does not change stay in the page cache, once
+        for all machines.  Hazard: a file truncated later ends this process (SIGBUS)."""
         whole = 0 if (gpa | offset) % PAGE_BYTES else length - length % PAGE_BYTES
         if whole > 0:
             result = lib.guest_memory_map_file(self.table, gpa, fd, offset, whole)

@@ -1,7 +1,7 @@
-"""Guest RAM as a file: what is not zero, run after run, and where it belongs.
+"""Guest RAM as a file: runs of pages that are not zero, and their addresses.
 
-The file is mapped by every clone and never changed once it is written.  What the
-machine still has of its kernel's file is left in that.
+The file is mapped by every clone and never changed once it is written.  Pages that
+are still as in the kernel's file are not copied: clones map that file.
 Spec: Linux Documentation/admin-guide/mm/pagemap.rst.
 """
 
@@ -14,26 +14,26 @@ from shim.vmm.address_map import PAGE_BYTES, Gpa, Range
 from shim.vmm.kvm.memory import GuestRam, MappedFile
 
 Files = Mapping[str, int]
-"""Open ones, by their paths."""
+"""Open files by their paths."""
 CHUNK_BYTES: Final = 64 << 10
-"""What one look decides.  Smaller ones make a smaller file of more mappings."""
+"""What is written or skipped as one.  Smaller chunks: a smaller file, more mappings."""
 ENTRY_BYTES: Final = 8
 PRESENT_OR_SWAPPED: Final = 0xC0
 """In the highest byte of an entry of /proc/self/pagemap."""
 
 
 class Run(NamedTuple):
-    """Pages that lie together, in the guest and in a file."""
+    """Pages that are adjacent, in the guest and in a file."""
 
     gpa: int
     offset: int
     length: int
     path: str = ""
-    """"" is the memory file; the kernel's own has what nobody has touched of it."""
+    """"" is the memory file; else the kernel's file, for pages that nobody has changed."""
 
 
 def save_memory(ram: GuestRam, fd: int, pagemap_fd: int) -> list[Run]:
-    """Writes `fd` from its beginning.  The guest must not run.
+    """Writes to `fd` from its beginning.  The guest must not run.
 
     `pagemap_fd`: /proc/self/pagemap."""
     runs = []
@@ -50,7 +50,7 @@ def save_memory(ram: GuestRam, fd: int, pagemap_fd: int) -> list[Run]:
 
 
 def map_memory(ram: GuestRam, runs: Iterable[Run], memory_path: str, files: Files) -> None:
-    """Privately: a page is copied when the guest first writes to it."""
+    """As private mappings: a page is copied when the guest first writes to it."""
     for run in runs:
         path = run.path or memory_path
         ram.map(Gpa(run.gpa), files[path], run.offset, run.length, path)
@@ -59,7 +59,7 @@ def map_memory(ram: GuestRam, runs: Iterable[Run], memory_path: str, files: File
 def find_data(
     area: Range, hva: Pointer, mapped: list[MappedFile], pagemap_fd: int
 ) -> Iterator[Run]:
-    """Chunks that hold anything but zeros; memory that was never touched stays so."""
+    """Chunks that are not all zeros; does not touch memory that was never touched."""
     zeros = bytes(CHUNK_BYTES)
     base = ffi.cast("uint8_t *", hva)
     first_page = int(ffi.cast("uintptr_t", hva)) // PAGE_BYTES
@@ -78,7 +78,7 @@ def find_data(
 
 
 def find_mapped(mapped: Iterable[MappedFile], gpa: int, length: int) -> Run | None:
-    """The part of a file that all of these pages are."""
+    """The part of a file that is mapped there, if it covers all of these pages."""
     for area, path, offset in mapped:
         if area.gpa <= gpa and gpa + length <= area.end:
             return Run(gpa, offset + gpa - area.gpa, length, path)

@@ -1,4 +1,4 @@
-"""Structs of C as bytes: kept as they came, given back as they were."""
+"""Structs of C as bytes: saved and restored without reading the fields."""
 
 from native.ffi import Pointer, ffi
 from shim.errors import HostResource

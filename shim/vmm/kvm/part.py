@@ -1,6 +1,6 @@
-"""What a machine is made of, as those see it who deal with all of it.
+"""A part of a machine: the interface through which code handles all parts alike.
 
-A part is made by `builder`, which closes it, and keeps to itself what it saves.
+`builder` makes and closes a part.  Only the part knows what its saved state means.
 """
 
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from shim.vmm.kvm.bus import Bus
 
 PartState = dict[str, bytes]
-"""What a part knows by its own names: opaque to everybody else."""
+"""A part's saved state, by names of its own: opaque to all others."""
 
 
 class Part(Protocol):
@@ -18,42 +18,42 @@ class Part(Protocol):
     """
 
     name: str
-    """Of no other part."""
+    """Unique among the parts."""
 
     def attach(self, bus: Bus) -> None:
-        """From now on it answers the guest's accesses; before vCPUs run."""
+        """The part answers the guest's accesses from now on.  Before vCPUs run."""
         return
 
     def restore(self, state: PartState) -> None:
-        """It is as it was when `save` answered this, in another machine."""
+        """Takes the state that `save` returned in another machine."""
         return
 
     def rewind(self) -> None:
-        """After `restore`: its clock stands where it stood then, whatever time has passed."""
+        """After `restore`: sets its clock back to the saved time, however long ago that is."""
         return
 
     def begin(self, cloned: bool) -> None:
-        """Memory and all parts are as the guest will find them."""
+        """Called when memory and all parts are as the guest will see them."""
         return
 
     def read_obstacle(self) -> str:
-        """Why the machine cannot be saved now, but may be soon; "": nothing in the way."""
+        """Why the machine cannot be saved now, but perhaps soon; "" if it can."""
         return ""
 
     def stop(self) -> None:
-        """For good: it changes nothing any more.  The vCPUs are paused."""
+        """For good: the part changes nothing any more.  The vCPUs are paused."""
         return
 
     def save(self) -> PartState:
-        """After all parts have stopped."""
+        """Returns the state.  Called after all parts have stopped."""
         return {}
 
     def flush(self) -> None:
-        """The guest has ended: what it has written is where it belongs."""
+        """The guest has ended: writes out what is still buffered."""
         return
 
     def read_counters(self) -> dict[str, Any]:
-        """By topic; a topic of several parts has a dictionary."""
+        """Counters by topic; a topic that several parts share has a dictionary."""
         return {}
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""/dev/kvm: is it there, does it run Linux guests, what can it do.
+"""/dev/kvm: whether it exists, runs Linux guests, and which extensions it has.
 
 Owns the descriptor.  Every refusal is one sentence that says what the host lacks.
 Spec: Linux Documentation/virt/kvm/api.rst §4.1 to §4.4, §4.46.

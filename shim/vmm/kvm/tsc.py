@@ -1,4 +1,4 @@
-"""The rate of a machine's TSC: a clone's runs as its template's did, where this host's can."""
+"""The rate of a machine's TSC: in a clone the template's, if this host can run at that."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -12,7 +12,7 @@ TOLERANCE_PPM: Final = 250
 
 
 class TscRate(Part):
-    """Restored before what reads clocks."""
+    """Restored before the parts that read clocks."""
 
     name = "tsc"
 
@@ -28,9 +28,9 @@ class TscRate(Part):
 
 
 def set_tsc(khz: int, vcpus: Sequence[Vcpu], can_scale: bool) -> None:
-    """HostResource where this host's cannot run at the template's rate.
+    """HostResource if this host's TSC cannot run at the template's rate.
 
-    Without scaling KVM would make good what is missing at every entry.
+    Without hardware scaling KVM would correct the TSC at every entry.
     """
     own_khz = vcpus[0].read_tsc_khz()
     if khz == own_khz:

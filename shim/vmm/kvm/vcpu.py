@@ -1,4 +1,4 @@
-"""One vCPU: its descriptor and its first state.  It is run by native's thread.
+"""One vCPU: its descriptor and its first state.  A thread of native's runs it.
 
 Spec: Linux Documentation/virt/kvm/api.rst §4.11 to §4.19 (registers, MSRs, CPUID).
 """
@@ -15,7 +15,7 @@ from shim.vmm.kvm.vm import Vm
 
 
 class Vcpu:
-    """Those but the first wait for the guest to wake them (INIT, SIPI): no state."""
+    """All but the first get no state: they wait for the guest's INIT and SIPI."""
 
     def __init__(self, vm: Vm, index: int) -> None:
         self.index = index
@@ -49,7 +49,7 @@ class Vcpu:
         kvm_ioctl(self.fd, "KVM_SET_REGS", registers)
 
     def set_special_registers(self, state: EntryState) -> None:
-        """Read, changed, written: the APIC base in it is KVM's."""
+        """Read, changed, written back: KVM's APIC base in them must stay."""
         special = ffi.new("struct kvm_sregs *")
         kvm_ioctl(self.fd, "KVM_GET_SREGS", special)
         fill_segment(special.cs, state.code)
@@ -70,7 +70,7 @@ class Vcpu:
         return kvm_ioctl(self.fd, "KVM_GET_TSC_KHZ")
 
     def set_tsc_khz(self, khz: int) -> None:
-        """OSError where the processor cannot."""
+        """OSError if the processor cannot run at this rate."""
         kvm_ioctl(self.fd, "KVM_SET_TSC_KHZ", khz)
 
     def close(self) -> None:

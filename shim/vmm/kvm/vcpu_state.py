@@ -1,7 +1,7 @@
 """A vCPU's whole state, as KVM gives it and takes it back.
 
-Opaque bytes of the host's own KVM: they never leave the host, and a template that
-holds them is thrown away when the host's kernel or processor changes.
+Opaque bytes of the host's own KVM: they never leave the host, and a template with
+them is no longer used when the host's kernel or processor changes.
 Spec: Linux Documentation/virt/kvm/api.rst §4.11 to §4.19, §4.31 to §4.43.
 """
 
@@ -17,9 +17,9 @@ from shim.vmm.kvm.system import KvmSystem
 
 MSR_TSC_DEADLINE: Final = 0x6E0
 MSR_DEBUGCTL: Final = 0x1D9
-"""Each write of it is a complaint in an AMD host's log; the agent debugs nothing."""
+"""Each write of it adds a warning to an AMD host's log; the agent debugs nothing."""
 HYPERV_MSRS: Final = range(0x40000000, 0x40000200)
-"""Our guests are offered none, and touching them makes KVM keep state for them."""
+"""Not offered to our guests; an access would make KVM keep state for them."""
 MSR_BYTES: Final = 16
 PLAIN_XSAVE_BYTES: Final = 4096
 
@@ -38,12 +38,12 @@ AFTER_MSRS: Final = (
 
 
 def read_xsave_bytes(system: KvmSystem) -> int:
-    """0: KVM has the plain structure only."""
+    """0 if KVM has only the plain structure."""
     return system.read_capability("KVM_CAP_XSAVE2")
 
 
 def read_msr_numbers(system: KvmSystem) -> tuple[int, ...]:
-    """Those that KVM saves; the deadline last, for it counts from the TSC."""
+    """Those that KVM saves; the deadline last, since it depends on the TSC."""
     count = 1024
     table = ffi.new("struct kvm_msr_list *", {"indices": count})
     table.nmsrs = count
@@ -54,7 +54,7 @@ def read_msr_numbers(system: KvmSystem) -> tuple[int, ...]:
 
 
 def save_vcpu(fd: int, msrs: Sequence[int], xsave_bytes: int) -> PartState:
-    """While it does not run, and never again after."""
+    """While the vCPU does not run; it must never run again."""
     state = {name: read_part(fd, call, ctype) for name, call, ctype in (*BEFORE_MSRS, *AFTER_MSRS)}
     area = ffi.new("uint8_t[]", max(xsave_bytes, PLAIN_XSAVE_BYTES))
     kvm_ioctl(fd, "KVM_GET_XSAVE2" if xsave_bytes else "KVM_GET_XSAVE", area)
@@ -103,7 +103,7 @@ def read_msrs(fd: int, numbers: Sequence[int]) -> Iterator[bytes]:
 
 
 def keep_writable(fd: int, entries: Iterator[bytes]) -> Iterator[bytes]:
-    """What KVM does not take back is not the guest's: it follows from CPUID."""
+    """An MSR that KVM does not accept is not the guest's state: it follows from CPUID."""
     for entry in entries:
         try:
             taken = kvm_ioctl(fd, "KVM_SET_MSRS", make_msrs(entry))

@@ -37,7 +37,7 @@ class VcpuSet(Part):
         events: MachineEvents,
         saves: bool = False,
     ) -> None:
-        """`saves`: `save` will be asked; what that takes of KVM is found now."""
+        """`saves`: `save` will be called; what it needs of KVM is read now."""
         self.saved_msrs = read_msr_numbers(system) if saves else ()
         self.xsave_bytes = read_xsave_bytes(system) if saves else 0
         self.members = tuple(vcpus)
@@ -64,7 +64,7 @@ class VcpuSet(Part):
         lib.vcpu_set_resume(self.pointer)
 
     def save(self) -> PartState:
-        """While they are paused, and never to run again."""
+        """While the vCPUs are paused; they must never run again."""
         states = (save_vcpu(vcpu.fd, self.saved_msrs, self.xsave_bytes) for vcpu in self.members)
         return {
             f"{index}.{name}": data
@@ -81,7 +81,7 @@ class VcpuSet(Part):
         self.saved = saved
 
     def rewind(self) -> None:
-        """The TSC is among the MSRs."""
+        """Sets the MSRs again, the TSC among them."""
         for vcpu, state in zip(self.members, self.saved, strict=True):
             write_msrs(vcpu.fd, state["msrs"])
 
@@ -89,7 +89,7 @@ class VcpuSet(Part):
         return {"exits": self.read_exits()}
 
     def read_exits(self) -> dict[str, int]:
-        """Exits to user space by reason, those that happened."""
+        """Exits to user space by reason, without zeros."""
         found = {}
         for reason in range(lib.VCPU_MAX_EXIT_REASONS):
             count = lib.vcpu_set_exits(self.pointer, reason)
@@ -99,13 +99,13 @@ class VcpuSet(Part):
         return found
 
     def close(self) -> None:
-        """The threads are gone when it returns."""
+        """The threads have ended when it returns."""
         lib.vcpu_set_free(self.pointer)
         self.pointer = ffi.NULL
 
 
 def split_states(state: PartState) -> list[PartState]:
-    """Of each vCPU, in their order."""
+    """One state for each vCPU, in their order."""
     states: list[PartState] = []
     for key, data in state.items():
         index, _, name = key.partition(".")

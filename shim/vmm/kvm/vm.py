@@ -1,7 +1,7 @@
 """One KVM machine: memory slots, interrupt controllers, vCPU descriptors.
 
-Owns the VM's descriptor.  The interrupt controllers are KVM's own, so they cost no
-exit; there is no PIT: the ACPI tables tell the guest so.
+Owns the VM's descriptor.  The interrupt controllers are KVM's own, so they cause no
+exits to user space; there is no PIT: the ACPI tables tell the guest so.
 Spec: Linux Documentation/virt/kvm/api.rst §4.2, §4.7, §4.24, §4.35, §4.36, §4.41.
 """
 
@@ -17,7 +17,7 @@ from shim.vmm.kvm.system import KvmSystem
 
 
 class Vm:
-    """Interrupt controllers come before vCPUs: KVM gives those their APICs at birth."""
+    """Interrupt controllers come before vCPUs: KVM gives a vCPU its APIC when it is made."""
 
     def __init__(self, system: KvmSystem) -> None:
         try:

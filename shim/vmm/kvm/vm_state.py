@@ -49,7 +49,7 @@ def save_vm(fd: int) -> PartState:
 
 
 def restore_vm(fd: int, state: PartState) -> None:
-    """Before the vCPUs are restored: the guest's clock goes on where it stood."""
+    """Before the vCPUs are restored: the guest's clock continues from the saved time."""
     for name in CHIPS:
         chip = make_struct("struct kvm_irqchip", state[name])
         chip.chip_id = getattr(lib, name)

@@ -1,4 +1,4 @@
-"""Which guest pages a clone touches on its way, found once and made ready ever after.
+"""The working set: guest pages that a clone touches, found once, mapped early in others.
 
 Found in the page tables of a trial clone's vmm: a page of the memory file that the
 guest has written to is this process's own.
@@ -20,13 +20,13 @@ from shim.vmm.kvm.memory import GuestRam
 ENTRY_BYTES: Final = 8
 PRESENT: Final = 1 << 63
 OF_A_FILE: Final = 1 << 61
-"""Or shared: a page that is still as the file has it."""
+"""Set for a page of a file, or a shared one: it is unchanged."""
 RANGE: Final = Struct("=QQQ")
 """struct prefault_range of native/src/kvm/prefault.h."""
 
 
 class Touched(NamedTuple):
-    """Pages that lie together."""
+    """Adjacent pages."""
 
     gpa: int
     length: int
@@ -34,10 +34,10 @@ class Touched(NamedTuple):
 
 
 class PageWatch:
-    """While it is open, `find_touched` finds what was touched and no page beside it.
+    """While it is open, `find_touched` finds exactly the pages that were touched.
 
-    Without it, and where the host's kernel is older than 6.7, the answer has the pages
-    around each one too: they are there, for nothing.
+    Without it, and with a host's kernel before 6.7, the result also has the pages around
+    each one, which fault-around has mapped needlessly.
     """
 
     def __init__(self, ram: GuestRam) -> None:
@@ -49,7 +49,7 @@ class PageWatch:
 
 
 def find_touched(ram: GuestRam, pagemap_fd: int) -> Iterator[Touched]:
-    """Hazard: needs the pages to be here still; under swap the answer is smaller.
+    """Hazard: the pages must still be in memory; with swapping the result is smaller.
 
     `pagemap_fd`: /proc/self/pagemap."""
     for area, hva in ram.regions:
@@ -60,7 +60,7 @@ def find_touched(ram: GuestRam, pagemap_fd: int) -> Iterator[Touched]:
 
 
 def judge(entry: int) -> bool | None:
-    """Whether it was written; None for a page that is not there."""
+    """Whether the page was written; None for one that is not present."""
     return not entry & OF_A_FILE if entry & PRESENT else None
 
 
@@ -78,7 +78,7 @@ def pack_touched(touched: Iterable[Touched]) -> bytes:
 
 
 def prefault(ram: GuestRam, vcpu_fd: int, packed: bytes) -> None:
-    """Before the vCPU runs; what `pack_touched` has made."""
+    """Before the vCPU runs.  `packed`: from `pack_touched`."""
     ranges = ffi.from_buffer("struct prefault_range[]", packed)
     result = lib.guest_memory_prefault(
         ffi.addressof(lib, "kvm_calls"), ram.table, vcpu_fd, ranges, len(packed) // RANGE.size

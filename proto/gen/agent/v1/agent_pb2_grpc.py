@@ -125,15 +125,15 @@ class AgentServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetInfo(self, request, context):
-        """Answers as soon as the guest can take containers.  Idempotent.
+        """Answers as soon as the guest can run containers.  Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Awaken(self, request, context):
-        """To a guest that goes on from a template, before any container: randomness
-        of its own, the time, the host's name.  Idempotent.
+        """For a clone, before any container: randomness of its own, the time, the
+        host's name.  Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,7 +147,7 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CorrectClock(self, request, context):
-        """Steps it at once, or leads it there slowly and takes its rate along.
+        """Corrects it by one step, or slowly, which also corrects its rate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +155,7 @@ class AgentServicer:
 
     def CreateContainer(self, request, context):
         """`crun create`.  The process waits for StartProcess.
-        ALREADY_EXISTS, INVALID_ARGUMENT (spec), FAILED_PRECONDITION (streams never came).
+        ALREADY_EXISTS, INVALID_ARGUMENT (spec), FAILED_PRECONDITION (no streams).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,7 +230,7 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Out-of-memory kills and the like, from now on.
+        """Events such as out-of-memory kills, from now on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
