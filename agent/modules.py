@@ -1,9 +1,9 @@
-"""The guest's kernel modules: those that it starts with, and those on demand.
+"""The guest's kernel modules: those loaded at the start, and those on demand.
 
 contract.GUEST_MODULES_FILE lists paths of plain .ko files in load order.  File
-systems wait until a mount asks for them: the kernel then runs /sbin/modprobe,
-which is main() here.  The network's driver waits for a network, others until the
-guest has had time for its first container.
+systems wait until a mount asks for them: the kernel then runs /sbin/modprobe, which
+is main() here.  The network driver is loaded once there is a network, the others
+after the first container has had time to start.
 """
 
 import errno
@@ -30,7 +30,7 @@ def load_at_start() -> None:
 
 
 def load_nic_driver() -> None:
-    """Where there is something to drive: a guest without a network does without it."""
+    """Only if a device is present: a guest without a network does not need it."""
     load_named(NIC_MODULES)
 
 
