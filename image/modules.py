@@ -112,9 +112,9 @@ def load_module(name: str, path: Path) -> Module:
 
 
 def order_modules(wanted: Sequence[str], load: Callable[[str], Module | None]) -> list[Module]:
-    """`wanted` and all they need, each after what it depends on.
+    """`wanted` and all modules that they need, each after those it depends on.
 
-    `load` answers None for a module that is built into the kernel.
+    `load` returns None for a module that is built into the kernel.
     """
     ordered: dict[str, Module] = {}
     seen: set[str] = set()
