@@ -38,7 +38,7 @@ def ip(namespace: int, *lines: str) -> None:
 
 @pytest.fixture
 def container() -> Iterator[int]:
-    """As CNI's bridge or ptp leaves it: one veth with addresses, a gateway, a neighbour."""
+    """As CNI's bridge or ptp sets it up: one veth with addresses, a gateway, a neighbour."""
     namespace = make_namespace()
     yield namespace
     os.close(namespace)
