@@ -26,18 +26,18 @@ ADJ_SETOFFSET: Final = 0x0100
 ADJ_NANO: Final = 0x2000
 STA_PLL: Final = 0x0001
 STA_UNSYNC: Final = 0x0040
-"""Kept: whether the host's own time is right is not known here.  Without it the kernel
+"""Kept set: the guest cannot know whether the host's own time is right.  Without it the kernel
 would write to a clock chip that this machine does not have."""
 
 MAX_SLEW_NS: Final = 500_000_000
-"""MAXPHASE: more would be cut off silently."""
+"""MAXPHASE: the kernel silently limits a greater value to it."""
 MAX_TIME_CONSTANT: Final = 10
 """MAXTC."""
 NS: Final = 10**9
 PTP_CLASS: Final = "/sys/class/ptp"
 PTP_NAME: Final = "KVM virtual PTP"
 LOOKS: Final = 5
-"""The one that took the least time counts."""
+"""The reading that took the least time is used."""
 FIRST_INTERVAL_S: Final = 4
 MAX_INTERVAL_S: Final = 64
 

@@ -21,7 +21,7 @@ ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 NO_STDIO: Final = ChildFds(-1, -1, -1)
 MAX_LOG_BYTES: Final = 64 << 10
 IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Left ignored, a container's programs would inherit that."""
+"""If these stayed ignored, a container's programs would inherit that."""
 
 TIMESTAMP: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z?:? ")
 MISSING: Final = re.compile(r"executable file `(?P<program>.*)` not found")

@@ -17,7 +17,7 @@ from proto.contract import ENTROPY_BYTES
 RNDADDENTROPY: Final = 0x40085203
 RNDRESEEDCRNG: Final = 0x5207
 POOL_HEADER: Final = "ii"
-"""struct rand_pool_info: bits that it counts for, bytes that follow."""
+"""struct rand_pool_info: the entropy in bits, the bytes that follow."""
 MAX_HOSTNAME_BYTES: Final = 64
 
 

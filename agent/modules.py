@@ -16,10 +16,10 @@ NIC_DRIVER = "virtio_net"
 NIC_MODULES = frozenset({NIC_DRIVER, "net_failover", "failover"})
 """The driver and what it depends on."""
 LATER = frozenset({"virtio_balloon", "ptp_kvm", "ptp", "pps_core"})
-"""What is freed in the guest goes back to the host; the host's time by KVM."""
+"""Free page reporting to the host; the host's time from KVM."""
 ON_DEMAND = frozenset({"overlay", *NIC_MODULES, *LATER})
 NOT_HERE = frozenset({errno.ENODEV, errno.EOPNOTSUPP})
-"""What a driver says that finds nothing to drive."""
+"""The error of a driver that finds no device."""
 FILE_SYSTEM_ALIAS = "fs-"  # linux/fs.h: MODULE_ALIAS_FS
 
 

@@ -26,10 +26,10 @@ IFREQ: Final = struct.Struct("16sh22x")
 LINKS: Final = Path("/sys/class/net")
 IP: Final = ("/usr/bin/ip", "-batch", "-")
 EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
-"""A batch's lines cannot say of which family `default` is."""
+"""The lines of a batch cannot name the family of `default`."""
 MAX_MESSAGE_BYTES: Final = 4096
 TEMPORARY: Final = "sampan-nic"
-"""Names on the way: the wanted one may be another interface's until that has its own."""
+"""Temporary names: another interface may have the requested name until it gets its own."""
 
 
 def bring_up(name: str) -> None:

@@ -20,7 +20,7 @@ MAX_QUEUED: Final = 256
 class OomKill(NamedTuple):
     container_id: str
     kills: int
-    """So far, this one included."""
+    """The count so far, including this kill."""
 
 
 class OomWatch:

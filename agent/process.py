@@ -21,7 +21,7 @@ from proto import contract
 
 MAX_SIGNAL: Final = 64
 MAX_NAME_BYTES: Final = 4096
-"""What crun sends beside the terminal: its name."""
+"""The name of the terminal, which crun sends with it."""
 
 
 class Process:
@@ -32,7 +32,7 @@ class Process:
         self.pid = 0
         self.stdio = Stdio(request, spec.uid)
         self.stopped: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        """The end, once the output has been handed over."""
+        """The end, once the output has been delivered."""
 
     @property
     def alive(self) -> bool:

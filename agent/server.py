@@ -40,7 +40,7 @@ CODES: Final = {
     errors.RuntimeFailure: grpc.StatusCode.INTERNAL,
 }
 CANCELLED_WITH_CALLER: Final = frozenset({"WaitProcess"})
-"""These only wait.  All others finish what they began, whatever becomes of the caller."""
+"""These only wait. All others finish their work, even if the caller has gone."""
 LATER_S: Final = 2
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
@@ -63,7 +63,7 @@ class Places(NamedTuple):
     streams: socket.socket
     """Listening; container stdio."""
     relay: socket.socket | None = None
-    """Listening; joined with grpc_path."""
+    """Listening; the relay connects it with grpc_path."""
 
 
 async def serve_agent(

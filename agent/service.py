@@ -20,7 +20,7 @@ from proto.gen.agent.v1 import agent_pb2 as pb
 class GuestInfo(NamedTuple):
     kernel_release: str
     init_started_ns: int
-    """CLOCK_BOOTTIME, as all times of the guest's start."""
+    """CLOCK_BOOTTIME, like all times of the guest's start."""
 
 
 class AgentService:

@@ -23,7 +23,7 @@ class ProcessSpec(NamedTuple):
     document: dict[str, Any]
     program: str
     uid: int
-    """The user as the guest's kernel has it, that is outside the user namespace."""
+    """The user as the guest's kernel knows it, that is outside the user namespace."""
 
 
 class ContainerSpec(NamedTuple):
@@ -31,7 +31,7 @@ class ContainerSpec(NamedTuple):
     cgroup_path: str
     init: ProcessSpec
     shared_paths: tuple[str, ...]
-    """What lies on the host's shares: the root and the volumes."""
+    """Paths on the host's shares: the root and the volumes."""
 
 
 def check_id(text: str, field: str) -> str:

@@ -20,20 +20,20 @@ from agent.cgroup import Cgroup, write_file
 PAGE_BYTES: Final = 4096
 SAMPLE_PERIOD_S: Final = 1.0
 LONGEST_GAP_S: Final = 3.0
-"""Without a sample for so long, it was not at its limit."""
+"""Without a sample for this long, the container was not at its limit."""
 STANDSTILL_S: Final = 5.0
 MAX_CACHE_BYTES: Final = 1 << 20
 MIN_TURNOVERS: Final = 10
-"""How often the whole cache was read again from one sample to the next."""
+"""How often the whole cache must be read again between two samples."""
 READAHEAD_PAGES: Final = 64
-"""At least what one fault of a mapped file reads."""
+"""An upper bound of the pages that one fault of a mapped file reads."""
 MARGIN_BYTES: Final = 1 << 20
 
 
 class Sample(NamedTuple):
     time_s: float
     cache_bytes: int
-    """What can be dropped."""
+    """The memory that can be dropped."""
     refaults: int
     """Pages that were dropped and read again, so far."""
     major_faults: int

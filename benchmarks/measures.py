@@ -46,7 +46,7 @@ class Metric:
     unit: str
     more_is_better: bool = False
     is_count: bool = False
-    """It is the same on a fast and on a slow machine."""
+    """The value is the same on a fast and on a slow machine."""
 
 
 METRICS: Final[dict[str, Metric]] = {

@@ -13,7 +13,7 @@ SETTLE_BYTES: Final = 256 << 10
 MAX_SETTLE_S: Final = 60.0
 VMM: Final = "sampan-vmm"
 WARM: Final = "sampan-warm"
-"""Comes with the first container and stays: containers share what it costs."""
+"""It starts with the first container and stays: containers share its cost."""
 GUEST: Final = "guest"
 MAPPING: Final = re.compile("[0-9a-f]+-[0-9a-f]+ ")
 """The beginning of a line of smaps that describes a mapping."""

@@ -17,7 +17,7 @@ MARGIN: Final = 20
 BAR_HEIGHT: Final = 26
 LINE_HEIGHT: Final = 17
 CHAR_WIDTH: Final = 6.6
-"""Of FONT, about."""
+"""The width of a character of FONT, about."""
 FONT: Final = 'font-family="sans-serif" font-size="12"'
 COLOURS: Final = ("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#e15759", "#76b7b2", "#9c755f")
 REST: Final = ("to the end and the removal", "#bab0ac")

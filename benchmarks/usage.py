@@ -11,7 +11,7 @@ from typing import Final, Self
 
 KVM_STATISTICS: Final = Path("/sys/kernel/debug/kvm")
 TO_USER: Final = ("io_exits", "mmio_exits")
-"""Those that KVM may hand to the vmm.  An ioeventfd's do not count as mmio_exits."""
+"""Exits that KVM may hand to the vmm. Those for an ioeventfd do not count as mmio_exits."""
 IDLE: Final = (3, 4)
 """Columns of /proc/stat (proc_stat(5)): idle, iowait."""
 RX_PACKETS, TX_PACKETS = 1, 9
@@ -23,7 +23,7 @@ class Usage:
     cpu_s: float
     packets: int
     exits: int | None
-    """None where KVM's statistics cannot be read."""
+    """None if KVM's statistics cannot be read."""
 
     def __sub__(self, earlier: Self) -> "Usage":
         exits = None

@@ -59,7 +59,7 @@ class ChosenKernel:
 @dataclass(frozen=True)
 class BuildResult:
     manifest: Manifest | None
-    """None when the image that was there is up to date."""
+    """None when the existing image is up to date."""
 
 
 def build_image(options: BuildOptions, say: Callable[[str], None]) -> BuildResult:

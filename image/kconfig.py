@@ -13,7 +13,7 @@ from image.errors import FormatError
 SET: Final = re.compile(r"CONFIG_(\w+)=(\S.*)")
 UNSET: Final = re.compile(r"# CONFIG_(\w+) is not set")
 NO: Final = "n"
-"""What an option is that nothing names."""
+"""The value of an option that is not named."""
 
 
 def parse_config(text: str, name: str) -> dict[str, str]:

@@ -78,7 +78,7 @@ class Manifest:
     components: tuple[Component, ...]
     kernel_config_sha256: str = ""
     kernel_compiler: str = ""
-    """Of a kernel that was compiled here."""
+    """The compiler of a kernel that was compiled here."""
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"

@@ -24,7 +24,7 @@ GUEST_MODULES: Final = (
 """Loaded by the agent, at boot or later; what they depend on is added."""
 
 CACHED_DIR: Final = "modules"
-"""Beside a cached vmlinux: its /lib/modules."""
+"""The directory beside a cached vmlinux with its /lib/modules."""
 
 ELF_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 SECTION_HEADER: Final = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr

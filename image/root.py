@@ -46,7 +46,7 @@ BASE_PACKAGES: Final = (
 PYTHON: Final = "usr/bin/python3.13"
 LOADER: Final = "/lib64/ld-linux-x86-64.so.2"
 PROGRAMS: Final = ("/usr/bin/crun", "/usr/bin/ip")
-"""That the agent starts."""
+"""Programs that the agent starts."""
 STDLIB: Final = "usr/lib/python3.13"
 SITE: Final = "usr/lib/sampan"
 MODULES_DIR: Final = "usr/lib/modules"

@@ -22,7 +22,7 @@ from proto.gen.agent.v1 import agent_pb2_grpc
 
 TREE = Path(__file__).resolve().parents[2]
 DEADLINE_S = 50
-"""For anything that is to happen; nothing here takes as long unless it never happens."""
+"""The timeout of every wait; only an event that never happens takes this long."""
 APPLETS = (
     "sh cat echo sleep ls id dd stty head true false kill ps test mkdir rm sha256sum yes tail"
 ).split()

@@ -17,7 +17,7 @@ SOURCES = TREE / "native/src"
 TRANSPORT = SOURCES / "fuse/device.c"
 NEEDED = SOURCES / "memory/iovec.c"
 USER = 65534
-"""Some user that is not root: nobody."""
+"""A user that is not root: nobody."""
 
 
 def build_server(output: Path) -> Path:

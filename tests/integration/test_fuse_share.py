@@ -30,9 +30,9 @@ MEMBER = 4000
 """A group."""
 FUSE_READ, FUSE_FLUSH = 15, 25  # linux/fuse.h
 TELLING_FILE_SYSTEMS = ("ext2/ext3", "xfs", "btrfs", "f2fs")
-"""As stat(1) names them: a file's ctime tells there whether its contents have changed."""
+"""As stat(1) names them: on these a file's ctime shows whether its contents have changed."""
 STALE_S = 0.05
-"""Longer than a client keeps what it knows of a shared file."""
+"""Longer than a client caches a shared file's attributes."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 

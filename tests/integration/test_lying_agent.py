@@ -50,7 +50,7 @@ CALLS: dict[str, Call] = {
     "ConfigureNetwork": lambda agent: agent.configure_network(()),
 }
 LONG = {"GetInfo", "Awaken", "WaitProcess"}
-"""Whoever makes these has a limit of his own, or none for good reason."""
+"""Callers of these have a limit of their own, or none for a good reason."""
 
 
 class Liar(grpc.GenericRpcHandler):  # type: ignore[misc]

@@ -25,7 +25,7 @@ from shim.net.plan import MakeTap, NetworkPlan, Operation, Redirect
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 HEADER = bytes(12)
-"""struct virtio_net_hdr_v1: no offload asked for."""
+"""struct virtio_net_hdr_v1: no offload requested."""
 BROADCAST = b"\xff" * 6
 ARP = 0x0806
 

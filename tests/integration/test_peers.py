@@ -38,7 +38,7 @@ with socket.socket(socket.AF_UNIX, getattr(socket, kind)) as peer:
     except OSError as error:
         print(error.strerror)
 """
-"""A directory that has been opened is a way past those that are above it."""
+"""An open descriptor of a directory avoids the permissions of those above it."""
 FORK = """\
 import json, os, socket
 from shim.config import Config

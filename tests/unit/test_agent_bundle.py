@@ -1,4 +1,4 @@
-"""Modules from one file: they are found, have all that an import sets, and are
+"""Modules from one file: they are found, complete as an import makes them, and
 removed."""
 
 import marshal

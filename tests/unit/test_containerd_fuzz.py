@@ -49,7 +49,7 @@ JSONS = (
 )
 GOOD_JSONS = (b'{"args":["sh"],"cwd":"/","memory":{"limit":1}}',)
 OFTEN = ("Create", "Create", "Create", "Start", "Start", "Exec", "Exec", "Resume", "Resume")
-"""More than their opposites: most calls need a container that is there and runs."""
+"""More often than their opposites: most calls need a container that exists and runs."""
 VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 1 << 70, 1.5, "", "x", "/x", "\0", "\ud800", "x" * 5000,
     [], [None], [1], ["x"], [[]], [{}], {}, {"x": None}, {"x": 1}, {"x": "y"}, {"type": "pid"},

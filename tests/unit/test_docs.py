@@ -39,7 +39,7 @@ TARGET: Final = re.compile(r"^([a-z][a-z-]*):", re.M)
 GROUND: Final = re.compile(r"^(Emulated|Hardware speed|Count), (\d{4}-\d{2}-\d{2})", re.M)
 TESTHOST_RUN: Final = "tests/testhost/run"
 OTHERS: Final = frozenset(("apt", "cat", "tail", "rm", "ln", "pkill", "python3", "ip", "ctr"))
-"""Programs of the system: nothing of ours to check but the files that they are given."""
+"""Programs of the system: only their file arguments are checked."""
 NUMBERS: Final = re.compile(r"^(\d+) to (\d+)$")
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Extended attributes: names and values pass unchanged.  Attributes that a host process
- * without CAP_SYS_ADMIN could not set or see (xattr(7)) are refused, unless the share
- * allows them.
+ * without CAP_SYS_ADMIN could not set or see (xattr(7)) are refused and hidden, unless
+ * the share allows them.
  *
  * There is no setxattrat(2) that takes an O_PATH descriptor on the kernels
  * served: the file is named relative to the thread's working directory, which

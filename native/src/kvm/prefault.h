@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Maps guest memory that will be touched soon, all at once: otherwise each page
- * costs a clone an exit (an EPT violation) and a page fault of the host. */
+ * costs a clone an exit (an EPT or NPT violation) and a page fault of the host. */
 #ifndef SAMPAN_KVM_PREFAULT_H
 #define SAMPAN_KVM_PREFAULT_H
 

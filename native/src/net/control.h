@@ -8,7 +8,7 @@
 #include "virtio/worker.h"
 
 struct net_control {
-	struct virtio_device *virtio; /* called when the guest breaks the rules */
+	struct virtio_device *virtio; /* its needs_reset reports violations */
 	unsigned max_pairs;
 	void (*use_pairs)(struct virtio_device *virtio, unsigned pairs); /* 1 ≤ pairs ≤ max */
 

@@ -14,7 +14,7 @@
 #include "virtio/worker.h"
 
 struct net_pair {
-	struct virtio_device *virtio; /* called when the guest breaks the rules */
+	struct virtio_device *virtio; /* its needs_reset reports violations */
 	struct worker *worker;	      /* NULL between stop and start */
 	struct worker_source rx_source, tx_source, again_source, tap_source, error_source;
 	struct virtqueue *queues; /* receive, transmit */

@@ -147,7 +147,7 @@ static void receive_data(struct vsock_connection *c, const struct vsock_packet *
 }
 
 /* A guest that closes both directions waits for RST; what it sent before may
- * still be on its way to the fd. */
+ * still be in flight to the fd. */
 static void receive_shutdown(struct vsock_connection *c, unsigned flags)
 {
 	c->peer_shutdown |= flags & SHUTDOWN_BOTH;
