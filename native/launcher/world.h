@@ -7,8 +7,8 @@
 /* A hash of everything that a shim must inherit from its containerd: namespaces,
  * root, control group, security label, credentials, limits, processors; and for the
  * program at `exe` as it is installed.  A process may be the parent of a shim in
- * place of any other with an equal hash.  0, or -errno when a part of it cannot be
- * read. */
+ * place of any other with an equal hash.
+ * 0, or -errno when a part of it cannot be read. */
 int world_digest(const char *exe, uint64_t *ret_digest);
 
 #endif

@@ -15,8 +15,8 @@ struct prefault_range {
 };
 
 /* Before the vCPU runs.  What the host's kernel lacks (populating: before 5.14,
- * KVM_PRE_FAULT_MEMORY: before 6.11) is skipped, and the guest faults.  0; -EFAULT
- * for a range outside of memory; -ENOMEM and others of madvise(2). */
+ * KVM_PRE_FAULT_MEMORY: before 6.11) is skipped, and the guest faults.
+ * 0; -EFAULT for a range outside of memory; -ENOMEM and others of madvise(2). */
 int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memory *mem,
 			  int vcpu_fd, const struct prefault_range *ranges, unsigned count);
 

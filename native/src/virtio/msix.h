@@ -65,8 +65,8 @@ void msix_stage_route(struct msix *msix, unsigned source, const struct msix_entr
 /* Every source loses its vector. */
 void msix_detach(struct msix *msix);
 
-/* Accesses to the table and to the pending bits.  Bounds: any offset; 1 ≤ len ≤ 8;
- * beyond them reads are 0, writes are ignored. */
+/* Accesses to the table and to the pending bits.
+ * Bounds: any offset; 1 ≤ len ≤ 8; beyond them reads are 0, writes are ignored. */
 void msix_read_table(const struct msix *msix, uint64_t offset, void *data, unsigned len);
 void msix_write_table(struct msix *msix, uint64_t offset, const void *data, unsigned len);
 void msix_read_pending(const struct msix *msix, uint64_t offset, void *data, unsigned len);
