@@ -1,4 +1,5 @@
-"""PID 1 of the guest: mounts, containers by crun, their stdio, their ends.
+"""PID 1 of the guest: mounts; runs containers by crun, moves their stdio, reports
+their ends.
 
-Imports nothing of the host side; both know `proto` alone.
+Imports nothing from the host side; they share only `proto`.
 """

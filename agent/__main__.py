@@ -1,7 +1,7 @@
 """`python -m agent --grpc PATH --streams PATH --run-dir DIR`: the agent outside a guest.
 
-Serves on unix sockets until SIGTERM, with no guest set-up; for
-tests.  Needs root, crun and a cgroup2 mount.  In a guest, agent/init.py runs.
+For tests: serves on unix sockets until SIGTERM, without setting up a guest.  Needs root,
+crun and a cgroup2 mount.  In a guest, agent/init.py runs.
 """
 
 import argparse

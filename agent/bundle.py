@@ -1,17 +1,18 @@
 """The code that the agent imports at its start, in one file.
 
-The guest's root is a virtio-fs: a module of its own costs several requests to
-the host, the bundle a few for all of them.  agent/bundle_writer.py
-makes it when the image is built; the starter calls install() before it imports
-anything else, init.py remove() after the last import.  Modules that are not in the
-bundle, and extension modules, are found as ever.
+The guest's root is on virtio-fs: each separate module costs several requests to the
+host, the bundle only a few for all.  agent/bundle_writer.py makes it when the image
+is built; the starter calls install() before it imports anything else, init.py
+remove() after the last import.  Modules that are not in the bundle, and extension
+modules, are found as usual.
 """
 
 import marshal
 import sys
 from _frozen_importlib import ModuleSpec
 
-# What this module itself imports cannot come from the bundle: keep it at that.
+# What this module itself imports cannot come from the bundle: import nothing more
+# here.
 EARLY = frozenset(sys.modules)
 
 
@@ -41,7 +42,7 @@ class Bundle:
 
 
 def install(path: str) -> None:
-    """In front of the files, behind what is compiled into Python."""
+    """Searched before files, after modules that are compiled into Python."""
     try:
         bundle = Bundle(path)
     except FileNotFoundError:
@@ -50,5 +51,5 @@ def install(path: str) -> None:
 
 
 def remove() -> None:
-    """Frees the code that nobody has imported."""
+    """Frees the code that was not imported."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Bundle)]

@@ -12,7 +12,7 @@ PYC_HEADER_BYTES = 16  # PEP 552
 
 
 def write(path: str) -> None:
-    """Imports all that the agent does; keeps what came from .pyc files."""
+    """Imports what the agent imports; keeps the modules that came from .pyc files."""
     import agent.init  # noqa: PLC0415
     import agent.server  # noqa: F401, PLC0415
 

@@ -1,6 +1,6 @@
-"""A container's cgroup (v2): who is in it, freezing, killing, figures.
+"""A container's cgroup (v2): its processes, freezing, killing, figures.
 
-crun makes and removes it; a Cgroup is its name.  Spec: the kernel's
+crun creates and removes it; a Cgroup only names it.  Spec: the kernel's
 Documentation/admin-guide/cgroup-v2.rst, by file and key.
 """
 
@@ -36,12 +36,12 @@ def parse_single(text: str) -> dict[str, int]:
 
 
 def parse_keyed(text: str) -> dict[str, int]:
-    """`key value` a line."""
+    """One `key value` for each line."""
     return {key: parse_value(value) for key, value in map(str.split, text.splitlines())}
 
 
 def parse_nested(text: str) -> dict[str, int]:
-    """`8:0 rbytes=1 wbytes=2` a line, as "8:0 rbytes"."""
+    """Lines as `8:0 rbytes=1 wbytes=2`; the first key is "8:0 rbytes"."""
     values = {}
     for line in text.splitlines():
         name, *pairs = line.split()
@@ -79,7 +79,7 @@ class Cgroup:
         return sorted(found)
 
     def kill(self) -> None:
-        """SIGKILL to all of them, also to those being forked just now."""
+        """Sends SIGKILL to all its processes, also to those that are being forked."""
         try:
             write_file(self.path_of("cgroup.kill"), "1")
         except OSError:
@@ -110,14 +110,16 @@ class Cgroup:
             files.remove(watch)
 
     def read_stats(self) -> dict[str, dict[str, int]]:
-        """By file and key; without the files of controllers that the kernel lacks."""
+        """Values by file and key; files of controllers that the kernel lacks are left
+        out."""
         stats = self._read(PARSERS)
         if not stats:
             raise NotFound(f"no cgroup {self._directory}")
         return stats
 
     def read_memory(self) -> dict[str, dict[str, int]]:
-        """What tells how close it is to its limit; nothing once it is gone."""
+        """Values that tell how close it is to its limit; empty once the cgroup is
+        gone."""
         return self._read(("memory.current", "memory.max", "memory.stat"))
 
     def _read(self, files: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -134,7 +136,7 @@ class Cgroup:
 
 
 def read_file(path: str) -> str | None:
-    """None where there is none: no such controller, or no such cgroup any more."""
+    """None without the file: no such controller, or the cgroup is gone."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read().decode()

@@ -1,8 +1,8 @@
-"""The guest's CLOCK_REALTIME, led to the host's by the kernel's own NTP discipline.
+"""Keeps the guest's CLOCK_REALTIME at the host's time, by the kernel's own NTP
+discipline.
 
-Where KVM tells the host's time (ptp_kvm; not where the host's kernel counts with
-anything but the TSC) the guest keeps its clock itself; elsewhere the shim looks at
-it and corrects it.
+Where KVM gives the host's time (ptp_kvm; only if the host's clock source is the
+TSC) the guest corrects its clock itself; elsewhere the shim reads and corrects it.
 Spec: adjtimex(2); clock_getres(2), dynamic clocks; Linux kernel/time/ntp.c,
 drivers/ptp/ptp_kvm_common.c; RFC 5905 appendix A.5.6 (the loop).
 """
@@ -26,27 +26,27 @@ ADJ_SETOFFSET: Final = 0x0100
 ADJ_NANO: Final = 0x2000
 STA_PLL: Final = 0x0001
 STA_UNSYNC: Final = 0x0040
-"""Kept: whether the host's own time is right is not known here.  Without it the kernel
+"""Kept set: the guest cannot know whether the host's own time is right.  Without it the kernel
 would write to a clock chip that this machine does not have."""
 
 MAX_SLEW_NS: Final = 500_000_000
-"""MAXPHASE: more would be cut off silently."""
+"""MAXPHASE: the kernel silently limits a greater value to it."""
 MAX_TIME_CONSTANT: Final = 10
 """MAXTC."""
 NS: Final = 10**9
 PTP_CLASS: Final = "/sys/class/ptp"
 PTP_NAME: Final = "KVM virtual PTP"
 LOOKS: Final = 5
-"""The one that took the least time counts."""
+"""The reading that took the least time is used."""
 FIRST_INTERVAL_S: Final = 4
 MAX_INTERVAL_S: Final = 64
 
 
 class HostClock:
-    """KVM's clock device, if there is one: open() once its driver is there."""
+    """KVM's clock device, if there is one: open() once its driver is loaded."""
 
     def __init__(self) -> None:
-        self._id = time.CLOCK_REALTIME  # until there is one: its own
+        self._id = time.CLOCK_REALTIME  # the process's own clock until the device is open
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -64,7 +64,8 @@ class HostClock:
                 self._keeper = asyncio.create_task(self._keep())
 
     def read_offset(self) -> tuple[int, int]:
-        """Nanoseconds that the guest's time lacks, and how wrong that may be."""
+        """Nanoseconds that the guest's time is behind, and the greatest error of
+        that."""
         looks = [self._look() for _ in range(LOOKS)]
         return min(looks, key=lambda look: look[1])
 
@@ -75,7 +76,7 @@ class HostClock:
         return host_ns - before_ns - half_ns, half_ns
 
     def set_time(self) -> None:
-        """At once, to the host's."""
+        """Steps the clock to the host's time."""
         self._correct(0)
 
     async def _keep(self) -> None:
@@ -87,8 +88,8 @@ class HostClock:
             self._correct(interval_s)
 
     def _correct(self, interval_s: int) -> None:
-        """Until it is looked again; 0: at once.  A host that counts with another clock
-        than it did does not tell the time any more."""
+        """`interval_s`: seconds until the next check; 0: step at once.  A host that
+        has changed its clock source no longer gives its time."""
         if not self.is_open:
             return
         try:
@@ -102,7 +103,7 @@ class HostClock:
 
 
 def correct(offset_ns: int, error_ns: int, *, step: bool, time_constant: int) -> None:
-    """`time_constant` is used for a correction that is not a step alone."""
+    """`time_constant` is used unless the correction is only a step."""
     if step:
         adjust_clock(describe_step(offset_ns))
     else:

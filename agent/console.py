@@ -1,6 +1,6 @@
 """One line on the guest's console: the only log that outlives the guest.
 
-Every byte is a trip out of the guest, so only what went wrong is said.
+Every byte is an exit to user space, so only failures are written.
 """
 
 import os
@@ -11,4 +11,4 @@ def say(text: str) -> None:
     try:
         os.write(2, line.encode(errors="replace"))
     except OSError:
-        return  # a guest without a console has nobody to tell
+        return  # without a console the line is lost

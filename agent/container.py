@@ -1,8 +1,8 @@
-"""A container: its init process, its execs, and what crun keeps for it.
+"""A container: its init process, its execs, and crun's state of it.
 
 Owns the bundle directory, the Processes and the crun state of one id.  Order:
-create(), start(), execs, the end, delete().  Runs in the event loop; several
-calls may be under way at once, states say what may happen.
+create(), start(), execs, the end, delete().  Runs in the event loop; several calls
+may be in flight at once, and the states decide what is allowed.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from proto import contract
 
 
 class Surroundings(NamedTuple):
-    """What all containers of the guest share."""
+    """The parts of the agent that all its containers use."""
 
     reaper: Reaper
     crun: Crun
@@ -90,7 +90,7 @@ class GuestContainer:
             if init.state is State.STARTING:
                 init.step(Step.REFUSE)
             raise
-        if init.state is State.STARTING:  # not when it has ended already
+        if init.state is State.STARTING:  # not if it has ended already
             init.step(Step.STARTED)
         return init.pid
 
@@ -122,7 +122,7 @@ class GuestContainer:
             process.step(Step.ABANDON)
             process.give_up()
             program = process.spec.program
-            # crun 1.21 says of what is not executable that it was not found.
+            # crun 1.21 reports "not found" for a file that is not executable.
             if isinstance(error, NotFound) and self._has_file(program):
                 raise InvalidArgument(f'exec: "{program}": permission denied') from error
             raise
@@ -132,7 +132,7 @@ class GuestContainer:
         process.stdio.start()
         self._follow(self._see_exec_out(process, end))
         if not self._init.alive:
-            self.cgroup.kill()  # it may have joined after the others were killed
+            self.cgroup.kill()  # it may have joined the cgroup after the others were killed
         return process.pid
 
     def find(self, exec_id: str) -> Process:
@@ -183,7 +183,7 @@ class GuestContainer:
                 init.signal(signal.SIGKILL)
                 await asyncio.shield(init.stopped)
             if init.state is not State.STOPPED:
-                init.step(Step.DELETE)  # which says why not
+                init.step(Step.DELETE)  # raises, and names the state
             await self._around.crun.run(["delete", "--force", self.id])
             init.step(Step.DELETE)
             await self._clear_away()
@@ -199,7 +199,7 @@ class GuestContainer:
         around = self._around
         around.oom.remove(self.id)
         if self._init.state is State.CREATING and self._bundle_written:
-            with suppress(AgentError):  # crun may have got far before it failed, or not
+            with suppress(AgentError):  # crun may have failed before or after it made the container
                 await around.crun.run(["delete", "--force", self.id])
         for process in [self._init, *self._execs.values()]:
             self._discard(process)
@@ -209,7 +209,8 @@ class GuestContainer:
             os.rmdir(self._bundle)
 
     def _has_file(self, path: str) -> bool:
-        """As its processes see it, unless a link in `path` is absolute."""
+        """Looks as the container's processes do, unless a link in `path` is
+        absolute."""
         return path.startswith("/") and os.path.exists(f"/proc/{self._init.pid}/root{path}")
 
     def _discard(self, process: Process) -> None:
@@ -226,10 +227,11 @@ class GuestContainer:
         write_file(f"{self._bundle}/config.json", json.dumps(self._spec.document))
 
     async def _flush_shares(self) -> None:
-        """The host may look, or end the guest, from now on."""
+        """Afterwards the host may read the files, or end the guest."""
         paths = self._spec.shared_paths
         try:
-            # Asked also without any, so that a template's clones find the question warm.
+            # Called also without paths: a template's clones then have the pages that
+            # this needs in memory.
             if shares.has_unwritten_pages() and paths:
                 await asyncio.to_thread(shares.flush, paths)
         except OSError as error:
@@ -251,11 +253,12 @@ class GuestContainer:
         await process.see_out(status, to_the_end=not self._init.alive)
 
     async def _see_init_out(self, end: "asyncio.Future[Exit]") -> None:
-        """The end of init is the container's: the others' ends are told before it."""
+        """The end of init is the container's end: those of the other processes are
+        reported before it."""
         status = await end
         self._init.step(Step.EXIT)
         self._around.oom.check(self.id, self.cgroup)
-        self.cgroup.kill()  # a shared pid namespace outlives its user
+        self.cgroup.kill()  # a shared pid namespace outlives this container
         ends = [process.stopped for process in self._execs.values() if process.pid]
         if ends:
             await asyncio.wait(ends, timeout=contract.DRAIN_TIMEOUT_S)

@@ -1,8 +1,8 @@
-"""Runs crun and puts its complaints into words.
+"""Runs crun and turns its error messages into exceptions.
 
-Owns nothing but crun's state directory; one crun process per call, reaped by
-the Reaper.  crun writes errors to its log and to its stderr alike, and stderr
-may be a container's: the log is read, the pipe is not pumped before success.
+Owns nothing but crun's state directory; one crun process per call, reaped by the
+Reaper.  crun writes errors both to its log and to its stderr, and stderr may be a
+container's: so the log is read, and the pipe is pumped only after success.
 """
 
 import os
@@ -21,7 +21,7 @@ ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 NO_STDIO: Final = ChildFds(-1, -1, -1)
 MAX_LOG_BYTES: Final = 64 << 10
 IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Left ignored, a container's programs would inherit that."""
+"""If these stayed ignored, a container's programs would inherit that."""
 
 TIMESTAMP: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z?:? ")
 MISSING: Final = re.compile(r"executable file `(?P<program>.*)` not found")
@@ -32,7 +32,8 @@ NOT_PERMITTED: Final = re.compile(
 
 
 def explain_failure(log: str, status: int, program: str) -> AgentError:
-    """crun's last words as an error; programs are told apart as runc tells them."""
+    """crun's last message as an error; a bad program is reported with runc's
+    distinctions."""
     lines = [line for line in log.splitlines() if line.strip()]
     text = TIMESTAMP.sub("", lines[-1]) if lines else f"it ended with status {status} in silence"
     missing = MISSING.search(text)
@@ -42,7 +43,8 @@ def explain_failure(log: str, status: int, program: str) -> AgentError:
     if missing:
         return NotFound(f'exec: "{missing["program"]}": executable file not found in $PATH')
     if NOT_PERMITTED.search(text):
-        # It says EPERM for a directory and EACCES for a plain file; runc says the same for both.
+        # crun reports EPERM for a directory and EACCES for a plain file; runc reports both
+        # alike.
         return InvalidArgument(f'exec: "{program}": permission denied')
     return RuntimeFailure(f"crun: {text}")
 
@@ -64,13 +66,13 @@ class Crun:
         os.close(self._null)
 
     def temporary_path(self, suffix: str) -> str:
-        """Short, since a socket's path has at most 107 bytes."""
+        """A short path, as a socket's path has at most 107 bytes."""
         return f"{self._directory}/{next(self._numbers)}.{suffix}"
 
     async def run(
         self, arguments: Sequence[str], *, program: str = "", child: ChildFds = NO_STDIO
     ) -> None:
-        """Returns when crun has succeeded; what it started lives on as the agent's child."""
+        """Returns when crun has succeeded; what it started continues as the agent's child."""
         log = self.temporary_path("log")
         command = [
             CRUN,

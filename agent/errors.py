@@ -1,18 +1,16 @@
 """The errors of the agent, by what the shim can do about them.
 
-    AgentError
-    ├── InvalidArgument      the request; names the field and the value
-    ├── NotFound             no such container, process or program
-    ├── AlreadyExists
-    ├── FailedPrecondition   right call, wrong state
-    └── RuntimeFailure       crun or the kernel refused; carries crun's own words
+AgentError ├── InvalidArgument      the request is wrong; names the field and the
+value ├── NotFound             no such container, process or program ├──
+AlreadyExists ├── FailedPrecondition   right call, wrong state └── RuntimeFailure
+crun or the kernel refused; carries crun's message
 
-One table in agent/server.py maps them to gRPC codes; nothing else knows any.
+One table in agent/server.py maps them to gRPC codes; no other code knows those.
 """
 
 
 class AgentError(Exception):
-    """Root of the tree; never raised itself."""
+    """Base class; never raised itself."""
 
 
 class InvalidArgument(AgentError):

@@ -1,4 +1,4 @@
-"""What a guest that goes on from a template must not share with the others.
+"""State that a clone must not share with other clones of its template.
 
 Spec: random(4) (RNDADDENTROPY, RNDRESEEDCRNG), linux/random.h.
 """
@@ -17,12 +17,13 @@ from proto.contract import ENTROPY_BYTES
 RNDADDENTROPY: Final = 0x40085203
 RNDRESEEDCRNG: Final = 0x5207
 POOL_HEADER: Final = "ii"
-"""struct rand_pool_info: bits that it counts for, bytes that follow."""
+"""struct rand_pool_info: the entropy in bits, the bytes that follow."""
 MAX_HOSTNAME_BYTES: Final = 64
 
 
 def awaken(entropy: bytes, realtime_ns: int, hostname: str) -> None:
-    """Randomness first: nothing that is made after it is foreseen by another clone."""
+    """Random numbers first: another clone cannot predict anything that is made after
+    it."""
     if len(entropy) != ENTROPY_BYTES:
         raise InvalidArgument(f"entropy: {len(entropy)} bytes, not {ENTROPY_BYTES}")
     if not 0 < len(hostname.encode()) <= MAX_HOSTNAME_BYTES:
@@ -33,7 +34,8 @@ def awaken(entropy: bytes, realtime_ns: int, hostname: str) -> None:
 
 
 def reseed(entropy: bytes) -> None:
-    """The kernel's generator at once, not at its next turn; then this process's."""
+    """The kernel's generator now, not at its next scheduled time; then this
+    process's."""
     device = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
     try:
         header = struct.pack(POOL_HEADER, len(entropy) * 8, len(entropy))

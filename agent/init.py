@@ -1,9 +1,9 @@
-"""PID 1 from its first instruction until it listens.
+"""PID 1 from its start until it listens.
 
-The order is the guest's start-up time: the sockets listen before gRPC is
-imported, so that the host connects once and waits, instead of trying again.
-What cannot be set up is said in one line on the console, and the guest reboots,
-which the host sees as a crash.
+The order is chosen for start-up time: the sockets listen before gRPC is imported,
+so that the host connects once and waits, instead of retrying.  A failure of the
+set-up is one line on the console; the guest then reboots, which the host sees as a
+crash.
 """
 
 import gc
@@ -28,10 +28,10 @@ from proto import contract
 RUN_DIR: Final = "/run/sampan"
 MAX_FILES: Final = 1 << 20
 SYSCTLS: Final = {
-    "kernel/pid_max": 1 << 22,  # the later a pid comes again, the better
-    "fs/nr_open": 1073741816,  # containers get the host's limits, which may be its greatest
-    # Asking for more memory than the guest has is no mistake of a program that
-    # may have it by its limit, or never touches it; the host would grant it.
+    "kernel/pid_max": 1 << 22,  # pids are reused as late as possible
+    "fs/nr_open": 1073741816,  # containers get the host's limits: allow the highest
+    # A program may ask for more memory than the guest has: its limit may allow it,
+    # or it never touches it; the host would also grant it.
     "vm/overcommit_memory": 1,
 }
 
@@ -63,7 +63,7 @@ def set_up() -> None:
 
 
 def open_console() -> None:
-    """The kernel opens it for PID 1 when it can; 0, 1 and 2 must not become something else."""
+    """The kernel opens it for PID 1 if it can; 0, 1 and 2 must not become other files."""
     fd = os.open("/dev/console", os.O_RDWR | os.O_CLOEXEC)
     for target in (0, 1, 2):
         if fd != target:
@@ -74,7 +74,7 @@ def open_console() -> None:
 
 def run_server(started_ns: int) -> None:
     streams, relay = listen_vsock(contract.STREAM_PORT), listen_vsock(contract.AGENT_PORT)
-    # Imported here, for it takes longer than everything before it.
+    # Imported here, as it takes longer than everything before it.
     import asyncio  # noqa: PLC0415
 
     from agent.clock import HostClock  # noqa: PLC0415
@@ -87,8 +87,8 @@ def run_server(started_ns: int) -> None:
     host_clock = HostClock()
 
     def do_later() -> None:
-        # What is there now stays, and a collection writes to every object that it looks
-        # at: pages of the template that every clone would have copied.
+        # These objects stay alive, and a collection writes to every object that it
+        # visits: each clone would copy those pages of the template.
         gc.freeze()
         modules.load_later()
         host_clock.open()

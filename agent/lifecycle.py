@@ -1,8 +1,8 @@
-"""The states of a process and what moves it between them.  Pure.
+"""The states of a process and the steps between them.  Pure.
 
-An init process is CREATING until `crun create` has returned; an exec is born
-CREATED, since nothing runs before its start.  ENDED means that the process is
-gone while its output may still be on its way; STOPPED, that it is all over.
+An init process is CREATING until `crun create` has returned; an exec begins as
+CREATED, since nothing runs before its start.  ENDED means that the process is gone
+while its output may still be in flight; STOPPED, that its output is complete too.
 """
 
 from enum import Enum
@@ -23,12 +23,12 @@ class State(Enum):
 
 class Step(Enum):
     CREATE = "create"  # crun create succeeded
-    START = "start"  # asked for
+    START = "start"  # start was requested
     STARTED = "started"
     REFUSE = "refuse"  # crun could not start it; an init process still waits
-    ABANDON = "abandon"  # crun could not start it, and there is nothing to wait for
+    ABANDON = "abandon"  # crun could not start it, and no process is left to wait for
     EXIT = "exit"  # reaped
-    DRAIN = "drain"  # its output has been handed over
+    DRAIN = "drain"  # all its output has been delivered
     DELETE = "delete"
 
 

@@ -1,6 +1,6 @@
 """System calls that Python 3.11 does not wrap, by libc through ctypes.
 
-Owns no state.  Constants carry their UAPI header.
+Owns no state.  Constants name their UAPI header.
 """
 
 import ctypes
@@ -72,7 +72,8 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
 
 
 def sync_file_system(path: str) -> None:
-    """All that is dirty in the file system of a directory, or of a file's; may take long."""
+    """Writes back all dirty data of the file system that holds the file or directory; may
+    take long."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         fd = os.open(path, flags)
@@ -91,7 +92,7 @@ def load_module(path: str) -> None:
 
 
 def become_subreaper() -> None:
-    """Orphans below this process become its children, as PID 1's do anyway."""
+    """Orphans below this process become its children, as they always do for PID 1."""
     check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
@@ -104,7 +105,7 @@ def open_inotify() -> int:
 
 
 def add_watch(inotify_fd: int, path: str, events: int) -> int:
-    """A watch descriptor; it ends by itself when the file goes away."""
+    """Returns a watch descriptor; it ends by itself when the file is removed."""
     return check(
         _libc.inotify_add_watch(inotify_fd, os.fsencode(path), events), "inotify_add_watch", path
     )

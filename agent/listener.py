@@ -1,7 +1,7 @@
-"""Listening sockets of the agent: only the host gets in.
+"""Listening sockets of the agent: only the host may connect.
 
-A process in a container can open vsock sockets too; the kernel says from where
-a connection comes.  Unix sockets (outside a guest) are protected by their path.
+A process in a container can open vsock sockets too, but the kernel tells where a
+connection comes from.  Unix sockets (outside a guest) are protected by their path.
 """
 
 import socket
@@ -26,7 +26,7 @@ def listen_unix(path: str) -> socket.socket:
 
 
 def accept_nowait(listener: socket.socket) -> socket.socket | None:
-    """A connection that does not block; None when it is gone again, or not the host's."""
+    """A non-blocking connection; None if it has closed again, or is not the host's."""
     try:
         connection, peer = listener.accept()
     except OSError:

@@ -1,9 +1,9 @@
-"""The guest's kernel modules: those that it starts with, and those on demand.
+"""The guest's kernel modules: those loaded at the start, and those on demand.
 
 contract.GUEST_MODULES_FILE lists paths of plain .ko files in load order.  File
-systems wait until a mount asks for them: the kernel then runs /sbin/modprobe,
-which is main() here.  The network's driver waits for a network, others until the
-guest has had time for its first container.
+systems wait until a mount asks for them: the kernel then runs /sbin/modprobe, which
+is main() here.  The network driver is loaded once there is a network, the others
+after the first container has had time to start.
 """
 
 import errno
@@ -16,10 +16,10 @@ NIC_DRIVER = "virtio_net"
 NIC_MODULES = frozenset({NIC_DRIVER, "net_failover", "failover"})
 """The driver and what it depends on."""
 LATER = frozenset({"virtio_balloon", "ptp_kvm", "ptp", "pps_core"})
-"""What is freed in the guest goes back to the host; the host's time by KVM."""
+"""Free page reporting to the host; the host's time from KVM."""
 ON_DEMAND = frozenset({"overlay", *NIC_MODULES, *LATER})
 NOT_HERE = frozenset({errno.ENODEV, errno.EOPNOTSUPP})
-"""What a driver says that finds nothing to drive."""
+"""The error of a driver that finds no device."""
 FILE_SYSTEM_ALIAS = "fs-"  # linux/fs.h: MODULE_ALIAS_FS
 
 
@@ -30,7 +30,7 @@ def load_at_start() -> None:
 
 
 def load_nic_driver() -> None:
-    """Where there is something to drive: a guest without a network does without it."""
+    """Only if a device is present: a guest without a network does not need it."""
     load_named(NIC_MODULES)
 
 

@@ -1,7 +1,7 @@
 """The guest's own mounts: what the kernel offers, scratch space, the host's shares.
 
-Runs once, before anything else.  The root is read only and shared by every
-guest; everything written lives in memory or on the host's shares.
+Runs once, before anything else.  The root is read only and shared by every guest;
+all writes go to memory or to the host's shares.
 """
 
 import errno
@@ -47,16 +47,17 @@ def mount_all(mounts: tuple[Mount, ...]) -> None:
                 mount.source or mount.kind, mount.target, mount.kind, mount.flags, mount.data
             )
         except OSError as error:
-            # The kernel mounts /dev itself when it is built to.
+            # The kernel may be built to mount /dev itself.
             if error.errno != errno.EBUSY or mount.kind != "devtmpfs":
                 raise
 
 
 def mount_shares() -> None:
-    """As much of them may be written to memory alone as of a local file system.
+    """Mounts the shares, and allows as much dirty data on them as on a local file
+    system.
 
-    The kernel gives FUSE 1 % of what may be dirty, for file servers that cannot be
-    trusted to write it; ours is the host.  Spec: ABI/testing/sysfs-class-bdi.
+    By default FUSE gets 1 % of the dirty limit, for file servers that may fail to
+    write; ours is the host.  Spec: ABI/testing/sysfs-class-bdi.
     """
     mount_all(SHARES)
     for share in SHARES:
@@ -66,7 +67,7 @@ def mount_shares() -> None:
 
 
 def enable_controllers() -> None:
-    """Every controller, for the containers' cgroups.
+    """Enables every controller for the containers' cgroups.
 
     The agent stays in the root cgroup, which has no limits; and PID 1 is never
     chosen by the kernel's out-of-memory killer.

@@ -1,7 +1,8 @@
-"""The guest's own links: lo at the start, others when the shim asks for them.
+"""The guest's network interfaces: lo at the start, others when the shim requests
+them.
 
-lo by ioctl (netdevice(7)): a netlink library would cost more than all the rest
-of the guest's set-up.  The others by one run of ip(8), for the same reason.
+lo by ioctl (netdevice(7)): a netlink library would take more time than the rest of
+the guest's set-up.  The others by one run of ip(8), for the same reason.
 """
 
 import fcntl
@@ -25,10 +26,10 @@ IFREQ: Final = struct.Struct("16sh22x")
 LINKS: Final = Path("/sys/class/net")
 IP: Final = ("/usr/bin/ip", "-batch", "-")
 EVERYTHING: Final = {4: "0.0.0.0/0", 6: "::/0"}
-"""A batch's lines cannot say of which family `default` is."""
+"""The lines of a batch cannot name the family of `default`."""
 MAX_MESSAGE_BYTES: Final = 4096
 TEMPORARY: Final = "sampan-nic"
-"""Names on the way: the wanted one may be another interface's until that has its own."""
+"""Temporary names: another interface may have the requested name until it gets its own."""
 
 
 def bring_up(name: str) -> None:
@@ -39,7 +40,7 @@ def bring_up(name: str) -> None:
 
 
 async def configure(nics: Sequence[pb.Nic], reaper: Reaper) -> None:
-    """RuntimeFailure with ip's own words when the kernel refuses something."""
+    """RuntimeFailure with ip's message if the kernel refuses something."""
     modules.load_nic_driver()
     devices = list_devices()
     for nic in nics:
@@ -49,7 +50,7 @@ async def configure(nics: Sequence[pb.Nic], reaper: Reaper) -> None:
 
 
 async def run_batch(batch: str, reaper: Reaper) -> None:
-    """ip reads and writes files in memory: nothing here has to move bytes meanwhile."""
+    """ip reads and writes files in memory, so no bytes have to be moved while it runs."""
     with memory_file(batch.encode()) as commands, memory_file(b"") as messages:
         end = await reaper.claim(spawn_ip(commands, messages))
         if end.status != 0:
@@ -128,7 +129,7 @@ def write_addresses(nic: pb.Nic) -> Iterator[str]:
         line = f"address replace {address.address}/{address.prefix_length} dev {nic.name}"
         if address.broadcast:
             line += f" broadcast {address.broadcast}"
-        # It was found free where it comes from, and is used at once.
+        # The host has checked this address for duplicates; it is used at once.
         yield line + " nodad" if ":" in address.address else line
 
 

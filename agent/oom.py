@@ -1,7 +1,7 @@
-"""Out-of-memory kills in containers, told to whoever subscribes.
+"""Out-of-memory kills in containers, reported to subscribers.
 
-Counts come from memory.events of each container's cgroup, so a kill is told
-even when it took the container's init process with it.
+Counts come from memory.events of each container's cgroup, so a kill is reported
+even if it also ended the container's init process.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ MAX_QUEUED: Final = 256
 class OomKill(NamedTuple):
     container_id: str
     kills: int
-    """So far, this one included."""
+    """The count so far, including this kill."""
 
 
 class OomWatch:
@@ -41,7 +41,7 @@ class OomWatch:
                 cgroup.path_of("memory.events"), partial(self._see_change, container_id, cgroup)
             )
         except FileNotFoundError:
-            return  # a kernel without the memory controller kills nobody for a cgroup's limit
+            return  # a kernel without the memory controller kills no process for a cgroup's limit
 
     def remove(self, container_id: str) -> None:
         self._kills.pop(container_id, None)
@@ -59,7 +59,7 @@ class OomWatch:
             self._publish(OomKill(container_id, self._kills[container_id]))
 
     def _see_change(self, container_id: str, cgroup: Cgroup) -> None:
-        """A kill, or the limit was reached once more."""
+        """There was a kill, or the limit was reached again."""
         self.check(container_id, cgroup)
         if container_id in self._thrash:
             self._thrash[container_id].look(asyncio.get_running_loop().time())

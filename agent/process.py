@@ -1,7 +1,7 @@
 """One process of a container: its state, its stdio, its end.
 
-Owns the Stdio.  A Process is made by its GuestContainer, which moves it along; its
-state changes only by the table in agent/lifecycle.py.
+Owns the Stdio.  A Process is made and driven by its GuestContainer; its state
+changes only by the table in agent/lifecycle.py.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from proto import contract
 
 MAX_SIGNAL: Final = 64
 MAX_NAME_BYTES: Final = 4096
-"""What crun sends beside the terminal: its name."""
+"""The name of the terminal, which crun sends with it."""
 
 
 class Process:
@@ -32,7 +32,7 @@ class Process:
         self.pid = 0
         self.stdio = Stdio(request, spec.uid)
         self.stopped: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        """The end, once the output has been handed over."""
+        """The end, once the output has been delivered."""
 
     @property
     def alive(self) -> bool:
@@ -56,17 +56,18 @@ class Process:
             if console is not None:
                 self.stdio.attach_pty(console.receive_pty())
         finally:
-            # An end held here would keep the stream open for ever.
+            # An end that stays open here would keep the stream open for ever.
             self.stdio.close_child_fds()
             if console is not None:
                 console.close()
             remove_file(pid_file)
 
     async def see_out(self, end: Exit, *, to_the_end: bool) -> None:
-        """After it was reaped: until its output has been handed over.
+        """Called after it was reaped: returns when its output has been delivered.
 
-        `to_the_end` waits for the last writer to close, which is right when no
-        process of the container is left; else for what this one has written.
+        `to_the_end` waits for the last writer to close, which is right if no
+        process of the container is left; else it waits only for what this one
+        wrote.
         """
         self.stdio.end_input()
         if not to_the_end:
@@ -79,13 +80,14 @@ class Process:
         return await asyncio.shield(self.stopped)
 
     def give_up(self) -> None:
-        """It never ran and never will: whoever waits for it gets an unknown status."""
+        """It never ran and never will: those who wait for it get an unknown status."""
         self.stdio.close()
         if not self.stopped.done():
             self.stopped.set_result(Exit(UNKNOWN_STATUS, time.time_ns()))
 
     def signal(self, number: int) -> None:
-        """No other process can get it: a pid is free only after its exit was reaped here."""
+        """The signal cannot reach another process: a pid is reused only after its exit was
+        reaped here."""
         self.check_signal(number)
         try:
             os.kill(self.pid, number)
@@ -110,8 +112,8 @@ class Process:
 
 
 def receive_fds(connection: socket.socket) -> list[int]:
-    """Of one message.  Not socket.recv_fds: it drops its flags (CPython 3.11 to 3.13), and
-    whatever is started meanwhile would inherit the descriptors."""
+    """The descriptors of one message.  Not socket.recv_fds: it ignores its flags (CPython
+    3.11 to 3.13), and a process started meanwhile would inherit them."""
     fds = array("i")
     _, ancillary, _, _ = connection.recvmsg(
         MAX_NAME_BYTES, socket.CMSG_LEN(fds.itemsize), socket.MSG_CMSG_CLOEXEC
@@ -123,7 +125,8 @@ def receive_fds(connection: socket.socket) -> list[int]:
 
 
 class ConsoleSocket:
-    """Where crun hands over the pty it made in the container; used once."""
+    """The socket on which crun sends the pty that it made in the container; used
+    once."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -133,7 +136,8 @@ class ConsoleSocket:
         self._socket.setblocking(False)
 
     def receive_pty(self) -> int:
-        """After crun has succeeded, so it is there: this does not wait."""
+        """Called after crun has succeeded, so the pty has been sent: this does not
+        wait."""
         try:
             connection, _ = self._socket.accept()
             with connection:

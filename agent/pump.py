@@ -1,8 +1,8 @@
 """Moves bytes from one descriptor to another in the event loop.
 
-A pump owns neither descriptor; its maker closes them when `finished` is called.
-At most one pump reads and one writes a given descriptor.  With `splice` the
-bytes stay in the kernel (one side has to be a pipe); a pty takes plain copies.
+A pump owns neither descriptor; its creator closes them when `finished` is called.
+At most one pump reads and one writes a given descriptor.  With `splice` the bytes
+stay in the kernel (one side has to be a pipe); a pty takes plain copies.
 """
 
 import array
@@ -19,7 +19,8 @@ SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class Pump:
-    """start(), then `finished` is called once: at the source's end or the sink's refusal.
+    """start(), then `finished` is called once: at the source's end or when the sink has
+    failed.
 
     stop() ends it early and silently.  Both descriptors must not block.
     """
@@ -54,7 +55,7 @@ class Pump:
             self._drained.set_result(None)
 
     def mark_drained_here(self) -> None:
-        """What is in the source now is all that wait_drained() waits for."""
+        """wait_drained() then waits only for what is in the source now."""
         if not self._active:
             return
         waiting = array.array("i", [0])
@@ -63,7 +64,8 @@ class Pump:
         self._count(0)
 
     async def wait_drained(self) -> None:
-        """Until the source ended or, once marked, everything before the mark was moved."""
+        """Returns when the source has ended or, once marked, all before the mark was
+        moved."""
         await asyncio.shield(self._drained)
 
     def _step(self) -> None:
@@ -71,7 +73,7 @@ class Pump:
             moved = self._move()
         except BlockingIOError:
             return
-        except OSError:  # EIO: the last user of a pty has gone; EPIPE: the reader has
+        except OSError:  # EIO: the last user of a pty has closed it; EPIPE: the reader has closed
             self._finish()
             return
         if moved == 0:
@@ -83,7 +85,8 @@ class Pump:
         try:
             moved = os.splice(self._source, self._sink, SPLICE_BYTES, flags=SPLICE_FLAGS)
         except BlockingIOError:
-            # Which side was not ready is not said: wait for the other one.
+            # The error does not tell which side was not ready: wait for the other
+            # one.
             self._wait_for_sink(not self._waiting_for_sink)
             raise
         self._wait_for_sink(False)

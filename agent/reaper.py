@@ -1,7 +1,7 @@
-"""Owns every waitid() of the agent: its own children's and the orphans'.
+"""The only caller of waitid() in the agent: for its own children and for orphans.
 
-Runs in the event loop, on SIGCHLD.  Who starts a child claims its pid in the
-same step of the loop, so its exit cannot come first.  A container's process is
+Runs in the event loop, on SIGCHLD.  Code that starts a child claims its pid in the
+same step of the loop, so its exit cannot be reaped first.  A container's process is
 started by crun and becomes ours when crun ends; its pid is read afterwards, so
 while an `adoption` is open the exits of unknown pids are kept.
 """
@@ -30,7 +30,7 @@ def shell_status(code: int, value: int) -> int:
 
 
 class Reaper:
-    """open() in the running loop; close() gives SIGCHLD back."""
+    """open() in the running loop; close() restores SIGCHLD."""
 
     def __init__(self) -> None:
         self._claims: dict[int, asyncio.Future[Exit]] = {}
@@ -45,7 +45,7 @@ class Reaper:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
 
     def reap(self) -> None:
-        """One SIGCHLD may stand for many ends."""
+        """One SIGCHLD may stand for several exits."""
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)

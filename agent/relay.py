@@ -1,10 +1,10 @@
 """Joins vsock connections to the gRPC server's unix socket.
 
-grpcio's wheel is built without vsock addresses.  The listening socket may be
-older than the server: connections made meanwhile wait in its backlog, so the
-host needs to connect only once.  A connection with the server is kept for the
-next one from outside, so that the server has done its part when that comes: in
-a template, before its clones exist.  Runs in the event loop.
+grpcio's wheel is built without vsock addresses.  The listening socket may be older
+than the server: connections made meanwhile wait in its backlog, so the host needs
+to connect only once.  One connection to the server is opened in advance, so that
+the server has already accepted it when the next client connects: in a template,
+before its clones exist.  Runs in the event loop.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from agent.pump import Pump
 
 
 class Joint:
-    """Two connections and the pumps both ways; owns all of them until both have ended."""
+    """Two connections and the pumps in both directions; owns all of them until both have
+    ended."""
 
     def __init__(self, outside: socket.socket, inside: socket.socket, relay: "Relay") -> None:
         self._sockets = (outside, inside)
@@ -34,7 +35,7 @@ class Joint:
         try:
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            self.close()  # the other side has gone altogether
+            self.close()  # the other side has closed both directions
             return
         if self._running == 0:
             self.close()
@@ -86,7 +87,7 @@ class Relay:
     def _connect(self) -> socket.socket | None:
         inside = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            inside.connect(self._target)  # its backlog is ours alone: this does not block
+            inside.connect(self._target)  # only the relay uses this backlog: it does not block
         except OSError as error:
             say(f"relay: {self._target}: {error}")
             inside.close()

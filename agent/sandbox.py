@@ -1,7 +1,7 @@
 """The containers of this guest, by id.
 
-Runs in the event loop.  An id is taken from the moment that its creation
-begins, and free again when its deletion has ended.
+Runs in the event loop.  An id is in use from the start of its creation, and free
+again when its deletion has ended.
 """
 
 import asyncio
@@ -64,7 +64,8 @@ class Sandbox:
         return end
 
     async def end_all(self) -> None:
-        """Kills what still runs; waits for its end for a bounded time."""
+        """Kills the containers that still run; waits for their ends, for a bounded
+        time."""
         ends: list[Any] = [
             asyncio.ensure_future(container.end()) for container in self._containers.values()
         ]
@@ -74,7 +75,7 @@ class Sandbox:
                 task.cancel()
 
     async def delete_all(self) -> None:
-        """Where the agent ends without the guest: in tests."""
+        """For an agent that ends without its guest: in tests."""
         for container_id in list(self._containers):
             try:
                 await self.delete(container_id, "")

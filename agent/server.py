@@ -1,8 +1,8 @@
 """The agent's gRPC server: the only module of the agent that imports gRPC.
 
-Builds everything that serves, in one place, and runs it in one event loop.
-grpc.aio costs no import over plain grpc, whose core imports asyncio anyway, and
-needs no thread for a call that waits.
+Builds everything that serves, in one place, and runs it in one event loop. grpc.aio
+imports no more than plain grpc, whose core imports asyncio anyway, and needs no
+thread for a call that waits.
 """
 
 import asyncio
@@ -40,13 +40,13 @@ CODES: Final = {
     errors.RuntimeFailure: grpc.StatusCode.INTERNAL,
 }
 CANCELLED_WITH_CALLER: Final = frozenset({"WaitProcess"})
-"""These only wait.  All others finish what they began, whatever becomes of the caller."""
+"""These only wait. All others finish their work, even if the caller has gone."""
 LATER_S: Final = 2
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
     ("grpc.max_send_message_length", contract.MAX_GRPC_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    # The relay has a connection waiting for the next client.
+    # The relay keeps a connection open for the next client.
     ("grpc.server_handshake_timeout_ms", (1 << 31) - 1),
 )
 
@@ -63,7 +63,7 @@ class Places(NamedTuple):
     streams: socket.socket
     """Listening; container stdio."""
     relay: socket.socket | None = None
-    """Listening; joined with grpc_path."""
+    """Listening; the relay connects it with grpc_path."""
 
 
 async def serve_agent(
@@ -72,7 +72,7 @@ async def serve_agent(
     host_clock: HostClock,
     do_later: Callable[[], None] = lambda: None,
 ) -> None:
-    """Until SIGTERM.  `do_later`: what no container waits for."""
+    """Serves until SIGTERM.  `do_later`: work that no container waits for."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(say_exception)
@@ -119,7 +119,8 @@ def open_sandbox(places: Places, owned: ExitStack) -> Sandbox:
 
 
 def make_handlers(service: AgentService) -> Any:
-    """One for each method of the .proto; a missing coroutine shows at start."""
+    """One handler for each method of the .proto; a missing coroutine is an error at
+    the start."""
     description = agent_pb2.DESCRIPTOR.services_by_name["Agent"]
     handlers = {}
     for method in description.methods:
@@ -150,7 +151,8 @@ def make_unary(behaviour: Callable[[Any], Awaitable[Any]], name: str) -> Handler
         except errors.AgentError as error:
             await context.abort(CODES[type(error)], str(error))
         except Exception as error:
-            # A kernel's refusal, or a mistake here: it ends this call, never the guest.
+            # An error of the kernel, or a mistake here: it ends this call, never the
+            # guest.
             say(f"{name}: {error!r}")
             await context.abort(grpc.StatusCode.INTERNAL, f"{name}: {error}")
 
@@ -166,11 +168,12 @@ def make_streaming(behaviour: Callable[[Any], AsyncIterator[Any]]) -> Callable[.
 
 
 def say_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A mistake in a callback: one line instead of asyncio's many."""
+    """Reports a mistake in a callback in one line, instead of asyncio's many."""
     say(f"{context['message']}: {context.get('exception')!r}")
 
 
 def retrieve_result(task: "asyncio.Future[Any]") -> None:
-    """A caller that has gone does not ask; asyncio would complain."""
+    """Fetches the result for a caller that has gone; else asyncio would log a
+    warning."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
 """The Agent service of proto/agent/v1/agent.proto, as plain coroutines.
 
-Translates messages to the Sandbox and back; raises AgentError.  Knows nothing
-of gRPC: agent/server.py puts these on the wire.
+Translates messages to the Sandbox and back; raises AgentError.  Knows nothing of
+gRPC: agent/server.py serves them.
 """
 
 import time
@@ -20,7 +20,7 @@ from proto.gen.agent.v1 import agent_pb2 as pb
 class GuestInfo(NamedTuple):
     kernel_release: str
     init_started_ns: int
-    """CLOCK_BOOTTIME, as all times of the guest's start."""
+    """CLOCK_BOOTTIME, like all times of the guest's start."""
 
 
 class AgentService:
@@ -49,7 +49,7 @@ class AgentService:
 
     async def Awaken(self, request: pb.AwakenRequest) -> pb.AwakenResponse:
         identity.awaken(request.entropy, request.realtime_ns, request.hostname)
-        self._host_clock.set_time()  # without the way that the one above has taken
+        self._host_clock.set_time()  # without the time that the message above took
         return pb.AwakenResponse()
 
     async def ReadClock(self, _: pb.ReadClockRequest) -> pb.ReadClockResponse:

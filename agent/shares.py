@@ -1,7 +1,8 @@
-"""What a container has of the host's file systems, and when it is there.
+"""A container's files on the host's file systems, and when writes have reached them.
 
-Paths are directories or files below the virtio-fs shares of agent/mounts.py: mounts on
-the host, none here.  Every function that is given paths may take as long as the host does.
+Paths are directories or files below the virtio-fs shares of agent/mounts.py: they are
+mounts on the host, but not here.  Every function that takes paths may take as long as
+the host does.
 """
 
 import os
@@ -14,20 +15,19 @@ UNWRITTEN: Final = ("nr_dirty", "nr_writeback", "nr_writeback_temp")
 
 
 def flush(paths: Iterable[str]) -> None:
-    """What has been written is on the host; costs a syncfs of each share, which goes to its
-    disk too."""
+    """Afterwards all writes are on the host; costs a syncfs of each share, which also
+    writes to its disk."""
     for path in {os.stat(path).st_dev: path for path in paths}.values():
         linux.sync_file_system(path)
 
 
 def has_unwritten_pages() -> bool:
-    """In the whole guest, exactly: the counters are brought together first.  Does not wait
-    for the host.
+    """Whether the whole guest has any; exact, as the per-CPU counters are summed first.
+    Does not wait for the host.
 
-    A file's pages go there when it is closed, so mostly there are none: only what was
-    written to a mapped file.  FUSE's own copies of pages on their way are
-    nr_writeback_temp.  Spec: the kernel's admin-guide/sysctl/vm.rst (stat_refresh),
-    /proc/vmstat.
+    A file's pages are written to the host when it is closed, so usually only writes to
+    a mapped file are left.  FUSE's own copies of pages in flight are nr_writeback_temp.
+    Spec: the kernel's admin-guide/sysctl/vm.rst (stat_refresh), /proc/vmstat.
     """
     fd = os.open("/proc/sys/vm/stat_refresh", os.O_WRONLY | os.O_CLOEXEC)
     try:

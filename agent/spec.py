@@ -1,7 +1,8 @@
-"""What the agent itself reads from OCI documents: ids, cgroup, user, program.  Pure.
+"""The parts of OCI documents that the agent itself reads: ids, cgroup, user,
+program.  Pure.
 
-Spec: OCI runtime-spec 1.2, config.md and config-linux.md.  Everything else in
-them is crun's to judge.
+Spec: OCI runtime-spec 1.2, config.md and config-linux.md.  crun checks everything
+else in them.
 """
 
 import json
@@ -16,12 +17,13 @@ CGROUP_PARENT: Final = "/sampan"
 
 
 class ProcessSpec(NamedTuple):
-    """An OCI `process`: an exec's document, or the init process in a container's."""
+    """An OCI `process`: the document of an exec, or the init process in a
+    container's document."""
 
     document: dict[str, Any]
     program: str
     uid: int
-    """The user as the guest's kernel has it, that is outside the user namespace."""
+    """The user as the guest's kernel knows it, that is outside the user namespace."""
 
 
 class ContainerSpec(NamedTuple):
@@ -29,7 +31,7 @@ class ContainerSpec(NamedTuple):
     cgroup_path: str
     init: ProcessSpec
     shared_paths: tuple[str, ...]
-    """What lies on the host's shares: the root and the volumes."""
+    """Paths on the host's shares: the root and the volumes."""
 
 
 def check_id(text: str, field: str) -> str:
@@ -96,7 +98,8 @@ def list_shared_paths(document: dict[str, Any]) -> tuple[str, ...]:
 
 
 def check_cgroup_path(path: object) -> None:
-    """Below CGROUP_PARENT, so that no container gets at the agent's own cgroup."""
+    """It must be below CGROUP_PARENT, so that no container reaches the agent's own
+    cgroup."""
     parts = path.split("/") if isinstance(path, str) else []
     inside = len(parts) > 2 and parts[0] == "" and parts[1] == CGROUP_PARENT[1:]
     if not inside or any(part in ("", ".", "..") for part in parts[1:]):
@@ -106,7 +109,8 @@ def check_cgroup_path(path: object) -> None:
 
 
 def map_uid(uid: int, mappings: list[dict[str, int]]) -> int:
-    """From a user namespace's inside to its outside; unmapped ids stay as they are."""
+    """Maps an id inside a user namespace to the one outside; unmapped ids stay as they
+    are."""
     for mapping in mappings:
         first, count = mapping["containerID"], mapping["size"]
         if first <= uid < first + count:

@@ -1,9 +1,9 @@
 """The stdio of one process: its pipes or pty, and the pumps to the host's streams.
 
-A process never gets a socket as stdio: /dev/stdout has to be openable.  Order:
-expect(), connect() waits for the host, child_fds() go to crun, start() once
-crun has succeeded (so that crun's own complaints never reach the container's
-stderr), end_input() when the process has ended, wait_drained(), forget(), close().
+A process never gets a socket as stdio: opening /dev/stdout has to work.  Order:
+expect(), connect() waits for the host, child_fds() go to crun, start() once crun
+has succeeded (so that crun's own errors never reach the container's stderr),
+end_input() when the process has ended, wait_drained(), forget(), close().
 """
 
 import array
@@ -25,7 +25,7 @@ PIPE_BYTES: Final = 1 << 20
 
 
 class StdioRequest(NamedTuple):
-    """What a process's stdio shall be; an empty token is /dev/null."""
+    """The stdio that a process gets; an empty token is /dev/null."""
 
     terminal: bool
     stdin: bytes
@@ -48,7 +48,7 @@ def parse_stdio(terminal: bool, stdin: str, stdout: str, stderr: str) -> StdioRe
 
 
 class ChildFds(NamedTuple):
-    """What becomes 0, 1 and 2 of crun; -1 is /dev/null."""
+    """The descriptors that become 0, 1 and 2 of crun; -1 is /dev/null."""
 
     stdin: int
     stdout: int
@@ -86,7 +86,7 @@ class Stdio:
 
     async def connect(self, streams: Streams) -> None:
         """Waits for the outputs.  The input may come at any time, also long after the start:
-        the host opens it when somebody is there to write."""
+        the host opens it when there is a writer."""
         for name in ("stdout", "stderr"):
             token: bytes = getattr(self._request, name)
             if token:
@@ -100,7 +100,8 @@ class Stdio:
         return ChildFds(*(self._child.get(name, -1) for name in ChildFds._fields))
 
     def close_child_fds(self) -> None:
-        """After crun has started: an end held here would keep the stream open for ever."""
+        """Called after crun has started: an end that stays open here would keep the stream
+        open for ever."""
         for fd in self._child.values():
             os.close(fd)
         self._child.clear()
@@ -124,13 +125,14 @@ class Stdio:
             self._start_pump(name)
 
     def end_input(self) -> None:
-        """The process has ended: nobody reads any more, nor will."""
+        """Called when the process has ended: nobody will read the input any more."""
         self._input_over = True
         self._close_stream("stdin")
 
     def mark_drained_here(self) -> None:
-        """wait_drained() waits for what the ended process wrote, not for others that have
-        its pipes open.  A pty says too late what is in it: there only its end counts."""
+        """wait_drained() then waits for what the ended process wrote, not for others that
+        have its pipes open.  A pty reports its content too late: there only its end
+        counts."""
         if self.terminal:
             return
         for name in ("stdout", "stderr"):
@@ -138,7 +140,7 @@ class Stdio:
                 self._pumps[name].mark_drained_here()
 
     async def wait_drained(self, timeout_s: float) -> None:
-        """At the timeout the pumps go on; close() ends them."""
+        """After a timeout the pumps continue; close() ends them."""
         waits = [self._pumps[name].wait_drained() for name in self._pumps if name != "stdin"]
         if waits:
             try:
@@ -181,7 +183,7 @@ class Stdio:
     def _start_pump(self, name: str) -> None:
         inner, outer = self._pty if self.terminal else self._fds[name], self._streams[name].fileno()
         ends = (outer, inner) if name == "stdin" else (inner, outer)
-        # At the end of input a pipe's reader sees it; a terminal's does not.
+        # A pipe's reader sees the end of the input; a terminal's does not.
         done = partial(self._close_stream, name)
         self._pumps[name] = Pump(*ends, done, splice=not self.terminal)
         self._pumps[name].start()
@@ -192,7 +194,7 @@ class Stdio:
             pump.stop()
         stream = self._streams.pop(name, None)
         if stream is not None:
-            with suppress(OSError):  # the host was first
+            with suppress(OSError):  # the host closed it first
                 stream.shutdown(socket.SHUT_RDWR if name == "stdin" else socket.SHUT_WR)
             stream.close()
         fd = self._fds.pop(name, -1)

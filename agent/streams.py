@@ -1,8 +1,8 @@
 """Container stdio's connections from the host, found by their tokens.
 
-Owns the listening socket and every connection until it is handed out.  The
-host connects and asks for the process in any order: a token that is expected
-gets its connection at once, others wait here for a bounded time and number.
+Owns the listening socket and every connection until it is handed out.  The host
+connects and requests the process in any order: an expected token gets its
+connection at once; others wait here, for a bounded time and in bounded number.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Streams:
     def expect(self, token: bytes) -> "asyncio.Future[socket.socket]":
         """From now on the connection with `token` waits as long as it takes.
 
-        The future is the streams' own: take() or release() hands its result out.
+        The future belongs to Streams: take() or release() returns its result.
         """
         if token in self._expected:
             raise InvalidArgument(f"stream token {token.hex()} is in use")
@@ -90,7 +90,7 @@ class Streams:
         return connection
 
     def release(self, token: bytes) -> None:
-        """The connection that has come is the caller's now."""
+        """Gives the connection that has come to the caller."""
         self._expected.pop(token, None)
 
     def _accept(self) -> None:
@@ -106,7 +106,7 @@ class Streams:
         loop.add_reader(connection, self._read_token, connection)
 
     def _read_token(self, connection: socket.socket) -> None:
-        """Bounds: never a byte more than the token; what follows is the stream's."""
+        """Bounds: never reads a byte beyond the token; what follows is the stream."""
         token = self._nameless[connection]
         try:
             got = connection.recv(contract.STREAM_TOKEN_BYTES - len(token))
@@ -129,7 +129,7 @@ class Streams:
             self._timers.pop(connection).cancel()
             future.set_result(connection)
         elif future is not None or token in self._parked:
-            self._drop(connection)  # the first one with a token has it
+            self._drop(connection)  # the first connection with a token gets it
         else:
             self._parked[token] = connection
 

@@ -1,14 +1,14 @@
-"""Containers at their memory limit that do nothing but read their own program again.
+"""Containers at their memory limit that only read their own program again and again.
 
-Pages of files count as a container's memory.  While dropping one makes room
-for the next, the kernel does not call the container out of memory, though it
-may have no room left for the few pages that it needs at once: it stands still
-for good.  A guest's page cache is its container's alone, so this comes sooner
-here than where containers share a kernel; whoever set the limit expects a kill.
+Pages of files count as a container's memory.  While dropping one makes room for the
+next, the kernel does not report out of memory, though the few pages that the
+container needs at once may not fit: then it makes no progress at all.  A guest's
+page cache belongs to its container alone, so this comes sooner here than where
+containers share a kernel; the user who set the limit expects a kill.
 
-The kernel does the killing, with its own choice of the victim: the limit is
-put below what cannot be dropped, and back again.
-Files: the kernel's Documentation/admin-guide/cgroup-v2.rst, "Memory".
+The kernel does the kill and chooses the process: the limit is set below what cannot
+be dropped, and then restored.  Files: the kernel's
+Documentation/admin-guide/cgroup-v2.rst, "Memory".
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from agent.cgroup import Cgroup, write_file
 PAGE_BYTES: Final = 4096
 SAMPLE_PERIOD_S: Final = 1.0
 LONGEST_GAP_S: Final = 3.0
-"""Without a sample for so long, it was not at its limit."""
+"""Without a sample for this long, the container was not at its limit."""
 STANDSTILL_S: Final = 5.0
 MAX_CACHE_BYTES: Final = 1 << 20
 MIN_TURNOVERS: Final = 10
-"""How often the whole cache was read again from one sample to the next."""
+"""How often the whole cache must be read again between two samples."""
 READAHEAD_PAGES: Final = 64
-"""At least what one fault of a mapped file reads."""
+"""An upper bound of the pages that one fault of a mapped file reads."""
 MARGIN_BYTES: Final = 1 << 20
 
 
 class Sample(NamedTuple):
     time_s: float
     cache_bytes: int
-    """What can be dropped."""
+    """The memory that can be dropped."""
     refaults: int
     """Pages that were dropped and read again, so far."""
     major_faults: int
@@ -55,8 +55,8 @@ def take_sample(stats: dict[str, dict[str, int]], time_s: float) -> Sample | Non
 
 
 def stands_still(before: Sample, now: Sample) -> bool:
-    """Every fault was one for a page of a mapped file, and these explain all that was read:
-    nobody got memory of his own, and nobody was going through a file with read(2)."""
+    """Every fault was for a page of a mapped file, and these explain all that was read: no
+    process got anonymous memory, and none was reading a file with read(2)."""
     refaults = now.refaults - before.refaults
     major = now.major_faults - before.major_faults
     return (
@@ -69,7 +69,7 @@ def stands_still(before: Sample, now: Sample) -> bool:
 
 
 class ThrashWatch:
-    """Of one container: look() whenever it ran into its limit."""
+    """For one container: look() whenever it has reached its limit."""
 
     def __init__(self, cgroup: Cgroup) -> None:
         self._cgroup = cgroup
@@ -98,18 +98,18 @@ class ThrashWatch:
     async def _make_room(self, limit: int, lower: int) -> None:
         """Writing a lower limit returns when the kernel has killed enough."""
         path = self._cgroup.path_of("memory.max")
-        with suppress(OSError):  # it may be gone meanwhile
+        with suppress(OSError):  # it may have gone meanwhile
             try:
                 await asyncio.to_thread(write_file, path, str(lower))
             finally:
-                # An update that came in between stays.
+                # A limit that was updated in between stays.
                 if self._cgroup.read_memory().get("memory.max", {}).get("") == lower:
                     write_file(path, str(limit))
 
 
 def plan_squeeze(stats: dict[str, dict[str, int]], now: Sample) -> tuple[int, int] | None:
-    """The limit and the one below what cannot be dropped, in bytes; None if it is not the
-    container's own limit that it has run into."""
+    """The limit, and the one below what cannot be dropped, in bytes; None if the limit
+    that was reached is not the container's own."""
     limit, usage = stats["memory.max"][""], stats["memory.current"][""]
     if usage < limit - max(limit // 16, MARGIN_BYTES):
         return None

@@ -1,4 +1,4 @@
-"""One inotify descriptor for all the files whose change somebody wants to know.
+"""One inotify descriptor for all files that are watched for changes.
 
 cgroup v2 files announce their changes this way (kernel doc cgroup-v2.rst,
 cgroup.events and memory.events).  Runs in the event loop.

@@ -19,7 +19,7 @@ _numbers = itertools.count(1)
 
 
 class CtrError(Exception):
-    """A ctr command failed; names it and quotes what it said."""
+    """A ctr command failed; names it and quotes its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def wait_for(runtime: Runtime) -> None:
 
 
 def find_process(name: str) -> int:
-    """Its pid; 0 where there is none."""
+    """Its pid; 0 if there is none."""
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdigit() and (entry / "comm").read_text().strip() == name:

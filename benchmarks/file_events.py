@@ -1,7 +1,7 @@
-"""How many files the host's processes open meanwhile, and how many bytes they read.
+"""Counts the files that the host's processes open, and the bytes that they read.
 
-Counted by the kernel: hist triggers on system calls, in a tracing instance of our
-own (Documentation/trace/histogram.rst).  Every process on the host counts but the one
+Counted by the kernel: hist triggers on system calls, in a tracing instance of our own
+(Documentation/trace/histogram.rst).  All processes on the host count, except the one
 that measures.  Needs root and tracefs.
 """
 
@@ -26,7 +26,7 @@ class FileCounts(NamedTuple):
 
 
 class FileWatch:
-    """Context manager; None of its counts where the kernel has no such tracing."""
+    """Context manager; its counts are None if the kernel has no such tracing."""
 
     def __init__(self) -> None:
         self._instance = TRACING / "instances" / f"sampan-bench-{os.getpid()}"

@@ -125,7 +125,7 @@ def write_big(path: Path) -> float:
 
 
 def run_fio(directory: Path, kind: str) -> float:
-    """Operations a second, of 4 KiB at random places."""
+    """Operations a second, of 4 KiB at random offsets."""
     job = [f"--name={kind}", f"--filename={directory / 'fio'}", f"--rw=rand{kind}"]
     job += ["--bs=4k", f"--size={FIO_MIB}m", "--ioengine=psync", "--invalidate=0"]
     command = ["fio", *job, "--output-format=json"]

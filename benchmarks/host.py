@@ -1,4 +1,4 @@
-"""Where the figures come from: facts that a reader needs to judge them."""
+"""The host of the figures: facts that a reader needs to judge them."""
 
 import json
 import os
@@ -44,7 +44,8 @@ def read_processor() -> str:
 
 
 def name_ground(processor: str) -> str:
-    """Of times on this host.  Where it is emulated, only their ratios are meaningful."""
+    """The kind of this host's times.  If it is emulated, only their ratios are
+    meaningful."""
     return "emulated" if "QEMU TCG" in processor else "hardware speed"
 
 

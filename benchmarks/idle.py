@@ -1,4 +1,4 @@
-"""`python3 -m benchmarks.idle`: what many idle containers cost each.
+"""`python3 -m benchmarks.idle`: the memory that each of many idle containers costs.
 
 PSS at each number of containers, by shim, vmm, guest and each one's share of the warm
 server; sampan from a template, then runc.  Prints Markdown.
@@ -33,7 +33,7 @@ class Sample:
 
     @property
     def warm_mib(self) -> float:
-        """Of the warm server, once for all of them."""
+        """Memory of the warm server, counted once for all of them."""
         return self.pss_mib.get(WARM, 0.0) * self.containers
 
 
@@ -44,14 +44,14 @@ def main(arguments: list[str]) -> int:
     make_template()
     found = {}
     for runtime in (Runtime("sampan", SAMPAN), Runtime("runc", RUNC)):
-        time_run(runtime, IMAGE, "echo", "x")  # starts the warm server, which stays
+        time_run(runtime, IMAGE, "echo", "x")  # starts the warm server, which keeps running
         found[runtime.name] = list(measure(runtime, sorted(counts)))
     print(render(found), end="")
     return 0
 
 
 def measure(runtime: Runtime, counts: list[int]) -> Iterator[Sample]:
-    """More of them each time; all are removed at the end."""
+    """Adds containers for each step; all are removed at the end."""
     before = list_pids()
     with ExitStack() as stack:
         there = 0

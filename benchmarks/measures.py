@@ -46,7 +46,7 @@ class Metric:
     unit: str
     more_is_better: bool = False
     is_count: bool = False
-    """It is the same on a fast and on a slow machine."""
+    """The value is the same on a fast and on a slow machine."""
 
 
 METRICS: Final[dict[str, Metric]] = {
@@ -112,12 +112,12 @@ def measure_run(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def measure_phases(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    if not runtime.waits_for:  # a prewarmed machine was there before the first phase
+    if not runtime.waits_for:  # a prewarmed machine existed before the first phase
         yield Found(split_phases(measure_marks(runtime, settings.image)))
 
 
 def measure_many(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    """With as many prewarmed machines as at other times."""
+    """With the usual number of prewarmed machines."""
     wait_for(runtime)
     at_once = replace(runtime, waits_for="")
     began_ns = time.monotonic_ns()
@@ -164,8 +164,8 @@ def find_shared(runtime: Runtime) -> frozenset[int]:
 def read_idle(
     before: frozenset[int], containers: int = 1, shared: frozenset[int] = frozenset()
 ) -> tuple[dict[str, float], float]:
-    """What each of the containers that came since `before` costs once they are idle: MiB by
-    processes' names, and wake-ups a second.  What is `shared` is divided among them."""
+    """What each of the containers started since `before` costs once they are idle: MiB by
+    processes' names, and wake-ups a second.  The cost of `shared` is divided among them."""
     pss = read_settled_pss(before, shared)
     wakeups_s = measure_wakeups(list_counted(before, shared), IDLE_WATCHED_S)
     return share_out(pss, containers), wakeups_s / containers
@@ -196,7 +196,7 @@ def measure_stdout(runtime: Runtime, settings: Settings) -> Iterator[Found]:
 
 
 def warm_up(runtime: Runtime, settings: Settings) -> Iterator[Found]:
-    """The first container after boot finds cold caches, so it is no sample."""
+    """The first container after boot has cold caches, so it is not a sample."""
     time_run(replace(runtime, waits_for=""), settings.image, "echo", "x")
     yield Found({})
 
@@ -217,7 +217,7 @@ def has_image(image: str) -> bool:
 
 
 def read_boot_counters(container_id: str) -> dict[str, Any]:
-    """What sampan's vmm counted from its first instruction to the agent's answer."""
+    """Counters of sampan's vmm from its first instruction to the agent's answer."""
     for key, sandbox in list_sandboxes():
         if key.sandbox_id == container_id and Path(sandbox.counters).exists():
             return {"boot": json.loads(Path(sandbox.counters).read_text())}

@@ -13,7 +13,7 @@ SETTLE_BYTES: Final = 256 << 10
 MAX_SETTLE_S: Final = 60.0
 VMM: Final = "sampan-vmm"
 WARM: Final = "sampan-warm"
-"""Comes with the first container and stays: containers share what it costs."""
+"""It starts with the first container and stays: containers share its cost."""
 GUEST: Final = "guest"
 MAPPING: Final = re.compile("[0-9a-f]+-[0-9a-f]+ ")
 """The beginning of a line of smaps that describes a mapping."""
@@ -44,7 +44,7 @@ def find_named(name: str) -> frozenset[int]:
 
 
 def parse_pss_bytes(rollup: str) -> int:
-    """Of a /proc/<pid>/smaps_rollup."""
+    """PSS from a /proc/<pid>/smaps_rollup."""
     for line in rollup.splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) << 10
@@ -90,7 +90,7 @@ def split_guests(sizes: dict[str, int], pids: frozenset[int]) -> dict[str, int]:
 
 
 def list_counted(before: frozenset[int], shared: frozenset[int]) -> frozenset[int]:
-    """Processes that are new since `before`, and those that were there and are shared."""
+    """Processes that are new since `before`, and older ones that are shared."""
     return list_pids() - before | shared
 
 

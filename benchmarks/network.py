@@ -1,9 +1,9 @@
-"""`python3 -m benchmarks.network`: containers on one bridge of the host, seen from there.
+"""`python3 -m benchmarks.network`: containers on one bridge of the host, measured from
+the host.
 
 sampan, sampan without vhost-net and runc in turn: throughput (iperf3), packets a
 second, latency and connections (a redis in the container, redis-benchmark on the
-host), what a GiB costs the host's processors, and exits to user space.
-Prints Markdown.
+host), the host's processor time for a GiB, and exits to user space.  Prints Markdown.
 """
 
 import argparse
@@ -188,7 +188,7 @@ def run_redis(requests: int, *options: str) -> dict[str, str]:
 
 
 def await_port(port: int) -> None:
-    """Until the container's server listens."""
+    """Waits until the container's server listens."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:

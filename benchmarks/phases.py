@@ -12,8 +12,8 @@ Marks on the monotonic clock, in the order in which they come:
     created      the container's first process exists: its start by the guest's clock
     first byte   its output reaches ctr's reader
 
-Only a runtime with a sandbox directory has them all; the guest's clock is told
-in hundredths of a second.
+Only a runtime with a sandbox directory has them all; the guest's clock has a
+resolution of 10 ms.
 """
 
 import json
@@ -63,7 +63,7 @@ class GuestClock:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Of the agent."""
+    """The agent's answer."""
 
     time_ns: int
     is_clone: bool

@@ -1,4 +1,5 @@
-"""Where the time of a start goes, as a picture: one lane a runtime, one bar a step.
+"""Where the time of a start goes, as a picture: one lane for each runtime, one bar
+for each step.
 
 Pure: from the figures' JSON to SVG 1.1.  Steps are drawn one after another with
 their medians; below a machine's lane are the vmm's own steps, of the last round.
@@ -16,7 +17,7 @@ MARGIN: Final = 20
 BAR_HEIGHT: Final = 26
 LINE_HEIGHT: Final = 17
 CHAR_WIDTH: Final = 6.6
-"""Of FONT, about."""
+"""The width of a character of FONT, about."""
 FONT: Final = 'font-family="sans-serif" font-size="12"'
 COLOURS: Final = ("#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#e15759", "#76b7b2", "#9c755f")
 REST: Final = ("to the end and the removal", "#bab0ac")
@@ -103,7 +104,7 @@ def list_notes(found: dict[str, float], boot: dict[str, Any]) -> tuple[str, ...]
 
 
 def draw_lane(parts: list[str], lane: Lane, y: int, scale: float) -> int:
-    """Where the next one begins."""
+    """Returns where the next lane begins."""
     total = f"{lane.title}: {render(lane.end_s * 1000)} ms"
     parts.append(
         f'<text x="{MARGIN}" y="{y + 12}" {FONT} font-weight="bold">{escape(total)}</text>'

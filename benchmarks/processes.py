@@ -82,7 +82,7 @@ class ProcessWatch:
         return [event for event in list(self.events) if is_exec_since(event, time_ns)]
 
     def find_name(self, name: str, time_ns: int) -> Rename | None:
-        """The first process that got it since then."""
+        """The first process that got this name since then."""
         named = (one for one in list(self.events) if isinstance(one, Rename))
         return next((one for one in named if one.name == name and one.time_ns >= time_ns), None)
 
@@ -90,7 +90,7 @@ class ProcessWatch:
         while True:
             ready, _, _ = select.select([self._socket.fileno(), self._stop], [], [])
             if self._socket.fileno() in ready:
-                # ENOBUFS: some were lost; the others still count.
+                # ENOBUFS: some events were lost; the others still count.
                 with suppress(OSError):
                     self.events.extend(parse_events(self._socket.recv(1 << 16)))
             elif self._stop in ready:
@@ -108,7 +108,7 @@ def is_exec_since(event: Exec | Rename, time_ns: int) -> TypeGuard[Exec]:
 
 
 def parse_events(packet: bytes) -> Iterator[Exec | Rename]:
-    """Of execs and new names; a command line is read from /proc at once."""
+    """Events of execs and new names; a command line is read from /proc at once."""
     at = NETLINK_HEADER.size + CONNECTOR_HEADER.size
     if len(packet) < at + PROC_EVENT.size:
         return

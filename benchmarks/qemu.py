@@ -95,7 +95,8 @@ def render(found: dict[str, list[Sample]], ground: str) -> str:
 
 
 def measure_sampan(cold: Runtime) -> Sample:
-    """Its memory with a shim, a warm server and a container that sleeps, which QEMU has not."""
+    """Its memory includes a shim, a warm server and a sleeping container, which QEMU's does
+    not."""
     marks = measure_marks(cold, IMAGE)
     before = list_pids()
     with running(cold, IMAGE, "sleep", "1000000"):
@@ -121,7 +122,7 @@ def measure_qemu(config: Config, directory: Path) -> Sample:
 
 
 def describe(config: Config, sandbox: SandboxDirectory) -> MachineConfig:
-    """The machine that sampan's own monitor would be asked for."""
+    """The machine that would be requested from sampan's own monitor."""
     size = MachineSize(config.vcpus, config.memory_mib << 20)
     machine_class = MachineClass(size, nics=0)
     return describe_machine(LaunchRequest(config, sandbox, machine_class, log_fd=2))
@@ -130,7 +131,7 @@ def describe(config: Config, sandbox: SandboxDirectory) -> MachineConfig:
 def make_command(
     machine: MachineConfig, sockets: dict[str, Path], cpus: tuple[int, ...]
 ) -> list[str]:
-    """On the host's processors `cpus`, where any are named."""
+    """Runs on the host's processors `cpus`, if any are named."""
     pinned = ["taskset", "-c", ",".join(map(str, cpus))] if cpus else []
     bytes_text = f"{machine.memory_bytes}B"
     command = [
@@ -205,7 +206,8 @@ async def ask_agent(connection: socket.socket, path: str) -> None:
 
 
 def connect_guest(process: "subprocess.Popen[bytes]", console: str) -> socket.socket:
-    """Once the agent listens: before, the guest's kernel refuses, or has not booted."""
+    """Returns once the agent listens: before that the guest's kernel refuses, or has
+    not booted."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         connection = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)

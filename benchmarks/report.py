@@ -58,7 +58,7 @@ def summarize(by_runtime: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def render_markdown(figures: Figures, metrics: Mapping[str, Metric] = METRICS) -> str:
-    """The last runtime is what the others are compared with."""
+    """The others are compared with the last runtime."""
     *ours, base = figures.runtimes
     heads = [f"{name}: median (min–max) | ratio" for name in ours]
     lines = [
@@ -114,7 +114,8 @@ def render(value: float) -> str:
 
 
 def render_exits(runtime: str, details: dict[str, Any]) -> list[str]:
-    """From the machine's first instruction to the agent's answer, most frequent first."""
+    """Exits from the machine's first instruction to the agent's answer, most frequent
+    first."""
     exits = details.get("boot", {}).get("exits", {})
     title = f"{runtime}: exits until the agent answers, count: {sum(exits.values())}"
     ranked = sorted(exits.items(), key=lambda item: -item[1])

@@ -47,7 +47,7 @@ def measure_all(
         try:
             for found in measure(runtime, settings):
                 figures.add(runtime.name, found)
-            wait_for(runtime)  # the next prewarmed machine is not made while something is measured
+            wait_for(runtime)  # so that no prewarmed machine is made while something is measured
         except (CtrError, ValueError, OSError, TimeoutExpired) as error:
             figures.failures.append(f"{runtime.name}: {error}")
             print(f"benchmarks: {runtime.name}: {error}", file=sys.stderr, flush=True)

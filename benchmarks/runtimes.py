@@ -1,4 +1,4 @@
-"""What is measured beside each other: runtimes, and sampan with one setting changed."""
+"""The things that are compared: runtimes, and sampan with one setting changed."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ READY_PROCESS: Final = "sampan-ready"
 
 
 def make_template(runtime: Runtime | None = None) -> None:
-    """For sampan as the host has it, or as a runtime of ours has."""
+    """For sampan as the host configures it, or as a runtime of this file does."""
     environment = dict(os.environ)
     if runtime is not None and runtime.flags:
         environment[PATH_VARIABLE] = runtime.flags[1]
@@ -31,7 +31,7 @@ def make_ready(directory: Path) -> Runtime:
 
 
 def make_sampan(name: str, directory: Path, **changed: object) -> Runtime:
-    """Configured as this host is, but for what is changed."""
+    """Configured as on this host, except for the changes."""
     lines = CONFIGURATION.read_text().splitlines() if CONFIGURATION.exists() else []
     kept = [line for line in lines if line.split(":")[0] not in changed]
     path = directory / f"{name}.yaml"

@@ -1,8 +1,8 @@
 """`python3 -m benchmarks.shimtest --binaries DIR`: containerd's own benchmarks of shims.
 
-Those of github.com/containerd/shimtest, sampan from a template and runc in turn,
-without containerd.  Prints a Markdown table of what each gives for an operation,
-the mean of --times.
+Those of github.com/containerd/shimtest, sampan from a template and runc in turn, without
+containerd.  Prints a Markdown table of each one's results for an operation, the mean of
+--times.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def parse_results(output: str) -> Results:
 
 
 def render_table(runs: dict[str, Results], ground: str) -> str:
-    """The last one is what the others are compared with."""
+    """The others are compared with the last one."""
     *_, base = runs
     names = list(dict.fromkeys(name for results in runs.values() for name in results))
     lines = [f"| shimtest, {ground} | {' | '.join(runs)} | ratio |", "|---" * (len(runs) + 2) + "|"]

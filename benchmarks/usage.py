@@ -1,4 +1,4 @@
-"""What the host has spent: its processors' time, packets of a namespace, exits of guests,
+"""The host's counters: its processors' time, packets of a namespace, exits of guests,
 wake-ups of processes."""
 
 import os
@@ -11,7 +11,7 @@ from typing import Final, Self
 
 KVM_STATISTICS: Final = Path("/sys/kernel/debug/kvm")
 TO_USER: Final = ("io_exits", "mmio_exits")
-"""Those that KVM may hand to the vmm.  An ioeventfd's do not count as mmio_exits."""
+"""Exits that KVM may hand to the vmm. Those for an ioeventfd do not count as mmio_exits."""
 IDLE: Final = (3, 4)
 """Columns of /proc/stat (proc_stat(5)): idle, iowait."""
 RX_PACKETS, TX_PACKETS = 1, 9
@@ -23,7 +23,7 @@ class Usage:
     cpu_s: float
     packets: int
     exits: int | None
-    """None where KVM's statistics cannot be read."""
+    """None if KVM's statistics cannot be read."""
 
     def __sub__(self, earlier: Self) -> "Usage":
         exits = None
@@ -37,14 +37,14 @@ def read_usage(namespace: str, interface: str = "eth0") -> Usage:
 
 
 def read_cpu_s() -> float:
-    """Of all processors, guests included."""
+    """The time of all processors, guests included."""
     words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     busy = sum(int(word) for column, word in enumerate(words) if column not in IDLE)
     return busy / os.sysconf("SC_CLK_TCK")
 
 
 def read_packets(namespace: str, interface: str) -> int:
-    """Both ways, as the interface counts them: a segmented one once."""
+    """Both directions, as the interface counts them: a segmented packet once."""
     command = ["ip", "netns", "exec", namespace, "cat", "/proc/net/dev"]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for line in table.splitlines():
@@ -63,7 +63,7 @@ def measure_wakeups(pids: frozenset[int], watched_s: float) -> float:
 
 
 def count_sleeps(pids: frozenset[int]) -> int:
-    """Of those that live."""
+    """Sleeps of the threads that still run."""
     count = 0
     for pid in pids:
         for status in Path(f"/proc/{pid}/task").glob("*/status"):
@@ -73,13 +73,13 @@ def count_sleeps(pids: frozenset[int]) -> int:
 
 
 def parse_sleeps(status: str) -> int:
-    """Of a /proc/<pid>/status."""
+    """Sleeps from a /proc/<pid>/status."""
     name, _, rest = status.partition("\nvoluntary_ctxt_switches:")
     return int(rest.split(None, 1)[0]) if name and rest else 0
 
 
 def read_exits() -> int | None:
-    """Of all machines that run."""
+    """Exits of all running machines."""
     if not KVM_STATISTICS.is_dir():
         return None
     return sum(

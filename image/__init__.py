@@ -1,1 +1,1 @@
-"""The guest image: its recipe, from Debian packages and PyPI wheels."""
+"""Builds the guest image from Debian packages and PyPI wheels."""

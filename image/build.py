@@ -1,12 +1,12 @@
 """Builds the guest image: {vmlinux, root/, manifest.json} in one directory.
 
-Owns the cache directory (under its lock) and the output directory.  Two layers:
-the base (kernel, Debian packages, wheels; needs the network) is cached by what
-it is made of; the agent's code goes on top in a second or two.  The tuned kernel
-is a part of its own (image/tuned.py), made when it is asked for.  An image is
-assembled beside the output and exchanged with it in one rename, so whoever is
-interrupted leaves the old image or the new one.  The image before is kept as
-OUTPUT.previous: machines that run from it keep their files.
+Owns the cache directory (under its lock) and the output directory.  Two layers: the
+base (kernel, Debian packages, wheels; needs the network) is cached by what it is
+made of; the agent's code goes on top in a second or two.  The tuned kernel is a
+separate part (image/tuned.py), made on request.  An image is assembled beside the
+output and exchanged with it in one rename, so an interrupted build leaves the old
+image or the new one.  The earlier image is kept as OUTPUT.previous: machines that
+run from it keep their files.
 """
 
 import fcntl
@@ -34,7 +34,8 @@ KERNEL_PACKAGES: Final = "linux-image-"
 class BuildOptions:
     """What the command line may choose.
 
-    `modules_dir` is a /lib/modules/RELEASE for `kernel_path`.  `tuned` has neither.
+    `modules_dir` is a /lib/modules/RELEASE for `kernel_path`.  With `tuned` both
+    are None.
     """
 
     output: Path
@@ -58,7 +59,7 @@ class ChosenKernel:
 @dataclass(frozen=True)
 class BuildResult:
     manifest: Manifest | None
-    """None when the image that was there is up to date."""
+    """None when the existing image is up to date."""
 
 
 def build_image(options: BuildOptions, say: Callable[[str], None]) -> BuildResult:
@@ -94,7 +95,8 @@ def base_directory(options: BuildOptions) -> Path:
 
 
 def ensure_base(options: BuildOptions, say: Callable[[str], None]) -> BaseManifest:
-    """The cached base if this recipe made it, else a new one in its place."""
+    """Returns the cached base if this recipe made it, else replaces it by a new
+    one."""
     directory = base_directory(options)
     key = base_key()
     if not options.refresh:
@@ -168,7 +170,7 @@ def hash_inputs(base: BaseManifest, options: BuildOptions, own: TunedManifest | 
 def assemble(
     base: BaseManifest, own: TunedManifest | None, inputs: str, options: BuildOptions
 ) -> Manifest:
-    """The base, the agent and the kernel together, put in place of the old image."""
+    """Joins the base, the agent and the kernel, and replaces the old image by them."""
     output = options.output.absolute()
     with scratch_directory(output.parent, f"{output.name}-") as scratch:
         guest_root = scratch / "root"
@@ -203,7 +205,7 @@ def choose_kernel(
     path, directory = options.kernel_path, options.modules_dir
     if path is None:
         return take_cached(base_directory(options), base.kernel_release, "debian")
-    if directory is None:  # all that is needed is built in
+    if directory is None:  # all that is needed is built into the kernel
         return ChosenKernel(path, "custom", str(path), [])
     return ChosenKernel(path, directory.name, str(path), modules.select_modules(directory))
 
@@ -214,7 +216,8 @@ def take_cached(directory: Path, release: str, origin: str) -> ChosenKernel:
 
 
 def name_tuned_kernel(image: Manifest, own: TunedManifest) -> Manifest:
-    """Its source in place of Debian's kernel, and what else its bytes depend on."""
+    """Names its source instead of Debian's kernel, and all else that its bytes
+    depend on."""
     kept = [part for part in image.components if not part.name.startswith(KERNEL_PACKAGES)]
     return replace(
         image,

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     tuned = options.kernel == TUNED
     if options.modules is not None and (options.kernel is None or tuned):
         parser.error("--modules belongs to --kernel FILE")
-    os.umask(0o022)  # the guest's files are what the recipe says, whoever builds
+    os.umask(0o022)  # the guest's files are as the recipe says, whatever the builder's umask
     started = time.monotonic()
     wanted = BuildOptions(
         output=options.output,

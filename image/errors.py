@@ -1,4 +1,4 @@
-"""What can go wrong while an image is built, in words for the person who builds it.
+"""Errors of an image build, worded for the person who builds it.
 
 ImageError
 ├── FetchError     something could not be downloaded; names what and why
@@ -8,7 +8,7 @@ ImageError
 
 
 class ImageError(Exception):
-    """The image was not built; what was there before is untouched."""
+    """The image was not built; an earlier image is unchanged."""
 
 
 class FetchError(ImageError):

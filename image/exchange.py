@@ -1,8 +1,8 @@
 """Makes a directory beside another, and puts it in the other's place in one step.
 
 Owns the scratch directory while it is open.  Python has rename(2) only, which
-cannot replace a directory that has something in it: renameat2(RENAME_EXCHANGE)
-can, and is called in libc.
+cannot replace a directory that is not empty: renameat2(RENAME_EXCHANGE) can, and is
+called in libc.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ UNSUPPORTED: Final = (errno.EINVAL, errno.ENOSYS, errno.EXDEV)
 
 @contextmanager
 def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
-    """Gone at the end, and so are those that an interrupted build has left."""
+    """Removed at the end, together with those that an interrupted build has left."""
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f".{prefix}*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
@@ -48,7 +48,7 @@ def exchange_directories(fresh: Path, target: Path) -> None:
     error = ctypes.get_errno()
     if error not in UNSUPPORTED:
         raise OSError(error, f"renameat2: {os.strerror(error)}", str(target))
-    # Not every file system exchanges: then there is a moment without `target`.
+    # Not every file system can exchange: then `target` is missing for a moment.
     aside = fresh.with_name(fresh.name + ".old")
     target.rename(aside)
     fresh.rename(target)

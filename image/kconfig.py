@@ -1,4 +1,4 @@
-"""Reads kernel configurations: what was asked for, and what Kconfig made of it.
+"""Reads kernel configurations: the requested one, and the one that Kconfig made of it.
 
 Pure.  The form is Kconfig's own (Linux Documentation/admin-guide/README.rst, "CONFIGURING
 the kernel"): `CONFIG_NAME=value`, or `# CONFIG_NAME is not set` for no.
@@ -13,7 +13,7 @@ from image.errors import FormatError
 SET: Final = re.compile(r"CONFIG_(\w+)=(\S.*)")
 UNSET: Final = re.compile(r"# CONFIG_(\w+) is not set")
 NO: Final = "n"
-"""What an option is that nothing names."""
+"""The value of an option that is not named."""
 
 
 def parse_config(text: str, name: str) -> dict[str, str]:
@@ -35,7 +35,8 @@ def parse_config(text: str, name: str) -> dict[str, str]:
 
 
 def find_dropped(wanted: Mapping[str, str], made: Mapping[str, str]) -> list[str]:
-    """Options that Kconfig dropped: another one is missing, or it knows none of that name."""
+    """Options that Kconfig dropped: an option that they need is missing, or their names are
+    unknown."""
     return [
         f"CONFIG_{option}={value} (it is {made.get(option, NO)})"
         for option, value in wanted.items()

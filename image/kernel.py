@@ -28,8 +28,8 @@ MIN_VERSION: Final = 0x0208  # the first with payload_offset and payload_length
 PAYLOAD_OFFSET: Final = 0x248
 HEADER_END: Final = 0x250
 SECTOR_BYTES: Final = 512
-DEFAULT_SETUP_SECTS: Final = 4  # what 0 in setup_sects means
-SIZE_BYTES: Final = 4  # after every payload but gzip's: the unpacked size
+DEFAULT_SETUP_SECTS: Final = 4  # the value that 0 in setup_sects stands for
+SIZE_BYTES: Final = 4  # follows every payload except gzip's: the unpacked size
 MAX_VMLINUX_BYTES: Final = 512 << 20
 
 
@@ -42,7 +42,7 @@ class Payload:
 
 
 def find_payload(image: bytes, name: str) -> Payload:
-    """Where the boot header says the kernel is.  `name` is for messages only."""
+    """Finds the kernel by the boot header.  `name` is for messages only."""
     if len(image) < HEADER_END or not image.startswith(HEADER_MAGIC, HEADER_MAGIC_OFFSET):
         raise FormatError(f"{name}: neither an ELF file nor a bzImage")
     (version,) = struct.unpack_from("<H", image, VERSION_OFFSET)

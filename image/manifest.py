@@ -1,7 +1,7 @@
 """What an image was made of, written beside it as manifest.json.
 
-Pure but for reading the files that are hashed.  Two builds with equal
-`inputs_sha256` need not be made twice.
+Pure but for reading the files that are hashed.  With an equal `inputs_sha256` an
+image need not be built again.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ MANIFEST_NAME: Final = "manifest.json"
 
 @dataclass(frozen=True)
 class Component:
-    """A package that went in, whole or in part."""
+    """A package that is part of the image, whole or not."""
 
     name: str
     version: str
@@ -27,7 +27,7 @@ class Component:
 
 @dataclass(frozen=True)
 class BaseManifest:
-    """The cached part: everything that comes from outside."""
+    """The cached part: everything that is not of this tree."""
 
     key: str
     kernel_release: str
@@ -78,7 +78,7 @@ class Manifest:
     components: tuple[Component, ...]
     kernel_config_sha256: str = ""
     kernel_compiler: str = ""
-    """Of a kernel that was compiled here."""
+    """The compiler of a kernel that was compiled here."""
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"

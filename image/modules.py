@@ -24,7 +24,7 @@ GUEST_MODULES: Final = (
 """Loaded by the agent, at boot or later; what they depend on is added."""
 
 CACHED_DIR: Final = "modules"
-"""Beside a cached vmlinux: its /lib/modules."""
+"""The directory beside a cached vmlinux with its /lib/modules."""
 
 ELF_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 SECTION_HEADER: Final = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
@@ -112,9 +112,9 @@ def load_module(name: str, path: Path) -> Module:
 
 
 def order_modules(wanted: Sequence[str], load: Callable[[str], Module | None]) -> list[Module]:
-    """`wanted` and all they need, each after what it depends on.
+    """`wanted` and all modules that they need, each after those it depends on.
 
-    `load` answers None for a module that is built into the kernel.
+    `load` returns None for a module that is built into the kernel.
     """
     ordered: dict[str, Module] = {}
     seen: set[str] = set()

@@ -1,9 +1,9 @@
 """Fetches Debian packages of the guest's suite and unpacks them.
 
-Owns a private apt state below its directory, so the machine's own lists,
-sources and dpkg status stay as they are.  Mirrors, proxies and credentials are
-the machine's: only the suite in its Debian sources is changed.  Packages are
-verified by apt against Debian's archive keyring.
+Owns a private apt state below its directory, so the machine's own lists, sources
+and dpkg status do not change.  Mirrors, proxies and credentials are the machine's:
+only the suite in its Debian sources is changed.  Packages are verified by apt
+against Debian's archive keyring.
 
 Packages are taken by name, without their dependencies: those are mostly what
 maintainer scripts need (dpkg, perl, debconf), and no script is ever run here.
@@ -104,7 +104,7 @@ class Archive:
             "Dir::Etc::PreferencesParts": "/dev/null",
             "APT::Architecture": "amd64",
             "APT::Architectures": "amd64",
-            # The lists are ours and may lie where the user _apt cannot look.
+            # The lists may be in a directory that the user _apt cannot read.
             "APT::Sandbox::User": "root",
             "APT::Update::Error-Mode": "any",
         }
@@ -135,7 +135,7 @@ class Archive:
         listing.write_text("\n".join(source.to_deb822() for source in usable))
 
     def kernel_package(self) -> str:
-        """The package that KERNEL_METAPACKAGE stands for today."""
+        """The package that KERNEL_METAPACKAGE depends on now."""
         shown = self._show(KERNEL_METAPACKAGE)
         match = re.search(r"^Depends:.*?(linux-image-\d\S*-cloud-amd64)", shown, re.M)
         if match is None:
@@ -159,7 +159,7 @@ class Archive:
         return version, sha256
 
     def fetch_unless_had(self, name: str) -> Package:
-        """For large packages: an earlier download is kept if it has the hash of look_up()."""
+        """For large packages: keeps an earlier download that has the hash of look_up()."""
         if len(list(self._debs.glob(f"{name}_*.deb"))) == 1:
             had = self._describe(name)
             if (had.version, had.sha256) == self.look_up(name):
@@ -200,5 +200,5 @@ def open_archive(directory: Path) -> Archive:
 
 
 def unpack_package(package: Package, root: Path) -> None:
-    """Its files only: no maintainer script runs."""
+    """Unpacks its files only: no maintainer script runs."""
     run_tool(["dpkg-deb", "--extract", package.path, root])

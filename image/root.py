@@ -1,4 +1,5 @@
-"""The guest's root directory: what is kept, what is added, how Python is laid out.
+"""The guest's root directory: what is kept, what is added, where Python's files
+are.
 
 Works on directories that its caller owns; fetches nothing.  The guest mounts
 the result read only over virtio-fs, where every lookup is a round trip, so:
@@ -30,9 +31,9 @@ BASE_PACKAGES: Final = (
     "crun",
     "libcap2",
     "libseccomp2",
-    "libsystemd0",  # linked into crun, which keeps to cgroupfs here
+    "libsystemd0",  # linked into crun, which uses cgroupfs here
     "libyajl2",
-    "iproute2",  # of it, ip alone: the agent's netlink, without an import in its way
+    "iproute2",  # only ip of it: the agent's netlink, without the time of an import
     "libbpf1",
     "libelf1t64",
     "libmnl0",
@@ -45,7 +46,7 @@ BASE_PACKAGES: Final = (
 PYTHON: Final = "usr/bin/python3.13"
 LOADER: Final = "/lib64/ld-linux-x86-64.so.2"
 PROGRAMS: Final = ("/usr/bin/crun", "/usr/bin/ip")
-"""That the agent starts."""
+"""Programs that the agent starts."""
 STDLIB: Final = "usr/lib/python3.13"
 SITE: Final = "usr/lib/sampan"
 MODULES_DIR: Final = "usr/lib/modules"
@@ -75,12 +76,12 @@ PRUNED: Final = (
     f"{STDLIB}/wsgiref",
     f"{STDLIB}/xmlrpc",
     f"{STDLIB}/_pyrepl",
-    f"{SITE}/grpc/_cython/_credentials",  # certificate roots: our channels have no TLS
+    f"{SITE}/grpc/_cython/_credentials",  # certificate roots: our gRPC channels have no TLS
 )
 PRUNED_FILES: Final = (
     "usr/lib/x86_64-linux-gnu/*.a",
     f"{STDLIB}/turtle.py",
-    # Without libssl their import fails; it fails faster when the files are missing.
+    # Without libssl their import fails anyway; without the files it fails faster.
     f"{STDLIB}/lib-dynload/_ssl.*",
     f"{STDLIB}/lib-dynload/_hashlib.*",
     f"{STDLIB}/lib-dynload/_test*",
@@ -154,10 +155,12 @@ def compile_python(root: Path, directories: Sequence[str]) -> None:
 
 
 def probe_base(root: Path) -> None:
-    """Everything was unpacked by name: a missing shared library shows here, not in the guest."""
+    """Packages were unpacked without dependencies: a missing library shows here, not in the
+    guest."""
     probe = PROBE.format(site=SITE)
     run_in_root(root, ["/" + PYTHON, "-IS", "-c", probe])
-    # By the loader: crun reads /proc before anything else, which is not mounted here.
+    # Run by the loader: crun reads /proc before anything else, and that is not
+    # mounted here.
     for program in PROGRAMS:
         run_in_root(root, [LOADER, "--verify", program])
         listed = run_in_root(root, [LOADER, "--list", program])
@@ -170,7 +173,7 @@ def run_in_root(root: Path, command: Sequence[str]) -> bytes:
 
 
 def install_modules(root: Path, release: str, modules: Iterable[Module]) -> None:
-    """Plain .ko files, and the list from which the agent loads them."""
+    """Installs plain .ko files, and the list from which the agent loads them."""
     directory = root / MODULES_DIR / release
     directory.mkdir(parents=True)
     lines = []
@@ -182,7 +185,8 @@ def install_modules(root: Path, release: str, modules: Iterable[Module]) -> None
 
 
 def install_agent(root: Path, tree: Path) -> None:
-    """The agent and the contract of `tree`, compiled, and what the kernel starts."""
+    """Installs the agent and the contract of `tree`, compiled, and the program that
+    the kernel starts."""
     for name in COPIED_PACKAGES:
         ignore = shutil.ignore_patterns("__pycache__", "*.proto", "*.pyi", "generate.py")
         shutil.copytree(tree / name, root / SITE / name, ignore=ignore)

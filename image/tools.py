@@ -74,7 +74,7 @@ def run_tool(
 
 
 def shorten_stderr(stderr: bytes) -> str:
-    """The lines that matter: errors of apt and pip if there are any, else the end."""
+    """The relevant lines: errors of apt and pip if there are any, else the end."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E:", "ERROR:"))]
     return "; ".join((errors or lines)[-MAX_SHOWN_LINES:])

@@ -1,7 +1,7 @@
-"""The root of the container that a template's machine runs before clones do.
+"""The root of the container that a template's machine runs before clones exist.
 
-It is in the guest's own root, so the host has nothing to create for it and nothing to
-remove, and the machine can be saved after it has run.
+It is in the guest's own root, so the host creates and removes nothing for it, and a
+snapshot can be taken after it has run.
 """
 
 import struct

@@ -1,10 +1,10 @@
 """Builds the tuned kernel: Debian's source with a configuration for sampan's machine alone.
 
-Owns CACHE/tuned: {vmlinux, modules/RELEASE/, config, manifest.json}, made beside it
-and put in its place in one rename when all of it is there.  It is made again only
-when its recipe changes (this code, the configuration, the compiler) or, by --refresh,
-for a newer source.  The bytes depend on nothing else: not on the place, the time, the
-machine's name or the caller's environment.
+Owns CACHE/tuned: {vmlinux, modules/RELEASE/, config, manifest.json}, made beside it and put
+in its place in one rename when all of it is there.  It is made again only when its recipe
+changes (this code, the configuration, the compiler) or, by --refresh, for a newer source.
+The bytes depend on nothing else: not on the directory, the time, the machine's name or the
+caller's environment.
 
 Call ensure_kernel() with the cache's lock held.  Synchronous; make runs as many jobs
 as there are processors, or as MAKEFLAGS say.
@@ -39,7 +39,7 @@ TOOLS: Final = (
 )
 VARIABLES: Final = (
     "ARCH=x86_64",
-    "LOCALVERSION=",  # nor a "+" where the cache lies inside of somebody's git tree
+    "LOCALVERSION=",  # nor a "+" if the cache is inside a git tree
     "KBUILD_BUILD_USER=sampan",
     "KBUILD_BUILD_HOST=sampan",
     "KBUILD_BUILD_VERSION=1",
@@ -51,7 +51,8 @@ KEPT_ENVIRONMENT: Final = ("MAKEFLAGS", "TMPDIR", "HOME")
 
 
 def ensure_kernel(cache: Path, refresh: bool, say: Callable[[str], None]) -> TunedManifest:
-    """The cached kernel if the same would be built now, else a new one in its place."""
+    """Returns the cached kernel if the same would be built now, else replaces it by a
+    new one."""
     require_tools(TOOLS)
     compiler = identify_compiler()
     recipe = manifest.hash_text([*map(manifest.hash_file, RECIPE), compiler])
@@ -80,7 +81,8 @@ def read_cached(directory: Path) -> TunedManifest | None:
 
 
 def identify_compiler() -> str:
-    """What /proc/version will say: two compilers of one version may differ by distribution."""
+    """The compiler as /proc/version will name it: those of one version may differ by
+    distribution."""
     versions = (run_tool([name, "--version"]).decode().splitlines()[0] for name in ("gcc", "ld"))
     return ", ".join(versions)
 
@@ -88,7 +90,7 @@ def identify_compiler() -> str:
 def make_kernel(
     source: Package, recipe: str, compiler: str, scratch: Path, say: Callable[[str], None]
 ) -> TunedManifest:
-    """Leaves in `scratch` the files to be cached, and nothing of the source."""
+    """Leaves in `scratch` only the files to be cached, without the source."""
     tree, timestamp = unpack_source(source, scratch / "source")
     config = configure(tree)
     say("compiling the tuned kernel; this takes some minutes, once")
@@ -111,7 +113,8 @@ def make_kernel(
 
 
 def unpack_source(package: Package, directory: Path) -> tuple[Path, str]:
-    """The tree below `directory`, and when Debian made it: the kernel's own date of its build."""
+    """Returns the tree below `directory` and Debian's date of it, which becomes the kernel's
+    build date."""
     directory.mkdir()
     unpacked = directory / "package"
     packages.unpack_package(package, unpacked)
@@ -136,7 +139,8 @@ def configure(tree: Path) -> str:
 
 
 def run_make(tree: Path, words: list[str]) -> None:
-    """Nothing else of the caller's environment: KCFLAGS, say, would change the kernel."""
+    """Passes nothing else of the caller's environment: e.g. KCFLAGS would change the
+    kernel."""
     env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
     chosen = "-j" in env.get("MAKEFLAGS", "")
     jobs = [] if chosen else [f"-j{len(os.sched_getaffinity(0))}"]
@@ -144,7 +148,8 @@ def run_make(tree: Path, words: list[str]) -> None:
 
 
 def collect(tree: Path, scratch: Path) -> str:
-    """vmlinux without its symbols, as in a bzImage, and modules as in /lib/modules; the release."""
+    """Collects vmlinux without symbols, as in a bzImage, and modules as in /lib/modules; returns
+    the release."""
     run_tool(["objcopy", "--strip-all", tree / "vmlinux", scratch / "vmlinux"])
     release = (tree / "include/config/kernel.release").read_text().strip()
     installed = scratch / modules.CACHED_DIR / release

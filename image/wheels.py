@@ -1,8 +1,8 @@
 """Fetches the guest's Python packages as wheels and unpacks them.
 
-Versions and hashes are those of wheels.txt beside this file; where they come
-from is pip's own configuration.  The wheels are for the guest's Python, not for
-the one that runs this.
+Versions and hashes are those of wheels.txt beside this file; where they come from
+is pip's own configuration.  The wheels are for the guest's Python, not for the one
+that runs this code.
 """
 
 import hashlib
@@ -61,7 +61,8 @@ def describe_wheel(path: Path) -> Wheel:
 
 
 def unpack_wheels(wheels: Sequence[Wheel], directory: Path) -> None:
-    """Code only: the .dist-info folders stay out, nothing in the guest reads them."""
+    """Unpacks code only: the .dist-info folders are left out, as nothing in the guest
+    reads them."""
     for wheel in wheels:
         with zipfile.ZipFile(wheel.path) as archive:
             for info in archive.infolist():

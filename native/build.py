@@ -1,7 +1,8 @@
 """Builds `native._native`, cffi (API mode) over native/src, and the launcher.
 
-`python -m native.build` compiles the first in place; packaging finds `ffibuilder`
-and `build_launcher` through setup.py.  Imports nothing of what it builds.
+`python -m native.build` compiles `native._native` in place; packaging finds
+`ffibuilder` and `build_launcher` through setup.py.  Imports nothing of what it
+builds.
 """
 
 import os
@@ -18,7 +19,7 @@ from cffi import FFI
 HERE: Final = Path(__file__).resolve().parent
 MODULE: Final = "native._native"
 INCLUDE: Final = re.compile(r"^#include .*\n", re.MULTILINE)
-# The accessors that cffi writes know no const.
+# The accessors that cffi generates ignore const.
 PREAMBLE: Final = '#pragma GCC diagnostic ignored "-Wdiscarded-qualifiers"\n'
 COMPILE: Final = (
     "-std=gnu11",
@@ -29,24 +30,26 @@ COMPILE: Final = (
     "-Werror=implicit-function-declaration",
     "-fvisibility=hidden",
     "-pthread",
-    # A mistake in what handles a guest's data ends the process, before it is of use to it.
+    # A mistake in code that handles a guest's data ends the process, before the guest can
+    # use it.
     "-fstack-protector-strong",
     "-fstack-clash-protection",
     "-U_FORTIFY_SOURCE",
-    "-D_FORTIFY_SOURCE=3",  # glibc takes 2 where the compiler knows no more
+    "-D_FORTIFY_SOURCE=3",  # glibc falls back to 2 if the compiler lacks support
     "-fcf-protection=full",
     "-ffunction-sections",
 )
 LINK: Final = (
     "-Wl,-z,relro,-z,now",
     "-Wl,-z,noexecstack",
-    "-Wl,-z,shstk",  # crt*.o say nothing of it; they change no stack
+    "-Wl,-z,shstk",  # crt*.o are not marked; they do not change stacks
     "-Wl,--gc-sections",
 )
 
 
 def make_builder(root: Path) -> FFI:
-    """Of every cdef/*.h: declarations for cffi, headers for what it writes."""
+    """From every cdef/*.h: declarations for cffi, and headers for the code that it
+    generates."""
     texts = [path.read_text() for path in sorted((HERE / "cdef").glob("*.h"))]
     builder = FFI()
     for text in texts:
@@ -80,7 +83,8 @@ def build_in_place() -> Path:
     # A new file under the old name: a process that has the old one mapped keeps it.
     fresh = target.with_suffix(".new")
     shutil.copyfile(made, fresh)
-    # As old as what went into it: an edit while it was compiled is newer.
+    # As old as its sources: a file that is edited during the compilation is then
+    # newer.
     os.utime(fresh, ns=(started_ns, started_ns))
     fresh.replace(target)
     return target
@@ -95,8 +99,8 @@ def build_launcher(target: Path) -> None:
 
 
 def is_current(target: Path) -> bool:
-    """cffi would compile everything every time.  The directories stand for files
-    that are gone."""
+    """Avoids cffi's full compilation at each call.  The directories' times show
+    removed files."""
     files = [*HERE.glob("src/*/*.[ch]"), *HERE.glob("cdef/*.h")]
     inputs = [Path(__file__), *files, *{path.parent for path in files}, HERE / "src"]
     return target.exists() and all(

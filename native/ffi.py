@@ -1,11 +1,11 @@
-"""The one importer of the compiled C layer: `ffi`, `lib` and `check`.
+"""The only importer of the compiled C layer: `ffi`, `lib` and `check`.
 
-Types what cffi leaves untyped; adds nothing.  What the functions mean, which
-thread may call them and who owns what stands in native/src/*/*.h.  cffi releases
-the GIL around every call.  Errors: C answers -errno, `check` raises OSError.
+Types what cffi leaves untyped; adds nothing.  The functions' meaning, threads and
+ownership are documented in native/src/*/*.h.  cffi releases the GIL around every
+call.  Errors: C returns -errno, `check` raises OSError.
 
-Lifetime: `ffi.new` memory lives as long as the Python object that it returned;
-whoever gives its address to C keeps that object until C has let go of it.
+Lifetime: `ffi.new` memory lives as long as the Python object that it returned; code
+that gives its address to C keeps that object until C no longer uses it.
 """
 
 import os
@@ -157,7 +157,7 @@ class JailLibrary(Protocol):
 
 
 class Library(KvmLibrary, MachineLibrary, DeviceLibrary, JailLibrary, Protocol):
-    """Everything that is compiled in but for what is one device's."""
+    """Everything that is compiled in, except the functions of a single device."""
 
 
 ffi: Ffi = cast(Ffi, _native.ffi)

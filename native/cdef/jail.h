@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For cffi: the jail, and what of libseccomp makes its filters (seccomp.h(3)). */
+/* For cffi: the jail, and the part of libseccomp that makes its filters
+ * (seccomp.h(3)). */
 
 #include <jail/jail.h>
 #include <linux/if_tun.h>
@@ -46,7 +47,7 @@ int seccomp_rule_add_array(void *ctx, uint32_t action, int syscall, unsigned int
 			   const struct scmp_arg_cmp *arg_array);
 int seccomp_export_bpf(const void *ctx, int fd);
 
-/* ioctls that rules name, of KVM, vhost and tun. */
+/* ioctls of KVM, vhost and tun that rules name. */
 #define KVM_RUN ...
 #define KVM_IOEVENTFD ...
 #define KVM_SET_GSI_ROUTING ...

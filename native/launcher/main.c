@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* containerd-shim-sampan-v2: has the warm server do what containerd asks for, and
- * starts Python (sampan-shim, beside this program) where there is no such server.
+/* containerd-shim-sampan-v2: hands containerd's call to the warm server, or starts
+ * Python (sampan-shim, beside this program) where there is no such server.
  *
- * The server is never needed: its absence costs the time that Python takes to start. */
+ * The server is optional: without it a call takes longer, by Python's start. */
 #include "warm.h"
 #include "world.h"
 
@@ -75,7 +75,7 @@ static bool makes_sandbox(int argc, char **argv)
 	return argc > 1 && strcmp(argv[argc - 1], "start") == 0;
 }
 
-/* As shim/machine/directory.py makes them. */
+/* Makes directories as shim/machine/directory.py does. */
 static void make_directory(const char *directory)
 {
 	char parent[PATH_MAX];

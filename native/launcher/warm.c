@@ -15,11 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A message of a unix socket is bounded by net.core.wmem_default, 208 KiB; a longer
- * environment is none of containerd's. */
+/* A message of a unix socket is bounded by net.core.wmem_default, 208 KiB;
+ * containerd sends no environment that long. */
 #define MAX_REQUEST_BYTES (192 * 1024)
 #define PASSED_FDS 4
-/* A fork takes milliseconds; a server that is stopped must not hold a container up. */
+/* A fork takes milliseconds; a server that does not run on must not delay a container. */
 #define READY_PATIENCE_S 5
 #define RETRY_S 10
 #define LOCK_FD 3
@@ -160,7 +160,7 @@ static bool was_tried(int lock)
 {
 	struct stat st;
 
-	/* A new file is empty; one byte in it marks a try, its time of change when. */
+	/* A new file is empty; one byte in it records a try, its mtime when that was. */
 	if (fstat(lock, &st) < 0)
 		return true;
 	return st.st_size > 0 && time(NULL) - st.st_mtime < RETRY_S && st.st_mtime <= time(NULL);
@@ -176,7 +176,7 @@ static void become_server(const char *program, int lock, const char *socket_path
 	if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
 	    dup2(null, STDERR_FILENO) < 0)
 		return;
-	/* Hazard: the lock may be the number that it is to have. */
+	/* Hazard: the lock may already have the number LOCK_FD. */
 	lock = fcntl(lock, F_DUPFD, LOCK_FD + 1);
 	if (lock < 0 || dup2(lock, LOCK_FD) < 0 || close_range(LOCK_FD + 1, ~0U, 0) < 0)
 		return;

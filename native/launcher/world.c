@@ -20,7 +20,7 @@ static const char *const LINKS[] = {
 
 static const char *const FILES[] = {"/proc/self/cgroup", "/proc/self/limits"};
 
-/* There only with a security module that labels processes. */
+/* Exists only with a security module that labels processes. */
 static const char *const LABEL = "/proc/self/attr/current";
 
 /* proc(5), /proc/PID/status. */

@@ -4,11 +4,11 @@
 
 #include <stdint.h>
 
-/* A number for everything that a process inherits and a shim must have from its
- * containerd: namespaces, root, control group, security label, credentials, limits,
- * processors; and for the program at `exe` as it is installed.  Processes whose
- * numbers are equal may stand in for each other's parents.
- * 0, or -errno when something of it cannot be read. */
+/* A hash of everything that a shim must inherit from its containerd: namespaces,
+ * root, control group, security label, credentials, limits, processors; and for the
+ * program at `exe` as it is installed.  A process may be the parent of a shim in
+ * place of any other with an equal hash.
+ * 0, or -errno when a part of it cannot be read. */
 int world_digest(const char *exe, uint64_t *ret_digest);
 
 #endif

@@ -22,7 +22,7 @@ from proto.gen.agent.v1 import agent_pb2_grpc
 
 TREE = Path(__file__).resolve().parents[2]
 DEADLINE_S = 50
-"""For anything that is to happen; nothing here takes as long unless it never happens."""
+"""The timeout of every wait; only an event that never happens takes this long."""
 APPLETS = (
     "sh cat echo sleep ls id dd stty head true false kill ps test mkdir rm sha256sum yes tail"
 ).split()
@@ -78,7 +78,8 @@ def spec_document(rootfs: Path, process: dict[str, Any], container_id: str) -> d
 
 
 class Agent:
-    """The agent's process, its client, and what it must not leave behind."""
+    """The agent's process, its client, and the things that it must not leave
+    behind."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -103,7 +104,7 @@ class Agent:
         self.process = subprocess.Popen(
             command, cwd=TREE, stdin=subprocess.DEVNULL, stderr=self.errors
         )
-        # By the relay, as from outside a guest.
+        # Through the relay, as from outside a guest.
         self.channel = grpc.insecure_channel(f"unix:{self.relay_path}")
         self.stub = agent_pb2_grpc.AgentStub(self.channel)
         self.info = self.stub.GetInfo(pb.GetInfoRequest(), wait_for_ready=True, timeout=DEADLINE_S)
@@ -133,11 +134,11 @@ class Agent:
 
     @property
     def cgroups(self) -> Path:
-        """The containers', as the agent has them mounted."""
+        """The containers' cgroups, as the agent has them mounted."""
         return Path(f"/proc/{self.process.pid}/root/sys/fs/cgroup/sampan")
 
     def make_id(self) -> str:
-        """Unlike those of another agent that is being tested on this machine."""
+        """An id that no other agent tested on this machine uses."""
         return f"{self.prefix}-{secrets.token_hex(4)}"
 
     def complaints(self) -> str:
@@ -151,7 +152,7 @@ class Agent:
         return stream
 
     def holdings(self) -> dict[str, Any]:
-        """What grows when something leaks."""
+        """Counts that grow when something leaks."""
         proc = Path(f"/proc/{self.process.pid}")
         tasks = list((proc / "task").iterdir())
         children = [word for task in tasks for word in (task / "children").read_text().split()]
@@ -210,14 +211,14 @@ class Task:
         return self.agent.stub.DeleteProcess(self.ref, timeout=DEADLINE_S).exit_status
 
     def pids(self) -> list[int]:
-        """Of its cgroup and those below."""
+        """Processes of its cgroup and those below."""
         top = self.agent.cgroups / self.container_id
         return [
             int(line) for file in top.rglob("cgroup.procs") for line in file.read_text().split()
         ]
 
     def read(self, name: str) -> bytes:
-        """To its end."""
+        """Reads to the end of the stream."""
         return b"".join(iter(lambda: self.streams[name].recv(1 << 16), b""))
 
     def read_until(self, name: str, text: bytes) -> bytes:

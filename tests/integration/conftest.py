@@ -22,7 +22,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _shared_mounts() -> None:
-    """As on a machine with systemd; in a mount namespace of the tests."""
+    """Makes mounts shared, as systemd does; in a mount namespace of the tests."""
     enter_mount_namespace()
     subprocess.run(["mount", "--make-rshared", "/"], check=True)
 

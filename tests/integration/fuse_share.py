@@ -1,8 +1,8 @@
 """A directory served by the FUSE server to this machine's own kernel, over /dev/fuse.
 
-Share is a context manager: `root` is what the client sees, `source` the same
-files on the host.  Policy "direct" serves nothing: root and source are one, so
-that a test can be seen to hold natively.
+Share is a context manager: `root` is what the client sees, `source` the same files on
+the host.  Policy "direct" serves nothing: root and source are one, so that a test can
+be shown to pass without the server.
 """
 
 import os
@@ -17,7 +17,7 @@ SOURCES = TREE / "native/src"
 TRANSPORT = SOURCES / "fuse/device.c"
 NEEDED = SOURCES / "memory/iovec.c"
 USER = 65534
-"""Some user that is not root: nobody."""
+"""A user that is not root: nobody."""
 
 
 def build_server(output: Path) -> Path:
@@ -98,7 +98,7 @@ class Share:
 
 @contextmanager
 def mounted(arguments: Sequence[str], target: Path) -> Iterator[None]:
-    """Unmounted as the shim does: at once, though the server still knows files of it."""
+    """Unmounts as the shim does: at once, though the server still knows files of it."""
     subprocess.run(["mount", *arguments, str(target)], check=True)
     try:
         yield
@@ -109,7 +109,7 @@ def mounted(arguments: Sequence[str], target: Path) -> Iterator[None]:
 def run_as(
     user: int, command: str, cwd: Path, *, groups: Sequence[int] = (), umask: int = 0o022
 ) -> subprocess.CompletedProcess[str]:
-    """A shell command as another user, without capabilities."""
+    """Runs a shell command as another user, without capabilities."""
     return subprocess.run(
         ["sh", "-c", command],
         cwd=cwd,

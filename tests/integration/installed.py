@@ -1,4 +1,5 @@
-"""The launcher and the programs beside it, installed in a directory, and what they leave.
+"""The launcher and the programs beside it, installed in a directory, and the files that
+they leave.
 
 The launcher is compiled and run as containerd would; `sampan-shim` and
 `sampan-warm` are scripts beside it that run a copy of the tree's code.
@@ -112,7 +113,7 @@ class Installed:
         return 0
 
     def warm_up(self) -> int:
-        """Started by a first container, which is without it."""
+        """Starts it by a first container, which does not use it yet."""
         self.start()
         self.delete()
         wait_for(self.server)

@@ -18,7 +18,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
     with Agent(tmp_path_factory.mktemp("agent")) as agent:
-        asyncio.run(greet(agent))  # what gRPC keeps from here on is nobody's leak
+        asyncio.run(greet(agent))  # what gRPC keeps from here on is no leak
         yield agent
 
 
@@ -29,7 +29,7 @@ async def greet(agent: Agent) -> None:
 
 
 def test_what_is_under_way_when_the_client_is_closed_is_told_so(agent: Agent) -> None:
-    """An error, and not a cancellation that its caller has not asked for and nobody hears."""
+    """An error, not a cancellation that the caller has not requested and that nobody sees."""
 
     async def close_meanwhile() -> None:
         client = AgentClient(agent.relay_path)

@@ -129,7 +129,7 @@ def test_a_program_that_cannot_run_is_named(
 
 
 def test_a_program_without_its_interpreter_says_so_on_stderr(agent: Agent) -> None:
-    """execve's own refusal comes after the start; runc prints it as well."""
+    """execve fails only after the start; runc also prints its error."""
     script = agent.rootfs / "bin/no-interpreter"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
@@ -271,7 +271,9 @@ def test_the_end_of_init_is_the_end_of_its_execs_and_told_after_theirs(agent: Ag
         exec_.start()
     task.kill(9)
     assert task.wait() == 137
-    assert [exec_.delete() for exec_ in execs] == [137] * 3  # only what has stopped is deleted
+    assert [exec_.delete() for exec_ in execs] == [
+        137
+    ] * 3  # only a stopped container can be deleted
     for exec_ in execs:
         exec_.close()
     finish(task)
@@ -299,7 +301,7 @@ def test_processes_of_a_shared_pid_namespace_end_with_their_container(agent: Age
     second.read_until("stdout", b"up\n")
     second.streams["stdin"].shutdown(1)
     assert second.wait() == 0
-    while second.pids():  # killed already; they are on their way out
+    while second.pids():  # killed already; they are still ending
         pass
     assert first.pids()
     finish(second)
@@ -347,7 +349,7 @@ def test_20_containers_at_once(agent: Agent) -> None:
 
 
 def test_a_caller_that_goes_leaves_a_whole_container(agent: Agent) -> None:
-    """A creation goes on to its end, so that its deletion finds all or nothing."""
+    """A creation continues to its end, so that its deletion finds all or nothing."""
     container_id = agent.make_id()
     spec = spec_document(agent.rootfs, process_document(FOREVER), container_id)
     task = Task(agent, container_id)
@@ -364,7 +366,7 @@ def test_a_caller_that_goes_leaves_a_whole_container(agent: Agent) -> None:
                 break
     call.cancel()
     task.streams["stdout"] = agent.connect("ab" * 16)
-    while True:  # until it has been created, by nobody's order any more
+    while True:  # until it has been created, though nobody waits for that any more
         try:
             task.start()
             break
@@ -375,7 +377,7 @@ def test_a_caller_that_goes_leaves_a_whole_container(agent: Agent) -> None:
 
 
 def test_an_out_of_memory_kill_is_told_and_survived(agent: Agent) -> None:
-    """Also when it takes the init process; the agent is in no cgroup with a limit."""
+    """Also when it kills the init process; the agent is in no cgroup with a limit."""
     if not agent.has_controller("memory"):
         pytest.skip("cgroup v2 has no memory controller here")
     events = agent.stub.WatchEvents(pb.WatchEventsRequest())

@@ -63,7 +63,7 @@ def run(request: pytest.FixtureRequest, agent: Agent):
 
 
 def feed(stream: socket.socket, data: bytes) -> threading.Thread:
-    """Sends all and then the end of input, beside the caller."""
+    """Sends all and then the end of input, concurrently with the caller."""
 
     def send() -> None:
         stream.sendall(data)
@@ -102,7 +102,7 @@ def test_64_mib_pass_through_both_ways(run) -> None:
 
 
 def test_what_was_printed_before_an_exit_arrives_though_nobody_reads_yet(run) -> None:
-    """More than the pipe holds, so some of it is in every place on the way."""
+    """More than the pipe holds, so that every buffer on the way has a part."""
     task = run(["sh", "-c", "head -c 8388608 /dev/zero"])
     waiting = task.agent.stub.WaitProcess.future(task.ref, timeout=DEADLINE_S)
     assert len(task.read("stdout")) == 8 * MIB
@@ -117,7 +117,8 @@ def test_a_process_that_never_reads_ends_its_stdin(run) -> None:
 
 
 def test_a_reader_that_goes_is_a_broken_pipe(agent: Agent) -> None:
-    """As in a shell's pipeline: SIGPIPE kills, though Python had it ignored; but not an init."""
+    """As in a shell's pipeline: SIGPIPE kills, though Python ignored it; but not an init
+    process."""
     task = running(agent, ["yes"], streams=("stdout",))
     exec_ = add_exec(task, ["yes"], streams=("stdout",))
     exec_.start()
@@ -185,7 +186,7 @@ def test_a_terminals_last_words_arrive(run) -> None:
 
 
 def test_a_background_child_does_not_hold_up_its_exec(agent: Agent) -> None:
-    """It has the exec's stdout open for ever; what the exec wrote is there all the same."""
+    """It keeps the exec's stdout open for ever; the exec's output still arrives."""
     task = running(agent, FOREVER)
     exec_ = add_exec(task, ["sh", "-c", "sleep 1000 & head -c 3000000 /dev/zero"])
     exec_.start()

@@ -1,4 +1,5 @@
-"""What lies in a share's own mount is the host's, what is mounted below the client's."""
+"""Files in a share's own mount are the host's; those in mounts below it are the
+client's."""
 
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_and_sync(path: Path) -> None:
-    """A client that sends no OPEN is told as late as this."""
+    """A client that sends no OPEN gets the error only here."""
     with open(path, "r+b", buffering=0) as file:
         file.write(b"x")
         os.fsync(file.fileno())
@@ -24,7 +25,7 @@ def write_and_sync(path: Path) -> None:
 def test_only_what_is_mounted_in_a_share_can_be_changed(
     server: Path, tmp_path: Path, policy: str
 ) -> None:
-    """Bound from the same file system: it is the mount that counts."""
+    """A bind mount of the same file system: the mount decides, not the file system."""
     (tmp_path / "volume").mkdir()
     with Share(server, tmp_path, policy, own_mount_writable=False) as share:
         (share.source / "dir").mkdir()

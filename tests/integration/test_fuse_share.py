@@ -1,8 +1,8 @@
 """A served directory behaves as the file system below it does.
 
-Every test runs on the directory itself too, so that what it expects is what
-Linux does; then through the server, for a guest's own files and for shared
-ones, on a plain file system and on an overlay.
+Every test also runs on the directory itself, to show that Linux does what it
+expects; then through the server, for a guest's own files and for shared ones, on a
+plain file system and on an overlay.
 """
 
 import ctypes
@@ -30,9 +30,9 @@ MEMBER = 4000
 """A group."""
 FUSE_READ, FUSE_FLUSH = 15, 25  # linux/fuse.h
 TELLING_FILE_SYSTEMS = ("ext2/ext3", "xfs", "btrfs", "f2fs")
-"""As stat(1) names them: a file's ctime tells there whether its contents have changed."""
+"""As stat(1) names them: on these a file's ctime shows whether its contents have changed."""
 STALE_S = 0.05
-"""Longer than a client keeps what it knows of a shared file."""
+"""Longer than a client caches a shared file's attributes."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -187,7 +187,7 @@ def test_appends_of_several_writers_interleave_whole(root: Path) -> None:
 
 
 def test_holes_are_kept_punched_and_found(share: Share, policy: str) -> None:
-    """But where the client writes back later: there all is data, which POSIX allows."""
+    """Except with a write-back cache: there all is data, which POSIX allows."""
     finds_holes = policy != "exclusive"
     with (share.root / "sparse").open("wb+", buffering=0) as file:
         file.truncate(8 << 20)
@@ -209,7 +209,7 @@ def test_holes_are_kept_punched_and_found(share: Share, policy: str) -> None:
 
 
 def test_what_was_just_written_is_no_hole(root: Path) -> None:
-    """Not yet written back either: grep, tar and cp take holes for zeros."""
+    """Even before it is written back: grep, tar and cp take holes for zeros."""
     with (root / "file").open("wb+", buffering=0) as file:
         file.write(b"hello")
         assert [os.lseek(file.fileno(), n, os.SEEK_DATA) for n in range(5)] == [0, 1, 2, 3, 4]
@@ -423,7 +423,7 @@ def test_what_the_host_changes_through_a_mapping_is_seen_at_the_next_open(
 def test_closing_a_file_asks_a_file_system_that_may_have_more_to_say(
     server: Path, tmp_path: Path, remote: bool
 ) -> None:
-    """One of the network, or as here in user space, mounted in the share."""
+    """A network file system or, as here, one in user space, mounted in the share."""
     for name in ("inner", "outer"):
         (tmp_path / name).mkdir()
     inner = Share(server, tmp_path / "inner", "shared" if remote else "direct")

@@ -1,5 +1,5 @@
 """A vmm that has been taken over: its container ends with one line in the log, the shim
-lives on, and the next container is started as ever.
+goes on, and the next container starts as usual.
 
 Shim and launcher are the real ones; the vmm is a script in its place.
 """
@@ -35,7 +35,7 @@ STDERR = "os.set_blocking(2, True)\nfor n in range({count}): os.write(2, b'{said
 
 
 class Host:
-    """An installation whose next vmm is a script, with what has been logged."""
+    """An installation whose next vmm is a script, and its log."""
 
     def __init__(self, installed: Installed) -> None:
         self.installed = installed
@@ -54,7 +54,7 @@ class Host:
         self._logged = b""
 
     def start(self, name: str, script: str) -> ProcessIdentity:
-        """The vmm."""
+        """Starts a container, and returns its vmm."""
         self.script.write_text(CONTROL + script)
         self.installed.start(name)
         (sandbox,) = self.sandboxes()
@@ -126,7 +126,7 @@ def test_one_that_breaks_the_protocol_is_killed_with_one_line(
 
 
 def test_what_one_says_before_it_dies_is_in_the_log(host: Host) -> None:
-    """Also at once: before the shim has an event loop."""
+    """Also if it dies at once, before the shim has an event loop."""
     script = "os.write(2, b'cannot \\x1b[2J start\\n'); sys.exit(3)"
     host.start("c1", script)
     wait_for(lambda: host.count_logged("ended with status 3"))

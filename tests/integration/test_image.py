@@ -1,4 +1,4 @@
-"""The guest image as `image build` makes it: what is in it runs, and what is not is left out.
+"""The guest image as `image build` makes it: its programs run, and nothing unneeded is in it.
 
 Takes packages from the network when the cache is cold.
 """
@@ -126,7 +126,7 @@ def test_an_edited_agent_goes_in_without_fetching(image: Path, edited_tree: Path
 
 
 def test_a_kernel_of_ones_own_replaces_debians(image: Path, tmp_path: Path) -> None:
-    """Without --modules it has what it needs built in: no module of another kernel is left."""
+    """Without --modules all is built into it: no module of another kernel is left."""
     own = tmp_path / "vmlinux"
     own.write_bytes(b"\x7fELF of my own")
     output = tmp_path / "image"

@@ -23,7 +23,8 @@ SOURCE = TREE / "tests/native/hostile_vmm.c"
 NATIVE = TREE / "native/src"
 SIGSYS = -31
 NOTHING_HELD = {
-    # The call itself is allowed, to be used on what is shared; it found nothing, or may not.
+    # The call itself is allowed, for use on the shares; here it found nothing, or was
+    # refused.
     errno.ENOENT,
     errno.EACCES,
     errno.EPERM,
@@ -110,7 +111,7 @@ def list_attempts(hostile: Path) -> list[str]:
 def test_nothing_forbidden_works_from_this_kind_of_thread(
     hostile: Path, tmp_path: Path, rules: Path, kind: Kind, when: str
 ) -> None:
-    """A tree is the root of one vmm: each attempt is one of its own."""
+    """A tree is the root of one vmm, so each attempt has its own."""
     names = list_attempts(hostile)
     assert len(names) >= 60
     out = []
@@ -127,7 +128,7 @@ def test_nothing_forbidden_works_from_this_kind_of_thread(
 
 
 def test_without_rules_many_of_them_work(hostile: Path, tmp_path: Path) -> None:
-    """The attempts are real ones: what holds them is the jail's rules."""
+    """The attempts are real: only the jail's rules make them fail."""
     rules = tmp_path / "none"
     rules.write_bytes(struct.pack("=QQ", (1 << 64) - 1, 0) * len(Kind))
     worked = set()
@@ -166,7 +167,7 @@ def test_a_kernel_without_landlock_is_told() -> None:
 
 
 def test_a_second_seal_is_refused(hostile: Path) -> None:
-    """In a process of its own: a seal is for good."""
+    """In a separate process, as a seal cannot be undone."""
     code = (
         "from native.ffi import ffi, lib\n"
         "rules = ffi.new('struct jail_rules[]', lib.JAIL_KINDS)\n"

@@ -1,7 +1,7 @@
-"""A guest that has been taken over answers as it likes: the shim's client tells each lie as
-an error of the guest's, in bounded time and with bounded words.
+"""A guest that has been taken over sends false answers: the shim's client reports each as
+an error of the guest, in bounded time and length.
 
-The server is gRPC's own; what it answers are bytes.
+The server is gRPC's own; its answers are raw bytes.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ CALLS: dict[str, Call] = {
     "ConfigureNetwork": lambda agent: agent.configure_network(()),
 }
 LONG = {"GetInfo", "Awaken", "WaitProcess"}
-"""Whoever makes these has a limit of his own, or none for good reason."""
+"""Callers of these have a limit of their own, or none for a good reason."""
 
 
 class Liar(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -112,7 +112,7 @@ async def never(_: Context) -> bytes:
 async def test_what_is_no_message_is_the_guests_fault(
     tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And no line in the log for each: whoever gets the error tells it."""
+    """And no line in the log for each: the caller that gets the error reports it."""
     async with lying(tmp_path, say(GARBAGE)) as (client, _):
         with pytest.raises(GuestFault, match="no message"):
             await asyncio.wait_for(CALLS[method](client), 20)

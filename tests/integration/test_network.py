@@ -25,7 +25,7 @@ from shim.net.plan import MakeTap, NetworkPlan, Operation, Redirect
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 HEADER = bytes(12)
-"""struct virtio_net_hdr_v1: no offload asked for."""
+"""struct virtio_net_hdr_v1: no offload requested."""
 BROADCAST = b"\xff" * 6
 ARP = 0x0806
 
@@ -38,7 +38,7 @@ def ip(namespace: int, *lines: str) -> None:
 
 @pytest.fixture
 def container() -> Iterator[int]:
-    """As CNI's bridge or ptp leaves it: one veth with addresses, a gateway, a neighbour."""
+    """As CNI's bridge or ptp sets it up: one veth with addresses, a gateway, a neighbour."""
     namespace = make_namespace()
     yield namespace
     os.close(namespace)

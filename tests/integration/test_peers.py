@@ -1,5 +1,5 @@
-"""Who can speak to the warm server, to a shim, to a prewarmed process: root's processes that
-have been given a way there, and neither another user's nor a vmm.
+"""Who can talk to the warm server, to a shim, to a prewarmed process: root's processes that
+can reach the socket; no process of another user, and no vmm.
 
 What a vmm in its jail can reach: tests/integration/test_jail.py.
 """
@@ -38,7 +38,7 @@ with socket.socket(socket.AF_UNIX, getattr(socket, kind)) as peer:
     except OSError as error:
         print(error.strerror)
 """
-"""A directory that has been opened is a way past those that are above it."""
+"""An open descriptor of a directory avoids the permissions of those above it."""
 FORK = """\
 import json, os, socket
 from shim.config import Config
@@ -76,7 +76,7 @@ def call_as_nobody(path: Path, kind: str) -> str:
 
 
 def open_up(path: Path) -> None:
-    """A mistake of the administrator's."""
+    """Makes the directories accessible, as an administrator may by mistake."""
     path.parent.chmod(0o777)
     path.chmod(0o777)
 
@@ -112,7 +112,7 @@ def test_another_user_cannot_reach_a_sandbox_and_is_not_heard(host: Host) -> Non
 
 
 def test_nothing_of_ours_has_an_address_without_a_path(host: Host) -> None:
-    """Those are there for everybody in a network namespace, the vmm's too."""
+    """Abstract addresses are open to all of a network namespace, the vmm included."""
     host.start("c1", GOOD)
     wait_for(host.installed.server)
     (sandbox,) = host.sandboxes()
@@ -131,11 +131,11 @@ def list_sockets(pid: int) -> list[str]:
 
 
 def test_a_vmm_starts_with_nothing_but_its_own(host: Host) -> None:
-    """With nothing of the warm server's, of containerd's, of other sandboxes."""
+    """It inherits nothing of the warm server, of containerd or of other sandboxes."""
     host.installed.warm_up()
     wait = "signal.signal(signal.SIGUSR2, lambda *_: 0)\nsignal.pause()\n"
     vmm = host.start("c1", wait + GOOD)
-    wait_for(lambda: catches(vmm.pid, signal.SIGUSR2))  # Python itself is up
+    wait_for(lambda: catches(vmm.pid, signal.SIGUSR2))  # Python itself has started
     directory = Path(f"/proc/{vmm.pid}/fd")
     check_descriptors({entry.name: os.readlink(entry) for entry in directory.iterdir()})
     host.installed.delete("c1")

@@ -1,8 +1,8 @@
-"""Processes with a prewarmed machine: each serves one container like the last one, and
-nothing depends on them.
+"""Processes with a prewarmed machine: each serves one container like the one before,
+and nothing depends on them.
 
-The vmm is a script that notes what it is asked; what the real one does with it is
-shown in tests/e2e/test_ready.py.
+The vmm is a script that records its requests; tests/e2e/test_ready.py shows what the
+real one does with them.
 """
 
 import json
@@ -61,7 +61,7 @@ def catches(pid: int, number: int) -> bool:
 
 
 def find_sandboxes(run_dir: Path, namespace: str) -> dict[str, Path]:
-    """Directories by id, once they say what they are."""
+    """Directories by id, once their files are written."""
     found = {}
     for path in run_dir.glob("*/sandbox.json"):
         with suppress(FileNotFoundError, ValueError):
@@ -76,7 +76,8 @@ def read_oom_score(pid: int) -> int:
 
 
 class Host:
-    """An installation whose machines are scripts, with a template and room for ready ones."""
+    """An installation whose machines are scripts, with a template and a setting for prewarmed
+    ones."""
 
     def __init__(self, installed: Installed, limit: int) -> None:
         self.installed = installed
@@ -111,7 +112,7 @@ class Host:
         )
 
     def asked(self, operation: str) -> list[int]:
-        """Pids of the vmms that have got that request."""
+        """Pids of the vmms that have received that request."""
         lines = [line.split() for line in self.notes.read_text().splitlines()]
         return [int(pid) for name, pid, _ in lines if name == operation]
 
@@ -119,7 +120,7 @@ class Host:
         return find_sandboxes(self.installed.top / "run", namespace)
 
     def run_one(self, name: str) -> None:
-        """A container that comes and goes."""
+        """Runs a container to its end and deletes it."""
         self.installed.start(name)
         self.end(name)
         wait_for(lambda: name not in self.sandboxes("n"))
@@ -162,7 +163,7 @@ def test_the_next_container_like_the_last_is_served_by_the_one_that_waits(host: 
     assert host.server("c2").pid == ready
     assert [read_oom_score(pid) for pid in (ready, vmm)] == [read_oom_score(os.getpid()) + 1] * 2
     assert host.asked("start") == host.asked("hold")
-    assert len(host.asked("boot")) == 2  # c1, and the one before the server was there
+    assert len(host.asked("boot")) == 2  # c1, and the one started before the server ran
     sandbox = host.sandboxes("n")["c2"]
     wait_for(lambda: not host.sandboxes("ready"))
     identity = load_identity(str(sandbox / "vmm.pid"))
@@ -200,7 +201,7 @@ def test_a_template_that_is_replaced_is_not_gone_on_from(host: Host) -> None:
 
 
 def test_one_that_does_not_see_the_same_mounts_is_not_chosen(host: Host) -> None:
-    """It is in a mount namespace that does not get later mounts."""
+    """Its mount namespace does not receive later mounts."""
     host.run_one("c1")
     (ready,) = host.wait_ready()
     bundle = str(host.installed.bundle)

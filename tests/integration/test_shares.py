@@ -1,7 +1,8 @@
-"""Root on the host keeps to itself what a guest, or the vmm that serves it, may change.
+"""Work of the host's root on a share never leaves it, whatever a guest, or its vmm,
+changes there.
 
-The attacker here is a process with every right of root that holds what a vmm in its jail
-holds of the shares: descriptors of their roots.
+The attacker here is a process with all rights of root that has what a vmm in its jail
+has of the shares: descriptors of their roots.
 """
 
 import errno
@@ -41,7 +42,7 @@ def sandbox(tmp_path: Path) -> SandboxDirectory:
 
 @pytest.fixture
 def shares(sandbox: SandboxDirectory, tmp_path: Path) -> Iterator[ShareTree]:
-    """With a process whose root the tree is, as a vmm's."""
+    """Shares, and a process that has their tree as its root, as a vmm does."""
     tree = ShareTree.make(sandbox)
     (tmp_path / "image").mkdir()
     vmm = start_vmm(tree, tmp_path / "image", sandbox)
@@ -87,7 +88,7 @@ def list_shared(shares: ShareTree, path: str) -> list[str]:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """Of the host's: empty files and directories, and a file with something in it."""
+    """Files of the host: empty ones, directories, and a file with contents."""
     made = tmp_path / "victim"
     (made / "directory").mkdir(parents=True)
     (made / "empty").touch()
@@ -214,7 +215,7 @@ def test_a_mount_of_the_host_below_a_volume_arrives_in_it(
 def test_a_large_file_a_link_and_renames_in_a_loop_in_the_root_stop_no_other_container(
     shares: ShareTree, tmp_path: Path, victim: Path
 ) -> None:
-    """What one container's processes do with its root meanwhile is nobody else's matter."""
+    """What one container's processes do with its root must not affect others."""
     root = tmp_path / "root"
     root.mkdir()
     first = ContainerFiles(shares, "c1")
@@ -250,7 +251,7 @@ def test_a_large_file_a_link_and_renames_in_a_loop_in_the_root_stop_no_other_con
 def test_root_works_by_path_nowhere_below_what_a_guest_may_change(
     sandbox: SandboxDirectory, shares: ShareTree, tmp_path: Path, victim: Path
 ) -> None:
-    """Of all that Python's audit hooks tell: names in a directory by descriptor, or our own."""
+    """Every path that Python's audit hooks report is relative to a descriptor, or is our own."""
     seen: list[str] = []
     watching = True
 
@@ -275,7 +276,7 @@ def test_root_works_by_path_nowhere_below_what_a_guest_may_change(
 def test_no_path_leads_out_of_what_is_shared(
     shares: ShareTree, tmp_path: Path, victim: Path
 ) -> None:
-    """Not even for whoever may send its own requests to the kernel."""
+    """Not even for a process that makes its own system calls."""
     files = ContainerFiles(shares, "c1")
     files.mount([bind_root(victim)], [])
     for start in ("rootfs/c1", "rootfs", "proc", "image"):

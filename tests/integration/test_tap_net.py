@@ -1,4 +1,4 @@
-"""The net device's own threads with a tap of the kernel (tests/vm has vhost-net's turn)."""
+"""The net device's own threads with a tap of the kernel (tests/vm tests vhost-net)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The warm server and the launcher: one server for each world, optional, never outdated."""
+"""The warm server and the launcher: one server for each world, optional, never out of date."""
 
 import fcntl
 import os
@@ -56,7 +56,7 @@ def test_a_sandbox_outlives_it_and_holds_nothing_of_it(installed: Installed) -> 
     identity = load_identity(str(pid_file))
     assert identity is not None
     os.kill(server, signal.SIGKILL)
-    installed.start("c2")  # without it, and another try has been made a moment ago
+    installed.start("c2")  # started without it; the last try is too recent for another
     assert is_alive(identity)
     held = {os.readlink(entry) for entry in Path(f"/proc/{identity.pid}/fd").iterdir()}
     assert not any("/warm/" in target for target in held), held
@@ -70,7 +70,7 @@ def test_one_that_was_killed_is_followed_by_another(installed: Installed) -> Non
     old = installed.warm_up()
     os.kill(old, signal.SIGKILL)
     (lock,) = installed.warm_dir.glob("*.lock")
-    wait_for(lambda: is_free(lock))  # a call that had just been forked has it for a moment
+    wait_for(lambda: is_free(lock))  # a call that was just forked keeps it open for a moment
     os.utime(lock, (1, 1))  # the last try is long ago
     assert installed.warm_up() != old
 
@@ -95,7 +95,7 @@ def test_code_that_has_changed_is_not_served_by_the_old(installed: Installed) ->
 
 
 def test_one_that_hangs_holds_nobody_up_for_long(installed: Installed) -> None:
-    """And when it continues, it does not do the request a second time."""
+    """And when it continues, it does not serve the request a second time."""
     server = installed.warm_up()
     os.kill(server, signal.SIGSTOP)
     installed.start()
@@ -117,7 +117,7 @@ def test_another_world_has_another_one(installed: Installed) -> None:
 
 
 def test_a_server_is_the_worlds_and_not_the_callers(installed: Installed) -> None:
-    """Directory, environment and standard streams are those of each call."""
+    """Each call has its own directory, environment and standard streams."""
     installed.warm_up()
     installed.start()
     (pid_file,) = installed.sandbox_pids()

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What most C tests need: assertions, a table of named tests, and the check
- * that none of them leaves a file descriptor. */
+/* What most C tests need: assertions, a table of named tests, and the check that
+ * none of them leaves a file descriptor open. */
 #ifndef SAMPAN_TESTS_CHECK_H
 #define SAMPAN_TESTS_CHECK_H
 

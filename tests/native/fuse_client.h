@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A FUSE client for tests of the server: a shared directory of its own, and
- * requests put together as the kernel would, or as it never would. */
+ * requests built as the kernel would, or as it never would. */
 #ifndef SAMPAN_TESTS_FUSE_CLIENT_H
 #define SAMPAN_TESTS_FUSE_CLIENT_H
 
@@ -14,7 +14,7 @@
 #include "fuse/server.h"
 
 #define CLIENT_ROOM 0x20000
-#define CLIENT_GUARD 64 /* bytes after the room that must not change */
+#define CLIENT_GUARD 64 /* bytes after the reply's room that must not change */
 
 struct client {
 	struct fuse_server *server;
@@ -28,7 +28,7 @@ struct client {
 	size_t reply_bytes; /* after the header */
 };
 
-/* Of the servers made from now on. */
+/* Applies to the servers made from now on. */
 static uint64_t client_keep_after_ns;
 static bool client_own_mount_writable = true;
 
@@ -71,7 +71,7 @@ static inline struct fuse_in_header *client_header(struct client *c)
 	return (struct fuse_in_header *)c->request;
 }
 
-/* Sends the request as it stands; answers the server's answer. */
+/* Sends the request as it is; returns what the server returned. */
 static inline ptrdiff_t client_send_raw(struct client *c)
 {
 	const struct iovec in = {c->request, c->request_bytes}, out = {c->reply, c->room};
@@ -172,7 +172,7 @@ static inline void client_free(struct client *c)
 	CHECK_EQUAL(system(command), 0);
 }
 
-/* --- what tests say often --------------------------------------------------- */
+/* --- common steps of tests ------------------------------------------------ */
 
 static inline void client_write_host(const struct client *c, const char *name, const char *text)
 {
@@ -180,7 +180,7 @@ static inline void client_write_host(const struct client *c, const char *name, c
 
 	CHECK(fd >= 0);
 	CHECK_EQUAL(write(fd, text, strlen(text)), strlen(text));
-	/* The thread's umask is that of the last request. */
+	/* The thread still has the umask of the last request. */
 	CHECK_EQUAL(fchmod(fd, 0644), 0);
 	close(fd);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mounts a directory through the FUSE server with /dev/fuse in virtio-fs's
- * place, so that this machine's kernel is the client and whole test suites run
- * against the server without a virtual machine.
+/* Mounts a directory through the FUSE server with /dev/fuse instead of virtio-fs, so
+ * that this machine's kernel is the client and whole test suites run against the server
+ * without a virtual machine.
  *
  *   fuse_mount [-p image|exclusive|shared] [-j THREADS] [-v VALID_MS] [-k KEEP_AFTER_MS]
  *              [-w] [-c] SOURCE TARGET

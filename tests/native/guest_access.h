@@ -3,7 +3,7 @@
 #ifndef SAMPAN_TESTS_GUEST_ACCESS_H
 #define SAMPAN_TESTS_GUEST_ACCESS_H
 
-/* TSan knows no fences: what orders the rings is checked by reading.  The
+/* TSan ignores fences: the rings' ordering is checked by reading the code.  The
  * driver's accesses are hidden from it, so each report is of the device. */
 #ifdef __SANITIZE_THREAD__
 void AnnotateIgnoreReadsBegin(const char *file, int line);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program in the vmm's place: enters the jail, seals it, and tries one forbidden thing
- * on a thread of one kind.
+/* A program that replaces the vmm: enters the jail, seals it, and tries one forbidden thing on a
+ * thread of one kind.
  *
  *   hostile_vmm TREE_FD IMAGE PLACE RULES KIND before|after ATTEMPT
  *
- * RULES: a file with, for each kind, 8 bytes of capabilities, 8 of the number of
- * instructions, and these; without any there is no Landlock either.  `before`, `after`: when the
- * thread begins, of the seal. Writes to stdout: "out" when the attempt succeeded, "held ERRNO" when
- * it did not; nothing when the kernel has ended the process for it.  ATTEMPT -1 counts them. */
+ * RULES: a file with, for each kind, 8 bytes of capabilities, 8 of the number of instructions, and
+ * these; without any there is no Landlock either.  `before`, `after`: whether the thread begins
+ * before or after the seal.  Writes to stdout: "out" when the attempt succeeded, "held ERRNO" when
+ * it failed; nothing when the kernel killed the process for it.  ATTEMPT -1 counts them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -129,7 +129,7 @@ static const struct attempt attempts[] = {
 	{"shmget", SYS_shmget, {0, 4096, 01600}},
 	{"personality", SYS_personality, {0x0400000}},
 	{"modify_ldt", SYS_modify_ldt, {0, P(page), 16}},
-	/* the kernel's large doors */
+	/* large attack surfaces of the kernel */
 	{"bpf", SYS_bpf, {0, P(page), 128}},
 	{"perf_event_open", SYS_perf_event_open, {P(page), 0, -1, -1, 0}},
 	{"userfaultfd", SYS_userfaultfd, {0}},
@@ -148,7 +148,7 @@ static const struct attempt attempts[] = {
 	{"adjtimex", SYS_adjtimex, {P(page)}},
 	{"sethostname", SYS_sethostname, {P("evil"), 4}},
 	{"syslog", SYS_syslog, {3, P(page), 4096}},
-	/* rights */
+	/* privileges */
 	{"all capabilities again", SYS_capset, {P(&capabilities), P(everything)}},
 	{"setuid", SYS_setuid, {0}},
 	{"setresuid", SYS_setresuid, {0, 0, 0}},
@@ -170,7 +170,7 @@ static const struct attempt attempts[] = {
 	{"a pair of sockets", SYS_socketpair, {AF_UNIX, SOCK_STREAM, 0, P(page)}},
 	{"connect to containerd", SYS_connect, {0, P(&containerd), sizeof(containerd)}},
 	{"bind", SYS_bind, {0, P(&containerd), sizeof(containerd)}},
-	/* ioctls that are not of the list */
+	/* ioctls that are not on the list */
 	{"type into a terminal", SYS_ioctl, {0, 0x5412, P("x")}},
 	{"another VM", SYS_ioctl, {0, 0xae01, 0}},
 	{"another tap", SYS_ioctl, {0, 0x400454ca, P(page)}},
@@ -185,7 +185,7 @@ static void *try(void *context)
 	long r;
 	int n;
 
-	if (!attempt) { /* what must go on working */
+	if (!attempt) { /* calls that must still work */
 		(void)!write(1, "well", 4);
 		return NULL;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A driver's half of a queue whose device runs on a thread of its own: it
- * publishes with the orders of virtio 1.2 §2.7.13, kicks by eventfd and waits
- * for the device's interrupts. */
+ * publishes in the order of virtio 1.2 §2.7.13, kicks by eventfd and waits for
+ * the device's interrupts. */
 #ifndef SAMPAN_TESTS_LIVE_RING_H
 #define SAMPAN_TESTS_LIVE_RING_H
 
@@ -83,7 +83,7 @@ static inline void ring_lay(struct ring *ring, struct virtqueue *vq, const struc
 	CHECK_EQUAL(virtqueue_start(vq), 0);
 }
 
-/* §2.7.10: behind the used ring. */
+/* §2.7.10: after the used ring. */
 static inline const uint16_t *ring_avail_event(const struct ring *ring)
 {
 	return (const void *)&ring->used->ring[ring->vq->size];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the driver of a net device may count on, and may not do, whatever the tap is.
- * Who includes this has attach_wire(), which joins the device with one. */
+/* What the driver of a net device may rely on, and may not do, with any kind of tap.
+ * The including file has attach_wire(), which attaches a tap to the device. */
 #ifndef SAMPAN_TESTS_NET_CASES_H
 #define SAMPAN_TESTS_NET_CASES_H
 
@@ -60,7 +60,7 @@ static void test_the_tap_may_come_after_the_driver(struct driver *d)
 {
 	activate(d, MERGEABLE, true);
 	post_all_rx(d);
-	transmit(d, 0, 100, 1); /* no tap yet: lost, and given back */
+	transmit(d, 0, 100, 1); /* no tap yet: packets are lost, buffers returned */
 	expect_tx_done(d, 0);
 	attach_wire(d);
 	send_on_wire(d, 200, 2);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The driver of a net device (virtio 1.2 §5.1): its two queues, its buffers, packets
- * whose bytes tell where they belong.  What is on the tap's other end is the test's. */
+ * whose bytes tell where they belong.  The test has the tap's other end. */
 #ifndef SAMPAN_TESTS_NET_DRIVER_H
 #define SAMPAN_TESTS_NET_DRIVER_H
 
@@ -40,8 +40,8 @@ struct driver {
 	int needs_reset_fd;
 	int wire;	       /* the tap's other end */
 	bool mergeable;	       /* as negotiated */
-	bool single_uncounted; /* without that, num_buffers says nothing */
-	size_t wire_cut;       /* so much of a packet's header does not go over it */
+	bool single_uncounted; /* without mergeable buffers num_buffers is not set */
+	size_t wire_cut;       /* bytes of a packet's header that do not go over it */
 };
 
 static inline void on_needs_reset(void *transport)
@@ -112,7 +112,7 @@ static inline void post_all_rx(struct driver *d)
 		post_rx(d, slot, SLOT_BYTES);
 }
 
-/* A packet of `len` bytes, header included, that tells its own place. */
+/* A packet of `len` bytes, header included, whose bytes tell its place. */
 static inline void fill(uint8_t *packet, size_t len, uint8_t tag)
 {
 	memset(packet, 0, NET_HEADER_BYTES);
@@ -205,8 +205,9 @@ static inline void expect_reset_wanted(struct driver *d)
 	CHECK_EQUAL(eventfd_read(d->needs_reset_fd, &count), 0);
 }
 
-/* Where a chain of noise may lie: anywhere, and outside too; with several threads each
- * has its part, for what they do to each other's buffers is the driver's own race. */
+/* Where a random chain may be: anywhere, also outside memory.  With several threads
+ * each has its own part, as a write to another's buffers would be a race of the driver
+ * itself. */
 static inline uint64_t noise_gpa(unsigned queue, uint64_t random)
 {
 	const uint64_t part = (RAM_BYTES - RX_AREA) / DRIVER_QUEUES;
@@ -218,7 +219,7 @@ static inline uint64_t noise_gpa(unsigned queue, uint64_t random)
 	return RX_AREA + queue * part + random % (part - NOISE_BYTES);
 }
 
-/* Chains of anything on all queues; now and then a packet that comes in. */
+/* Random chains on all queues; now and then an incoming packet. */
 static inline void publish_noise(struct driver *d, unsigned count, uint64_t seed)
 {
 	for (unsigned i = 0; i < count; i++) {
@@ -237,7 +238,7 @@ static inline void publish_noise(struct driver *d, unsigned count, uint64_t seed
 	}
 }
 
-/* --- several pairs ------------------------------------------------------------- */
+/* --- several pairs -------------------------------------------------------- */
 
 #if DRIVER_PAIRS > 1
 
@@ -246,7 +247,7 @@ static inline void publish_noise(struct driver *d, unsigned count, uint64_t seed
 #define REQUEST_AREA (TX_AREA + 200 * SLOT_BYTES)
 #define ANSWER_AREA (REQUEST_AREA + 64)
 
-/* Answers what the device says to a command of `len` bytes. */
+/* Returns the device's ack of a command of `len` bytes. */
 static inline uint8_t command(struct driver *d, uint8_t class, uint8_t cmd, uint16_t pairs,
 			      uint32_t len)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine with one virtio device of no kind, a KVM that only takes notes, and
- * what a driver does to both: reads and writes of the bus. */
+/* A machine with one virtio device of no type, a fake KVM that records calls, and
+ * the driver's accesses to both: reads and writes of the bus. */
 #ifndef SAMPAN_TESTS_PCI_DRIVER_H
 #define SAMPAN_TESTS_PCI_DRIVER_H
 
@@ -28,7 +28,7 @@
 #define RAM_BYTES 0x100000u
 #define QUEUE_GPA(index) (0x10000u * ((index) + 1))
 
-/* --- a KVM that takes notes -------------------------------------------------- */
+/* --- a fake KVM that records calls ---------------------------------------- */
 
 #define MAX_NOTES 64
 
@@ -43,7 +43,7 @@ struct fake_kvm {
 	struct kvm_irq_routing_entry table[MAX_NOTES];
 	unsigned routings; /* KVM_SET_GSI_ROUTING calls */
 	bool quiet;	   /* an eventfd that becomes an irqfd must hold nothing */
-	int refuse_routing, refuse_ioeventfd; /* -errno to answer with */
+	int refuse_routing, refuse_ioeventfd; /* -errno to return */
 };
 
 static inline int note_irqfd(struct fake_kvm *kvm, const struct kvm_irqfd *irqfd)
@@ -150,7 +150,7 @@ static inline const struct kvm_irq_routing_msi *message_of(const struct fake_kvm
 struct model {
 	struct virtio_device virtio;
 	unsigned activations, resets, destroyed;
-	int refuse; /* -errno that activate answers */
+	int refuse; /* -errno that activate returns */
 	struct virtqueue *queues;
 	unsigned count;
 	uint64_t features;
@@ -184,7 +184,7 @@ static const struct virtio_device_ops model_ops = {
 	.destroy = model_destroy,
 };
 
-/* --- the machine --------------------------------------------------------------- */
+/* --- the machine ---------------------------------------------------------- */
 
 struct machine {
 	struct fake_kvm kvm;
@@ -231,7 +231,7 @@ static inline void machine_setup(struct machine *m)
 	CHECK_EQUAL(pci_window_attach_memory(m->window, m->bus, WINDOW_GPA, WINDOW_BYTES), 0);
 }
 
-/* What is wired goes with the VM, without a call each. */
+/* Ioeventfds and irqfds go with the VM, without a call for each. */
 static inline void machine_teardown(struct machine *m)
 {
 	const unsigned wired = m->kvm.irqfd_count + m->kvm.ioeventfd_count;
@@ -244,7 +244,7 @@ static inline void machine_teardown(struct machine *m)
 	munmap(m->ram, RAM_BYTES);
 }
 
-/* --- accesses -------------------------------------------------------------------- */
+/* --- accesses ------------------------------------------------------------- */
 
 static inline uint64_t read_at(struct machine *m, uint64_t gpa, unsigned len)
 {
@@ -292,7 +292,7 @@ static inline void bar_write(struct machine *m, unsigned offset, uint64_t value,
 	bar_write(m, PCI_BAR_COMMON + offsetof(struct virtio_pci_common_cfg, field), value,        \
 		  COMMON_WIDTH(field))
 
-/* The capability of this kind; of the virtio type if `id` is the vendor's. */
+/* The capability with this id; for the vendor's id, the one of the virtio type. */
 static inline unsigned find_capability(struct machine *m, uint8_t id, uint8_t type)
 {
 	unsigned at = config_read(m, PCI_CAPABILITY_LIST, 1);
@@ -308,7 +308,7 @@ static inline unsigned find_capability(struct machine *m, uint8_t id, uint8_t ty
 	return 0;
 }
 
-/* --- what a driver does in order (§3.1.1) ------------------------------------------ */
+/* --- what a driver does in order (§3.1.1) --------------------------------- */
 
 static inline uint64_t read_features(struct machine *m)
 {
@@ -363,7 +363,7 @@ static inline void bring_up(struct machine *m)
 	SET_COMMON(m, device_status, UP);
 }
 
-/* --- MSI-X as a driver sets it up --------------------------------------------------- */
+/* --- MSI-X as a driver sets it up ----------------------------------------- */
 
 static inline unsigned msix_flags_at(struct machine *m)
 {

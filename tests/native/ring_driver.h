@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A driver's half of one split virtqueue, written as virtio 1.2 §2.7 has it for
+/* A driver's half of one split virtqueue, written from virtio 1.2 §2.7 for
  * drivers: it lays descriptors into memory and never calls into the device. */
 #ifndef SAMPAN_TESTS_RING_DRIVER_H
 #define SAMPAN_TESTS_RING_DRIVER_H

@@ -82,7 +82,8 @@ static void attach_wire_by(struct driver *d, bool vhost)
 	}
 	d->wire = open_wire(&link);
 	d->wire_cut = NET_HEADER_BYTES;
-	d->single_uncounted = vhost; /* it leaves the field alone, which Linux does not read then */
+	d->single_uncounted = vhost; /* the tap does not set the field, and Linux does not read it
+				      * then */
 	CHECK_EQUAL(net_device_attach(d->device, taps, vhosts, DRIVER_PAIRS), 0);
 }
 
@@ -91,7 +92,8 @@ static void attach_wire(struct driver *d)
 	attach_wire_by(d, by_vhost);
 }
 
-/* The kernel names its thread, ours or one of its own, after the one that it works for. */
+/* The kernel names its thread, in our process or its own, after the thread that it works
+ * for. */
 static unsigned count_vhost_threads(void)
 {
 	char command[256];
@@ -110,7 +112,7 @@ static unsigned count_vhost_threads(void)
 	return count;
 }
 
-/* --- what a driver may count on ------------------------------------------------ */
+/* --- what a driver may rely on --------------------------------------------- */
 
 static void test_nothing_is_lost_while_the_guest_gives_no_buffers(struct driver *d)
 {
@@ -190,7 +192,7 @@ static void test_a_tap_that_goes_makes_room_for_another(struct driver *d)
 
 #else
 
-/* What comes in is spread over the pairs that are used, and over no others. */
+/* Incoming packets are spread over the pairs that are used, and over no others. */
 static void test_each_pair_of_queues_has_one_of_the_tap_s(struct driver *d)
 {
 	attach_wire(d);
@@ -213,7 +215,7 @@ static void test_each_pair_of_queues_has_one_of_the_tap_s(struct driver *d)
 
 #endif
 
-/* --- what a hostile driver may not do -------------------------------------------- */
+/* --- what a hostile driver may not do ------------------------------------- */
 
 static void test_a_buffer_outside_guest_memory_is_a_violation(struct driver *d)
 {
@@ -276,7 +278,7 @@ int main(int argc, char **argv)
 	by_vhost = strcmp(argv[1], mode_names[true]) == 0;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	CHECK_EQUAL(unshare(CLONE_NEWNET), 0);
-	/* The kernel says nothing by itself on these links. */
+	/* The kernel sends nothing by itself on these links. */
 	write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		if (argc < 3 || strcmp(argv[2], cases[i].name) == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The balloon device against virtio 1.2 §5.5, seen from the driver: what it reports
- * as free goes back to the host, and nothing beside it. */
+ * as free goes back to the host, and nothing else. */
 #include "balloon_driver.h"
 
 #define WAIT_MS 5000
@@ -114,7 +114,7 @@ static void what_was_there_before_the_device_ran_is_served(struct driver *d)
 	d->virtio->ops->reset(d->virtio);
 	describe(d, LINUX_QUEUE, 0, DATA, (uint32_t)page, VRING_DESC_F_WRITE);
 	ring_publish(&d->rings[LINUX_QUEUE], 0);
-	/* As a clone: the queue goes on where it was saved. */
+	/* As in a clone: the queue continues at its saved position. */
 	CHECK_EQUAL(d->virtio->ops->activate(d->virtio, d->queues, BALLOON_QUEUES,
 					     1ULL << VIRTIO_F_VERSION_1),
 		    0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bus: who answers an access, and who is counted. */
+/* The bus: which device handles an access, and what is counted. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -121,7 +121,7 @@ static void accesses_are_counted_by_region_and_by_unclaimed_address(void)
 	CHECK_EQUAL(counter.space, BUS_MEMORY);
 	CHECK_EQUAL(counter.address, 0x1000);
 	CHECK_EQUAL(counter.reads, 1);
-	/* A guest that touches every address fills no memory of ours. */
+	/* A guest that touches every address does not use up our memory. */
 	for (index = 0; bus_read_counter(bus, index, &counter) == 1; index++)
 		;
 	CHECK(index < 100);

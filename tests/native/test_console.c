@@ -21,7 +21,7 @@ static uint64_t bus_get(struct bus *bus, enum bus_space space, uint64_t address,
 	return value;
 }
 
-/* --- console ------------------------------------------------------------------------- */
+/* --- console -------------------------------------------------------------- */
 
 static int open_log(void)
 {
@@ -99,7 +99,7 @@ static void the_log_keeps_head_and_tail_within_its_limit(void)
 				   (unsigned long long *)&dropped),
 			    1);
 		tail = strchr(gap + 1, '\n') + 1;
-		/* Nothing is counted twice and nothing forgotten. */
+		/* No byte is counted twice and none is missed. */
 		CHECK_EQUAL((uint64_t)(gap - text) + dropped + strlen(tail), total);
 		CHECK(strstr(tail, "\n[") == NULL);
 		close(view);
@@ -140,7 +140,7 @@ static void a_full_disk_loses_text_and_nothing_else(void)
 	console_free(c);
 }
 
-/* --- serial --------------------------------------------------------------------------- */
+/* --- serial --------------------------------------------------------------- */
 
 struct port {
 	struct bus *bus;
@@ -254,7 +254,8 @@ static void an_empty_transmitter_interrupts_once(void)
 		out(&p, UART_TX, 'b');
 	CHECK_EQUAL(take(p.irq), 1);
 	CHECK_EQUAL(in(&p, UART_IIR) & 0x0f, UART_IIR_THRI);
-	/* Linux' test for UART_BUG_THRE: asked for again, it comes again. */
+	/* Linux' test for UART_BUG_THRE: enabled again, the interrupt comes
+	 * again. */
 	out(&p, UART_IER, 0);
 	out(&p, UART_IER, UART_IER_THRI);
 	CHECK_EQUAL(take(p.irq), 1);

@@ -28,7 +28,7 @@ struct ring {
 };
 
 struct driver {
-	struct client files; /* the shared directory; its server belongs to the device */
+	struct client files; /* the shared directory; the device owns its server */
 	struct guest_memory mem;
 	uint8_t *ram;
 	struct virtqueue queues[QUEUES];
@@ -133,8 +133,8 @@ static void kick(unsigned q, uint16_t old)
 		eventfd_write(d.queues[q].kick_fd, 1);
 }
 
-/* Sends a request of two parts as Linux does: an indirect table, what is sent,
- * what is got.  `room` 0: no reply. */
+/* Sends a request of two parts as Linux does: an indirect table with the request
+ * and the reply.  `room` 0: no reply. */
 static void send(unsigned q, unsigned slot, uint32_t opcode, uint64_t node, const void *body,
 		 size_t len, uint32_t room)
 {
@@ -164,7 +164,7 @@ static void send(unsigned q, unsigned slot, uint32_t opcode, uint64_t node, cons
 	GUEST_END();
 }
 
-/* The next request that is done: its slot.  Waits for the interrupt. */
+/* Returns the slot of the next finished request.  Waits for the interrupt. */
 static unsigned take_done(unsigned q, uint32_t *ret_len)
 {
 	struct ring *ring = &d.rings[q];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much work one request can make: each has a longest length, and what it asks for has
- * a bound too, however much room the client gives. */
+/* How much work one request can cause: each has a greatest length, and its work is
+ * bounded too, however much room the client gives. */
 #include <limits.h>
 #include <sys/mman.h>
 
@@ -35,7 +35,7 @@ static bool is_known(uint64_t node)
 	return client_call(&c, FUSE_GETATTR, node, BODY(in), END) == 0;
 }
 
-/* A node that takes exactly `count` forgets to be unknown. */
+/* A node that is unknown after exactly `count` forgets. */
 static uint64_t look_up_often(const char *name, unsigned count)
 {
 	uint64_t node = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A hostile client: well-formed requests with some bytes changed, for a fixed
- * number of rounds from a fixed seed.  Whatever it sends, every answer is well
- * formed and within its room, nothing outside the share changes, nothing is
- * held when the client is gone, and the server works on. */
+ * number of rounds from a fixed seed.  Whatever it sends, every reply is well
+ * formed and within its room, nothing outside the share changes, nothing stays
+ * open when the client is gone, and the server continues. */
 #include <linux/falloc.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -62,7 +62,7 @@ static void put_name(void)
 	client_put(&c, STRING(name));
 }
 
-/* Numbers as they matter to their fields: small, or at an edge. */
+/* Numbers that are likely to matter: small, or at a limit. */
 static uint64_t any_number(void)
 {
 	static const uint64_t edges[] = {0,	    1,		4095,	   4096,      65536,
@@ -176,7 +176,7 @@ static void put_body(uint32_t opcode)
 	}
 }
 
-/* One change in three requests; the length mostly follows. */
+/* Changes one request in three; the length is mostly adjusted. */
 static void damage(void)
 {
 	if (any(3))
@@ -320,7 +320,7 @@ int main(int argc, char **argv)
 	static const struct test tests[] = {TEST(shared), TEST(exclusive), TEST(image)};
 	const struct rlimit limit = {LARGEST_FILE, LARGEST_FILE};
 
-	/* Nobody's disk is filled. */
+	/* No disk must be filled. */
 	signal(SIGXFSZ, SIG_IGN);
 	CHECK_EQUAL(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	return RUN_TESTS(tests, argc, argv);

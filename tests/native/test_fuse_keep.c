@@ -39,7 +39,7 @@ static bool keeps(uint64_t node)
 	return flags & FOPEN_KEEP_CACHE;
 }
 
-/* Where a file's ctime does not tell of every change, nothing is kept. */
+/* Where a file's ctime does not show every change, nothing is kept. */
 static bool ctime_tells(void)
 {
 	struct statfs fs;
@@ -52,7 +52,7 @@ static void what_has_not_changed_is_kept(void)
 {
 	const uint64_t node = make_old_file(SHARED, "/tmp", SOON_NS);
 
-	CHECK(!keeps(node)); /* it may have had it from before */
+	CHECK(!keeps(node)); /* the client may have kept it from before */
 	CHECK_EQUAL(keeps(node), ctime_tells());
 	CHECK_EQUAL(keeps(node), ctime_tells());
 	client_free(&c);
@@ -122,8 +122,8 @@ static void nothing_is_of_files_in_memory(void)
 	check_never_kept("/dev/shm", SOON_NS);
 }
 
-/* The one who forgets a file has dropped its contents; whoever knows it next may
- * have others. */
+/* A client that forgets a file has dropped its contents; when the file is known
+ * again, its contents may be others. */
 static void a_file_that_was_forgotten_starts_anew(void)
 {
 	uint64_t node = make_old_file(SHARED, "/tmp", SOON_NS);

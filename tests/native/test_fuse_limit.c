@@ -10,7 +10,7 @@
 static struct client c;
 static uint64_t nodes[LIMIT];
 
-/* Makes files, which stay known, until one is refused; answers how many there are. */
+/* Makes files, which stay known, until one is refused; returns how many there are. */
 static unsigned make_all(void)
 {
 	const struct fuse_mknod_in in = {.mode = S_IFREG | 0600};
@@ -46,7 +46,7 @@ static void what_could_be_made_can_be_written_and_read(void)
 	client_free(&c);
 }
 
-/* Files in use long ago give way to one that is to be known. */
+/* Descriptors of files used long ago are closed for a new file. */
 static void what_is_forgotten_makes_room(void)
 {
 	const struct fuse_mknod_in in = {.mode = S_IFREG | 0600};

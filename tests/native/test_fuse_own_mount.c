@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What lies in the mount that a share's root is in is the host's: every change there
- * answers EROFS, whatever the client sends.  What is mounted below is the client's. */
+/* Files in the mount that a share's root is in are the host's: every change there
+ * fails with EROFS, whatever the client sends.  What is mounted below is the
+ * client's. */
 #include <linux/falloc.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -12,8 +13,8 @@
 static struct client c;
 static bool can_mount;
 
-/* A root with a directory and a file of the host's, and below "mounted", the same file
- * system once more, with the same. */
+/* A root with a directory and a file of the host's, and at "mounted" the same file
+ * system again, with the same. */
 struct tree {
 	uint64_t dir, file;
 	uint64_t mounted, mounted_dir, mounted_file;
@@ -94,7 +95,7 @@ static void end(void)
 	client_free(&c);
 }
 
-/* --- requests, each as the driver would send it --------------------------------- */
+/* --- requests, each as the driver would send it --------------------------- */
 
 static int do_mknod(uint64_t parent, const char *name, uint32_t mode)
 {
@@ -185,7 +186,7 @@ static int do_copy(uint64_t from, uint64_t fh_in, uint64_t to, uint64_t fh_out)
 	return client_call(&c, FUSE_COPY_FILE_RANGE, from, BODY(in), END);
 }
 
-/* --- names --------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------- */
 
 static void check_no_name_is_made(uint64_t parent, uint64_t file)
 {
@@ -248,7 +249,7 @@ static void nothing_moves_between_the_hosts_and_the_clients(void)
 	end();
 }
 
-/* --- files --------------------------------------------------------------------- */
+/* --- files ---------------------------------------------------------------- */
 
 static void attributes_are_the_hosts(void)
 {
@@ -333,7 +334,7 @@ static void a_node_beside_a_handle_does_not_lend_it_its_place(void)
 	end();
 }
 
-/* --- listings -------------------------------------------------------------------- */
+/* --- listings ------------------------------------------------------------- */
 
 static uint64_t number_of(const char *name)
 {
@@ -343,7 +344,7 @@ static uint64_t number_of(const char *name)
 	return st.st_ino;
 }
 
-/* As READDIR tells it for "..". */
+/* As READDIR reports it for "..". */
 static uint64_t number_of_parent(uint64_t node)
 {
 	const struct fuse_open_in open_in = {0};
@@ -376,7 +377,7 @@ static void no_listing_tells_of_a_directory_outside(void)
 	end();
 }
 
-/* --- what is mounted below ------------------------------------------------------ */
+/* --- what is mounted below ------------------------------------------------ */
 
 static void check_names_change(uint64_t parent, uint64_t file)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The FUSE server: what a hostile client cannot do, and what an honest one can
- * rely on.  What the kernel's client makes of it is tested on mounts
+ * rely on.  How the kernel's client uses it is tested on mounts
  * (tests/integration). */
 #include <linux/falloc.h>
 #include <sys/resource.h>
@@ -119,8 +119,7 @@ static void a_reply_never_exceeds_its_room(void)
 	client_free(&c);
 }
 
-/* The lookup that such a reply would have told of is taken back: the client
- * could never forget it. */
+/* The lookup of such a reply is undone: the client could never forget it. */
 static void an_entry_that_could_not_be_told_is_not_kept(void)
 {
 	unsigned before;
@@ -152,7 +151,7 @@ static void a_write_carries_what_it_says(void)
 	client_free(&c);
 }
 
-/* --- confinement ---------------------------------------------------------------- */
+/* --- confinement ---------------------------------------------------------- */
 
 static void names_that_lead_elsewhere_are_refused(void)
 {
@@ -262,7 +261,7 @@ static void a_symlink_is_never_followed(void)
 	client_free(&c);
 }
 
-/* Opening one would wait for a writer, or reach a device of the host. */
+/* An open would wait for a writer, or reach a device of the host. */
 static void what_is_no_file_is_never_opened(void)
 {
 	const struct fuse_mknod_in fifo = {.mode = S_IFIFO | 0666};
@@ -323,7 +322,7 @@ static void a_read_only_share_refuses_every_change(void)
 	client_free(&c);
 }
 
-/* --- nodes ------------------------------------------------------------------------ */
+/* --- nodes ---------------------------------------------------------------- */
 
 static void unknown_nodes_and_handles_are_stale(void)
 {
@@ -354,7 +353,7 @@ static void a_node_lives_until_all_its_lookups_are_forgotten(void)
 	CHECK_EQUAL(get_attr(node), -ESTALE);
 	client_forget(&c, node, 1);
 	CHECK_EQUAL(open_descriptors(), before);
-	/* More than was taken, at once; and the root stays whatever is said. */
+	/* More lookups at once than were taken; and the root always stays. */
 	node = client_lookup(&c, ROOT, "file");
 	client_forget(&c, node, UINT64_MAX);
 	client_forget(&c, ROOT, UINT64_MAX);
@@ -436,7 +435,7 @@ static void missing_names_are_kept_only_by_those_that_see_every_change(void)
 	client_free(&c);
 }
 
-/* --- files that are read and written without OPEN ----------------------------------- */
+/* --- files that are read and written without OPEN ------------------------- */
 
 static void an_exclusive_share_needs_no_open(void)
 {
@@ -522,7 +521,7 @@ static void an_unnamed_file_gets_a_name_by_link(void)
 	}
 }
 
-/* --- writes at the end ----------------------------------------------------------------- */
+/* --- writes at the end ---------------------------------------------------- */
 
 static void an_append_handle_appends_but_not_what_the_page_cache_writes_back(void)
 {
@@ -539,7 +538,7 @@ static void an_append_handle_appends_but_not_what_the_page_cache_writes_back(voi
 	client_free(&c);
 }
 
-/* --- directories ------------------------------------------------------------------------ */
+/* --- directories ---------------------------------------------------------- */
 
 struct listing {
 	unsigned seen, deleted_seen;
@@ -651,7 +650,7 @@ static void readdirplus_makes_nodes_known_but_not_dots(void)
 	client_free(&c);
 }
 
-/* --- attributes ------------------------------------------------------------------------- */
+/* --- attributes ----------------------------------------------------------- */
 
 static void the_umask_of_the_request_masks_and_leaves_the_process_alone(void)
 {
@@ -695,7 +694,7 @@ static void extended_attributes_pass_through(void)
 	node = make_file("file");
 	if (client_call(&c, FUSE_SETXATTR, node, BODY(in), STRING("user.n"), "value", (size_t)5,
 			END) == -EOPNOTSUPP) {
-		client_free(&c); /* a /tmp without them */
+		client_free(&c); /* a /tmp without extended attributes */
 		return;
 	}
 	CHECK_EQUAL(client_call(&c, FUSE_GETXATTR, node, BODY(size_in), STRING("user.n"), END), 0);
@@ -707,7 +706,7 @@ static void extended_attributes_pass_through(void)
 	CHECK_EQUAL(client_call(&c, FUSE_REMOVEXATTR, node, STRING("user.n"), END), 0);
 	CHECK_EQUAL(client_call(&c, FUSE_GETXATTR, node, BODY(get_in), STRING("user.n"), END),
 		    -ENODATA);
-	/* A value that is not all there. */
+	/* A truncated value. */
 	CHECK_EQUAL(client_call(&c, FUSE_SETXATTR, node, BODY(in), STRING("user.n"), "valu",
 				(size_t)4, END),
 		    -EINVAL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ids that a hostile client hands back: they lead to their entry or nowhere. */
+/* Ids from a hostile client: they find their entry or nothing. */
 #include <pthread.h>
 
 #include "check.h"
@@ -157,7 +157,8 @@ static void *use(void *context)
 
 		if (fd < 0)
 			fd = fuse_data_publish(&data, dup(*file));
-		/* Closed or another file's meanwhile: EBADF, or another byte. */
+		/* A descriptor that was closed or reused would give EBADF, or
+		 * another byte. */
 		CHECK_EQUAL(pread(fd, &byte, 1, 0), 1);
 		CHECK_EQUAL(byte, 'x');
 		fuse_data_unuse(&data);
@@ -193,7 +194,7 @@ static void a_descriptor_used_since_the_last_look_is_spared_once(void)
 	fuse_data_publish(&data, dup(0));
 	CHECK(!fuse_data_close(&data, false)); /* in use */
 	fuse_data_unuse(&data);
-	CHECK(!fuse_data_close(&data, true)); /* used of late */
+	CHECK(!fuse_data_close(&data, true)); /* used recently */
 	CHECK(fuse_data_close(&data, true));
 	CHECK(!fuse_data_close(&data, true));
 }

@@ -45,7 +45,7 @@ static bool lists(const char *name)
 	return false;
 }
 
-/* A file whose host has set one of each; 0: its file system, or who runs this, cannot. */
+/* A file whose host has set one of each; 0: its file system or the test's user cannot. */
 static uint64_t make_file(enum policy policy)
 {
 	char path[64];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A hostile guest on several vCPUs: random accesses to configuration space and
- * BARs from a fixed seed, while the devices' own threads call for resets and the
- * host changes configuration.  `test_fuzz_pci ROUNDS SEED` goes on for longer. */
+ * BARs from a fixed seed, while the devices' own threads request resets and the
+ * host changes configuration.  `test_fuzz_pci ROUNDS SEED` runs longer. */
 #include <stdatomic.h>
 
 #include "pci_driver.h"
@@ -124,7 +124,7 @@ static uint64_t any_place(struct guest *g, unsigned len)
 	}
 }
 
-/* A whole set-up in order: random accesses hardly ever come so far. */
+/* A whole set-up in order: random accesses hardly ever get that far. */
 static void set_up_device(struct guest *g)
 {
 	const uint64_t bar = g->bars[any(g, DEVICES)];
@@ -158,7 +158,7 @@ static void *attack(void *context)
 	return NULL;
 }
 
-/* Brings the BARs back, as a guest that wants to go on attacking does. */
+/* Restores the BARs, as a guest that wants to continue its attack does. */
 static void *repair(void *context)
 {
 	struct guest *g = context;

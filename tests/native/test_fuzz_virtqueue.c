@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A hostile driver's queue: random descriptors, indices and tables from a fixed
  * seed.  Whatever is in memory, a pop ends, and every byte of a chain that it
- * hands out is guest memory.  `test_fuzz_virtqueue ROUNDS SEED` goes on longer. */
+ * hands out is guest memory.  `test_fuzz_virtqueue ROUNDS SEED` runs longer. */
 #include <errno.h>
 
 #include "ring_driver.h"
@@ -98,7 +98,7 @@ int main(int argc, char **argv)
 		seed = strtoull(argv[2], NULL, 0);
 	for (unsigned i = 0; i < rounds; i++)
 		one_life();
-	/* The noise must not drown what is valid. */
+	/* Enough chains must be valid. */
 	CHECK(taken > rounds / 2);
 	return 0;
 }

@@ -45,7 +45,7 @@ static void a_cursor_looks_at_no_segment_again(void)
 	for (unsigned i = 0; i < SEGMENTS; i++) {
 		CHECK_EQUAL(iov_cursor_read(&cursor, three, 3), 3);
 		CHECK_EQUAL(three[0], 3 * i);
-		/* What would be read if it began from the start. */
+		/* These would be read again by a cursor that starts over. */
 		for (struct iovec *passed = iov; passed < cursor.iov; passed++)
 			*passed = (struct iovec){NULL, SIZE_MAX};
 	}

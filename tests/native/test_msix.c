@@ -45,7 +45,7 @@ static void an_open_vector_is_an_irqfd_with_the_drivers_message(void)
 	CHECK_EQUAL(msi->address_hi, 0);
 	CHECK_EQUAL(msi->data, DATA);
 	CHECK(!is_irqfd(&m.kvm, call_fd(&m, 1)));
-	/* What KVM has not fetched yet is on its way, not pending. */
+	/* An interrupt that KVM has not fetched yet is in flight, not pending. */
 	eventfd_write(call_fd(&m, 0), 1);
 	CHECK_EQUAL(pending(&m), 0);
 	machine_teardown(&m);
@@ -64,7 +64,7 @@ static void vectors_start_masked(void)
 	machine_teardown(&m);
 }
 
-/* §6.8.3.5: what comes while masked is pending, and is sent at the unmask. */
+/* §6.8.3.5: an interrupt while masked is pending, and is sent at the unmask. */
 static void a_masked_vector_keeps_its_interrupt(void)
 {
 	struct machine m;
@@ -133,7 +133,7 @@ static void a_new_message_replaces_the_old(void)
 	machine_teardown(&m);
 }
 
-/* KVM_SET_GSI_ROUTING is dear: a mask and unmask alone must not cost one. */
+/* KVM_SET_GSI_ROUTING is slow: a mask and unmask alone must not need it. */
 static void an_unchanged_message_is_not_routed_again(void)
 {
 	struct machine m;
@@ -206,7 +206,7 @@ static void a_vector_beyond_the_table_is_none(void)
 	machine_teardown(&m);
 }
 
-/* What a source did before it had a vector is not for the one it gets. */
+/* Interrupts from before a source had a vector are not sent by its new one. */
 static void a_vector_starts_clean(void)
 {
 	struct machine m;
@@ -221,7 +221,7 @@ static void a_vector_starts_clean(void)
 	machine_teardown(&m);
 }
 
-/* §6.8.2: aligned DWORDs and QWORDs; all else does nothing. */
+/* §6.8.2: aligned DWORDs and QWORDs; other accesses do nothing. */
 static void the_table_takes_whole_words_only(void)
 {
 	struct machine m;
@@ -244,7 +244,7 @@ static void the_table_takes_whole_words_only(void)
 	machine_teardown(&m);
 }
 
-/* The message is the guest's: KVM may refuse it. */
+/* The guest chooses the message: KVM may refuse it. */
 static void a_message_that_kvm_refuses_breaks_this_device_alone(void)
 {
 	struct machine m;
@@ -256,7 +256,7 @@ static void a_message_that_kvm_refuses_breaks_this_device_alone(void)
 	m.kvm.refuse_routing = 0;
 	SET_COMMON(&m, device_status, 0);
 	CHECK_EQUAL(COMMON(&m, device_status), 0);
-	/* The table that the next device sets is not spoilt by it. */
+	/* The next device can still set the table. */
 	bring_up(&m);
 	SET_COMMON(&m, msix_config, 0);
 	write_vector(&m, 0, ADDRESS, DATA, 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The net device against virtio 1.2 §5.1, seen from the driver.  A packet
- * socket stands in for the tap: it keeps packets apart and has the same calls. */
+/* The net device against virtio 1.2 §5.1, seen from the driver.  A packet socket
+ * replaces the tap: it keeps packets apart and has the same calls. */
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -18,7 +18,7 @@ static void attach_wire(struct driver *d)
 	CHECK_EQUAL(net_device_attach(d->device, &fds[1], NULL, 1), 0);
 }
 
-/* --- what a driver may count on ------------------------------------------------ */
+/* --- what a driver may rely on --------------------------------------------- */
 
 /* A packet waits in the tap until there is room, and the device for a kick. */
 static void test_nothing_is_lost_while_the_guest_gives_no_buffers(struct driver *d)
@@ -75,7 +75,7 @@ static void test_reset_ends_the_thread_and_the_device_lives_again(struct driver 
 	}
 }
 
-/* --- what a hostile driver may not do -------------------------------------------- */
+/* --- what a hostile driver may not do ------------------------------------- */
 
 static void test_a_packet_without_a_header_is_a_violation(struct driver *d)
 {

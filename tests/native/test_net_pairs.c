@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A net device of several pairs of queues against virtio 1.2 §5.1.6.5.5, seen from the
- * driver.  A packet socket for each pair stands in for a tap's queue. */
+ * driver.  A packet socket for each pair replaces a tap's queue. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -115,7 +115,7 @@ static void kick_and_sleep(const struct virtqueue *queue)
 	usleep(1000);
 }
 
-/* A round of the device's, which ends with an interrupt, has no more than a queue. */
+/* A round of the device ends with an interrupt, and is no longer than the queue. */
 static void test_a_driver_that_never_stops_does_not_keep_the_device_from_its_end(struct driver *d)
 {
 	const struct virtqueue *queue = &d->queues[CONTROL];

@@ -164,7 +164,7 @@ static void the_bar_answers_where_it_was_put_and_only_when_decoded(void)
 	machine_teardown(&m);
 }
 
-/* The first notification of a queue is an exit, later ones are KVM's. */
+/* The first notification of a queue is an exit; later ones stay in KVM. */
 static void a_queue_gets_its_ioeventfd_when_it_is_notified(void)
 {
 	struct pci_device_counters counters;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ports that end the machine, and how the host hears of it. */
+/* The ports that end the machine, and the event that the host gets. */
 #include "check.h"
 #include "platform/bus.h"
 #include "platform/events.h"
@@ -98,7 +98,7 @@ static void the_first_end_counts(void)
 	machine_events_free(events);
 }
 
-/* A guest that breaks its devices for ever: the end is told all the same. */
+/* A guest that breaks its devices for ever: the end is still reported. */
 static void a_flood_of_faults_leaves_room_for_the_end(void)
 {
 	struct machine_events *events;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pages made ready before a vCPU runs: those that were asked for, as they were asked for. */
+/* Pages mapped before a vCPU runs: exactly those requested, as requested. */
 #include <errno.h>
 #include <linux/kvm.h>
 #include <sys/mman.h>
@@ -21,7 +21,7 @@ struct fixture {
 	uint64_t first_gpa, last_size;
 };
 
-/* As KVM: one page a call, gpa moves on and size gets smaller. */
+/* As KVM: one page for each call; gpa advances and size shrinks. */
 static int fake_kvm(const struct kvm_calls *calls, int fd, unsigned long request, void *arg)
 {
 	struct fixture *f = (struct fixture *)(uintptr_t)calls;
@@ -50,7 +50,7 @@ static void setup(struct fixture *f)
 	CHECK_EQUAL(guest_memory_map(PAGES * page, &hva), 0);
 	f->hva = hva;
 	CHECK_EQUAL(guest_memory_add(&f->mem, 0, PAGES * page, hva), 0);
-	/* One huge page would hide which were asked for. */
+	/* One huge page would hide which were requested. */
 	madvise(hva, PAGES * page, MADV_NOHUGEPAGE);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A device that another machine goes on with, as its driver left it. */
+/* A device restored in another machine, as its driver left it. */
 #include <sys/eventfd.h>
 
 #include "pci_driver.h"
@@ -23,7 +23,7 @@ static void bring_up_with_interrupts(struct machine *m)
 	SET_COMMON(m, device_status, UP);
 }
 
-/* The device has taken and given back so many chains. */
+/* As if the device had taken and returned chains. */
 static void move_on(struct machine *m)
 {
 	for (unsigned i = 0; i < QUEUES; i++) {
@@ -88,7 +88,7 @@ static void a_device_goes_on_where_it_was(void)
 	teardown(&a, &b);
 }
 
-/* Kicks and interrupts that were on their way when the machine was stopped. */
+/* Kicks and interrupts that were in flight when the machine was stopped. */
 static void every_queue_is_looked_at_and_every_vector_comes_once(void)
 {
 	struct machine a, b;

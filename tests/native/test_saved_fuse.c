@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A session that another server goes on with: the client notices nothing, and no
- * state, whatever is in it, leads out of the share. */
+/* A session restored in another server: the client notices nothing, and no state,
+ * whatever is in it, leads out of the share. */
 #include "fuse_client.h"
 
 #define ROOT FUSE_ROOT_ID

@@ -125,9 +125,9 @@ static void a_woken_vcpu_that_is_not_started_yet_goes_on(void)
 	teardown(&m);
 }
 
-/* --- threads ----------------------------------------------------------------------- */
+/* --- threads -------------------------------------------------------------- */
 
-/* The others compute and would never leave by themselves. */
+/* The others compute and would never exit by themselves. */
 static void one_end_stops_every_vcpu(void)
 {
 	static const struct step steps[] = {{shutdown_exit, 0}};

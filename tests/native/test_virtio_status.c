@@ -5,7 +5,7 @@
 
 #include "pci_driver.h"
 
-/* --- §3.1.1 driver requirements: device initialization ---------------------------- */
+/* --- §3.1.1 driver requirements: device initialization -------------------- */
 
 static void a_driver_that_keeps_to_the_order_gets_an_active_device(void)
 {
@@ -137,7 +137,7 @@ static void bits_are_neither_cleared_nor_invented(void)
 	machine_teardown(&m);
 }
 
-/* --- §2.4 device reset ---------------------------------------------------------------- */
+/* --- §2.4 device reset ---------------------------------------------------- */
 
 static void reset_leaves_nothing_of_the_driver(void)
 {
@@ -191,7 +191,7 @@ static void kicks_of_the_life_before_are_forgotten(void)
 	machine_teardown(&m);
 }
 
-/* --- §2.1.2, §2.1: DEVICE_NEEDS_RESET --------------------------------------------------- */
+/* --- §2.1.2, §2.1: DEVICE_NEEDS_RESET ------------------------------------- */
 
 static void expect_fault(struct machine *m, const char *text)
 {
@@ -241,7 +241,7 @@ static void a_model_that_does_not_start_needs_a_reset(void)
 	machine_teardown(&m);
 }
 
-/* §2.1.2: the driver hears of it; the host too, once. */
+/* §2.1.2: the driver is told; the host too, once. */
 static void a_model_may_ask_for_a_reset(void)
 {
 	struct machine m;
@@ -278,7 +278,7 @@ static void a_fault_is_told_once(void)
 	machine_teardown(&m);
 }
 
-/* --- §4.1.4.3.2 queues -------------------------------------------------------------------- */
+/* --- §4.1.4.3.2 queues ---------------------------------------------------- */
 
 static void a_queue_that_is_not_there_reads_as_size_zero(void)
 {
@@ -350,7 +350,7 @@ static void an_active_device_keeps_its_queues(void)
 	machine_teardown(&m);
 }
 
-/* --- §4.1.3.1 widths ------------------------------------------------------------------------ */
+/* --- §4.1.3.1 widths ------------------------------------------------------ */
 
 static void fields_are_written_whole_or_not_at_all(void)
 {
@@ -426,7 +426,7 @@ static void transitions_are_counted(void)
 	CHECK_EQUAL(counters.activations, 1);
 	CHECK(counters.status_ns > 0);
 	CHECK_EQUAL(counters.notify_exits, 0);
-	/* A reset does not forget what the queues have done. */
+	/* A reset keeps the queues' counters. */
 	m.model.queues[0].pops = 5;
 	m.model.queues[1].signals = 7;
 	SET_COMMON(&m, device_status, 0);

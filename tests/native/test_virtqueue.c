@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptor chains, virtio 1.2 §2.7.5; the driver keeps to it or does not. */
+/* Descriptor chains, virtio 1.2 §2.7.5, from drivers that follow it and drivers
+ * that do not. */
 #include <errno.h>
 
 #include "ring_driver.h"
@@ -16,7 +17,7 @@ static void expect_violation(struct ring *r)
 {
 	CHECK_EQUAL(virtqueue_pop(&r->vq, &chain), -EPROTO);
 	CHECK(r->vq.broken);
-	/* Broken for good: a fresh, valid chain is not taken any more. */
+	/* Broken until reset: a new, valid chain is not taken any more. */
 	ring_describe(r, 0, DATA_GPA, 1, READ, 0);
 	ring_offer(r, 0);
 	CHECK_EQUAL(virtqueue_pop(&r->vq, &chain), -EPROTO);
@@ -87,7 +88,7 @@ static void a_head_beyond_the_queue_is_refused(void)
 	struct ring r;
 
 	ring_setup(&r, SIZE, false);
-	ring_describe(&r, SIZE, DATA_GPA, 1, READ, 0); /* it would be fine */
+	ring_describe(&r, SIZE, DATA_GPA, 1, READ, 0); /* it would be valid */
 	ring_offer(&r, SIZE);
 	expect_violation(&r);
 }
@@ -217,7 +218,7 @@ static void a_nested_indirect_table_is_refused(void)
 
 	ring_setup(&r, SIZE, false);
 	put_table(&r, 2, INDIRECT);
-	/* What it leads to would be a fine table by itself. */
+	/* The table that it points to would be valid by itself. */
 	table = (struct vring_desc *)(r.ram + TABLE_GPA);
 	table[1].addr = TABLE_GPA + 2 * sizeof(*table);
 	table[1].len = sizeof(*table);

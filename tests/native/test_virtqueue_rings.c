@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rings of a split virtqueue and who is told of them: virtio 1.2 §2.7.6 to
+/* The rings of a split virtqueue and their notifications: virtio 1.2 §2.7.6 to
  * §2.7.10. */
 #include <errno.h>
 
@@ -170,7 +170,7 @@ static void kicks_are_asked_for_by_avail_event(void)
 	ring_teardown(&r);
 }
 
-/* The chain that comes between the last pop and the wish for kicks. */
+/* The chain that comes between the last pop and the request for kicks. */
 static void enabling_kicks_tells_of_a_chain_that_came_meanwhile(void)
 {
 	for (int event_idx = 0; event_idx < 2; event_idx++) {
@@ -265,7 +265,7 @@ static void a_queue_may_end_where_memory_ends(void)
 	ring_teardown(&r);
 }
 
-/* --- iovecs -------------------------------------------------------------------- */
+/* --- iovecs --------------------------------------------------------------- */
 
 static void flat_copies_stop_at_the_end_of_either_side(void)
 {

@@ -66,7 +66,7 @@ static void expect_eof(int fd)
 	CHECK_EQUAL(read(fd, &byte, 1), 0);
 }
 
-/* Waits until the device says that it has handed on all that was sent. */
+/* Waits until the device reports that it has forwarded all that was sent. */
 static void wait_forwarded(struct guest_socket *s)
 {
 	struct received p;
@@ -187,7 +187,7 @@ static void test_output_ends_when_guest_shuts_its_side(struct driver *d)
 	CHECK_EQUAL(p.h.flags, VIRTIO_VSOCK_SHUTDOWN_SEND | VIRTIO_VSOCK_SHUTDOWN_RCV);
 	CHECK_EQUAL(p.h.fwd_cnt, 5);
 	socket_send(&s, VIRTIO_VSOCK_OP_RST, 0, NULL, 0);
-	/* Gone: the port answers as an unknown one. */
+	/* The connection is gone: its port is unknown. */
 	socket_send(&s, VIRTIO_VSOCK_OP_CREDIT_UPDATE, 0, NULL, 0);
 	socket_expect(&s, VIRTIO_VSOCK_OP_RST, &p);
 	close(fds[0]);
@@ -217,7 +217,7 @@ static void test_close_is_answered_at_once_and_loses_nothing(struct driver *d)
 	close(fds[0]);
 }
 
-/* The reader has gone: the guest's writer must learn it though it sends nothing. */
+/* The reader has gone: the guest's writer must learn that though it sends nothing. */
 static void test_vanished_reader_resets_the_guest(struct driver *d)
 {
 	struct guest_socket s;
@@ -283,7 +283,7 @@ static void test_dev_null_serves_both_directions(struct driver *d)
 	expect_event(d, 4, 0);
 }
 
-/* --- data to the guest --------------------------------------------------------- */
+/* --- data to the guest ---------------------------------------------------- */
 
 static void test_input_ends_with_shutdown_of_one_side(struct driver *d)
 {
@@ -345,7 +345,7 @@ static void test_terminal_hangup_is_end_of_input(struct driver *d)
 	expect_event(d, 3, 0);
 }
 
-/* --- §5.10.6.3 buffer space management ------------------------------------------ */
+/* --- §5.10.6.3 buffer space management ------------------------------------ */
 
 /* The device never sends beyond the guest's buffer, asks once and goes on. */
 static void test_host_stops_when_guest_has_no_buffer(struct driver *d)
@@ -380,7 +380,7 @@ static void test_host_stops_when_guest_has_no_buffer(struct driver *d)
 	close(fds[1]);
 }
 
-/* A full FIFO holds the guest back by credit; drained, nothing is missing. */
+/* A full FIFO stops the guest by credit; once drained, nothing is missing. */
 static void test_full_fifo_holds_back_and_drains(struct driver *d)
 {
 	static uint8_t chunk[4096], got[4096];
@@ -454,7 +454,7 @@ static void test_acknowledging_what_was_never_sent_is_reset(struct driver *d)
 	close(fds[1]);
 }
 
-/* --- §5.10.6.1 the rx queue runs dry ---------------------------------------------- */
+/* --- §5.10.6.1 the rx queue runs dry -------------------------------------- */
 
 /* With one rx buffer every connection is served in turn and no reply is lost. */
 static void test_starved_rx_queue_serves_all_in_turn(struct driver *d)
@@ -508,7 +508,7 @@ static void test_no_rx_buffer_stops_tx_until_some_come(struct driver *d)
 	}
 }
 
-/* --- unix sockets ------------------------------------------------------------------- */
+/* --- unix sockets --------------------------------------------------------- */
 
 static void test_unix_connection_both_ways_with_half_close(struct driver *d)
 {
@@ -557,7 +557,7 @@ static void test_unix_connection_both_ways_with_half_close(struct driver *d)
 	close(client);
 	socket_expect(&s, VIRTIO_VSOCK_OP_SHUTDOWN, &p);
 
-	/* A client that vanishes takes both directions with it. */
+	/* A client that vanishes ends both directions. */
 	client = dial(path);
 	socket_accept(d, &s);
 	socket_send(&s, VIRTIO_VSOCK_OP_RW, 0, "hello", 5);
@@ -570,7 +570,7 @@ static void test_unix_connection_both_ways_with_half_close(struct driver *d)
 	unlink(path);
 }
 
-/* --- §5.10.6.2 addresses; hostile drivers -------------------------------------- */
+/* --- §5.10.6.2 addresses; hostile drivers --------------------------------- */
 
 static void test_packets_with_foreign_addresses_are_dropped(struct driver *d)
 {
@@ -655,7 +655,7 @@ static void test_payload_in_many_descriptors(struct driver *d)
 	close(fds[0]);
 }
 
-/* --- reset ------------------------------------------------------------------------------ */
+/* --- reset ---------------------------------------------------------------- */
 
 static void test_reset_ends_streams_and_keeps_listeners(struct driver *d)
 {

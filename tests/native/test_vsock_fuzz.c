@@ -35,7 +35,7 @@ static void open_any(struct fuzz *f)
 	case 0:
 		fd = open(to_guest ? "/dev/zero" : "/dev/null", O_RDWR | O_CLOEXEC);
 		break;
-	case 1: /* the other end stays open in nobody: EOF or EPIPE */
+	case 1: /* nobody keeps the other end open: EOF or EPIPE */
 		CHECK_EQUAL(pipe2(fds, O_CLOEXEC), 0);
 		fd = fds[!to_guest];
 		close(fds[to_guest]);

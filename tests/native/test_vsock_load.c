@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vsock device under load: every byte arrives once and in order, nothing
- * is left behind.  `test_vsock_load MIB` moves that many through each stream
- * and prints the rates; by default few, silently. */
+/* The vsock device under load: every byte arrives once and in order, and nothing
+ * stays open.  `test_vsock_load MIB` moves that many through each stream and
+ * prints the rates; by default few, silently. */
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -143,7 +143,7 @@ static void test_output(bool random_sizes)
 	driver_free(&d);
 }
 
-/* Takes a stream to its SHUTDOWN; tells its progress as Linux does, when less
+/* Takes a stream to its SHUTDOWN; reports its progress as Linux does, when less
  * than 64 KiB of the buffer seem free. */
 static void receive_pattern(struct guest_socket *s)
 {
@@ -290,7 +290,7 @@ static void test_thousand_connections_at_once(void)
 	driver_free(&d);
 }
 
-/* --- reset while everything moves ----------------------------------------------- */
+/* --- reset under load ----------------------------------------------------- */
 
 static void test_reset_while_busy(void)
 {

@@ -115,7 +115,7 @@ static void a_stopped_worker_serves_nothing_until_it_is_started_again(void)
 	teardown(&s);
 }
 
-/* Both are ready in one round, and the first takes the second away. */
+/* Both are ready in one round, and the first removes the second. */
 static void remove_other(void *context, uint32_t events)
 {
 	struct served *s = context;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vCPUs on a KVM_RUN of ours: a script of exits for each, then a guest that
- * computes for ever and is left only by a kick. */
+/* vCPUs on a fake KVM_RUN: a script of exits for each, then a guest that computes
+ * for ever and exits only at a kick. */
 #ifndef SAMPAN_TESTS_VCPU_DRIVER_H
 #define SAMPAN_TESTS_VCPU_DRIVER_H
 
@@ -179,7 +179,7 @@ static inline void wait_entered(struct fake_vcpu *v, unsigned times)
 	}
 }
 
-/* --- exits ------------------------------------------------------------------------ */
+/* --- exits ---------------------------------------------------------------- */
 
 static inline uint8_t *io(struct kvm_run *run, uint8_t direction, uint16_t port, uint8_t size,
 			  uint32_t count)
@@ -276,7 +276,7 @@ static inline void emulation_error(struct kvm_run *run)
 	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
 	run->emulation_failure.ndata = 4;
 	run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
-	run->emulation_failure.insn_size = 200; /* more than there is */
+	run->emulation_failure.insn_size = 200; /* more than the area holds */
 	memset(run->emulation_failure.insn_bytes, 0x90, sizeof(run->emulation_failure.insn_bytes));
 }
 

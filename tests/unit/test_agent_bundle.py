@@ -1,4 +1,5 @@
-"""Modules from one file: found, with all that an import promises, and forgotten."""
+"""Modules from one file: they are found, complete as an import makes them, and
+removed."""
 
 import marshal
 import subprocess
@@ -55,7 +56,7 @@ def test_no_bundle_is_no_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Paths that would be loaded, in order."""
+    """Paths that load() would be called with, in order."""
     listing = tmp_path / "modules"
     listing.write_text("/m/vsock.ko\n/m/vmw-transport.ko\n/m/overlay.ko\n")
     found: list[str] = []

@@ -45,7 +45,7 @@ def spawn(script: str) -> int:
 
 
 def wait_ended(pid: int) -> None:
-    """Without reaping it."""
+    """Waits for its end without reaping it."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
@@ -71,7 +71,7 @@ async def test_an_orphan_that_ends_before_its_pid_is_known_is_not_lost(reaper: R
 async def test_an_end_from_before_an_adoption_is_not_taken_for_a_later_process(
     reaper: Reaper,
 ) -> None:
-    """Pids come again."""
+    """Pids are reused."""
     stale = Exit(1, 0)
     with reaper.adoption():
         reaper.record(4242, stale)
@@ -95,7 +95,7 @@ async def test_an_adoption_does_not_forget_what_an_overlapping_one_waits_for(
 
 
 class Plumbing:
-    """A pump with two descriptors of its own on either side."""
+    """A pump with two descriptors of its own on each side."""
 
     def __init__(self, kind: str) -> None:
         if kind == "pty":
@@ -167,7 +167,7 @@ async def test_a_reader_that_goes_ends_the_pump(plumbing: Plumbing) -> None:
 
 @pytest.mark.parametrize("kind", ["splice", "copy"])
 async def test_the_drain_waits_for_what_was_there_and_for_no_more(kind: str) -> None:
-    """Another process may hold the pipe, and go on writing to it."""
+    """Another process may have the pipe open and continue to write to it."""
     async with AsyncExitStack() as stack:
         plumbing = Plumbing(kind)
         stack.callback(plumbing.close)
@@ -193,7 +193,7 @@ async def test_an_empty_source_is_drained_at_once() -> None:
 
 
 async def settle() -> None:
-    """The loop handles what is there already; a unix socket's bytes are, once sent."""
+    """Lets the loop handle what has arrived; a unix socket's bytes have, once sent."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -289,7 +289,7 @@ async def test_one_token_is_not_two_streams(listening: Listening) -> None:
 
 
 class VsockListener:
-    """A listening vsock socket as far as accept_nowait() is concerned."""
+    """The part of a listening vsock socket that accept_nowait() uses."""
 
     def __init__(self, cid: int) -> None:
         self.cid = cid
@@ -306,7 +306,7 @@ class VsockListener:
 
 
 def test_only_the_host_is_let_in() -> None:
-    """A container's process may find the way to the agent's port."""
+    """A container's process may connect to the agent's port."""
     host, container = VsockListener(HOST_CID), VsockListener(GUEST_CID)
     assert accept_nowait(host) is host  # type: ignore[arg-type,comparison-overlap]
     assert not host.closed
@@ -318,7 +318,7 @@ def test_only_the_host_is_let_in() -> None:
 
 
 def open_relay(directory: Path) -> Relay:
-    """From the socket `outer` to a server that listens at `inner`."""
+    """Relays from the socket `outer` to a server that listens at `inner`."""
     relay = Relay(listen_unix(str(directory / "outer")), str(directory / "inner"))
     relay.open()
     return relay
@@ -349,7 +349,8 @@ async def test_a_relay_carries_both_ways_and_each_end_by_itself(tmp_path: Path) 
 
 
 async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> None:
-    """gRPC's does so when a connection is accepted: in a template, before the clone exists."""
+    """gRPC's server sends its greeting when a connection is accepted: in a template, before
+    the clone exists."""
     greeted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -375,7 +376,7 @@ async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> No
 
 
 class Counter:
-    """A cgroup as far as OomWatch is concerned."""
+    """The part of a cgroup that OomWatch uses."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

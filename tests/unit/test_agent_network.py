@@ -1,4 +1,4 @@
-"""The lines of ip(8) by which the guest gets its interfaces."""
+"""The lines of ip(8) that configure the guest's interfaces."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the agent decides without touching anything: states, specs, words, figures."""
+"""The agent's pure parts: states, specs, error messages, figures."""
 
 import itertools
 import json

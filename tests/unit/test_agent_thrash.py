@@ -1,6 +1,7 @@
-"""When a container at its memory limit counts as standing still, and how it is squeezed.
+"""When a container at its memory limit counts as making no progress, and how its limit is lowered.
 
-The figures of the standstill were read in a guest: `head -c 100000000 /dev/zero | tail` in 32 MiB.
+The figures of such a container were read in a guest: `head -c 100000000 /dev/zero | tail` in 32
+MiB.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ def test_the_lower_limit_is_below_what_cannot_be_dropped() -> None:
 
 
 def test_a_container_below_its_limit_is_not_squeezed() -> None:
-    """It is the guest that has no memory left: the kernel's own affair."""
+    """The guest itself has no memory left: the kernel handles that."""
     stats = {"memory.max": {"": 512 * MIB}, "memory.current": {"": 100 * MIB}}
     assert plan_squeeze(stats, BEFORE) is None
 
@@ -98,7 +99,7 @@ def fake(tmp_path: Path) -> FakeCgroup:
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What is written to memory.max, in order."""
+    """The values written to memory.max, in order."""
     written: list[int] = []
 
     def write(path: str, text: str) -> None:

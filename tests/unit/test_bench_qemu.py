@@ -1,4 +1,4 @@
-"""The other monitor: what it is started with, and what is said of both."""
+"""The other monitor: its command line, and the report of both."""
 
 from pathlib import Path
 

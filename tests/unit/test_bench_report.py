@@ -1,4 +1,4 @@
-"""The benchmarks' pure parts: what is parsed, and what a reader is shown."""
+"""The benchmarks' pure parts: parsing, and the report."""
 
 import os
 import struct

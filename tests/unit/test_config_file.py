@@ -1,4 +1,4 @@
-"""config.yaml: defaults without a file, and no mistake in it goes unnoticed."""
+"""config.yaml: defaults without a file, and each mistake in it is reported."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_a_mistake_names_file_key_and_value(text: str, said: str) -> None:
 
 
 def test_yaml_is_not_imported_for_defaults() -> None:
-    """Its import costs a start as much as everything else in the module."""
+    """Its import takes as long as everything else in the module, at each start."""
     import subprocess
     import sys
 

@@ -1,7 +1,8 @@
-"""Hostile callers: whatever comes, every request gets a status of its own and the shim goes on.
+"""Hostile callers: whatever they send, every request gets its own status and the shim
+continues.
 
-A fixed number of rounds from a fixed seed; `make fuzz` sets SAMPAN_FUZZ_ROUNDS
-and SAMPAN_FUZZ_SEED for more of it.
+A fixed number of rounds from a fixed seed; `make fuzz` sets SAMPAN_FUZZ_ROUNDS and
+SAMPAN_FUZZ_SEED for more rounds.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ JSONS = (
 )
 GOOD_JSONS = (b'{"args":["sh"],"cwd":"/","memory":{"limit":1}}',)
 OFTEN = ("Create", "Create", "Create", "Start", "Start", "Exec", "Exec", "Resume", "Resume")
-"""More than their opposites: most calls need a container that is there and runs."""
+"""More often than their opposites: most calls need a container that exists and runs."""
 VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 1 << 70, 1.5, "", "x", "/x", "\0", "\ud800", "x" * 5000,
     [], [None], [1], ["x"], [[]], [{}], {}, {"x": None}, {"x": 1}, {"x": "y"}, {"type": "pid"},
@@ -94,7 +95,7 @@ async def read_code(client: Client, service: str, method: str, payload: bytes) -
 
 
 class Caller:
-    """Makes requests up: of the right shape with odd values, or broken bytes."""
+    """Invents requests: of the right shape with odd values, or broken bytes."""
 
     def __init__(self, bundle: Path) -> None:
         self._dice = random.Random(SEED)
@@ -131,7 +132,7 @@ class Caller:
 
     def _choose(self, descriptor: Any) -> Any:
         if descriptor.type == FieldDescriptor.TYPE_STRING:
-            # Often enough what is right, so that the other fields count.
+            # Valid often enough for the other fields to matter.
             if self._dice.random() < 0.85:
                 return self._dice.choice(self._usual.get(descriptor.name, ("",)))
             is_stdio = descriptor.name in ("stdin", "stdout", "stderr")
@@ -153,7 +154,7 @@ async def test_any_request_of_any_method_gets_a_status_that_is_no_bug(
     caller = Caller(harness.bundle)
     answered = set()
     for number in range(ROUNDS):
-        if harness.machine.ended.done():  # with its last container: the next life begins
+        if harness.machine.ended.done():  # it ended with its last container: a new service begins
             harness.machine.ended = asyncio.get_running_loop().create_future()
         service, method, payload = caller.make()
         code = await read_code(client, service, method, payload)
@@ -182,7 +183,7 @@ async def test_any_frame_is_answered_or_passed_over_and_others_are_served(
             answer = ttrpc_pb2.Response.FromString(await reader.readexactly(length))
             assert kind == FrameType.RESPONSE
             assert answer.status.code not in (0, *BUGS), answer
-        # What has no end: the next connection is none the worse.
+        # An unfinished message: the next connection must not be affected.
         writer.write(HEADER.pack(1 << 20, stream + 2, FrameType.REQUEST, 0) + b"x")
         writer.close()
     await assert_serves(client)
@@ -254,7 +255,7 @@ def replaced(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> byt
 
 
 def refusal(work: Callable[[], object]) -> str:
-    """What is said; "" when it is taken."""
+    """The error message; "" if it is accepted."""
     try:
         json.dumps(work())
     except InvalidArgument as error:
@@ -263,7 +264,7 @@ def refusal(work: Callable[[], object]) -> str:
 
 
 def plan(text: bytes) -> object:
-    """All that Create makes of a config.json before it touches anything."""
+    """All that Create derives from a config.json before it changes anything."""
     spec = parse_spec(text)
     assert size_machine(spec, RULES).memory_bytes > 0
     return translate_spec(spec, "c", CONTEXT).document
@@ -273,7 +274,8 @@ def plan(text: bytes) -> object:
     "place", tuple(list_paths(FULL_SPEC)), ids=lambda place: ".".join(map(str, place))
 )
 def test_every_field_of_a_spec_may_hold_anything(place: tuple[Any, ...]) -> None:
-    """Taken, or refused with the name of the field or of one below or above it."""
+    """It is accepted, or refused with the name of the field or of one below or
+    above it."""
     names = {str(key) for key in place}
     for value in VALUES:
         said = refusal(partial(plan, replaced(FULL_SPEC, place, value)))

@@ -1,4 +1,4 @@
-"""The publisher: order, envelope rules, and a containerd that goes and comes back."""
+"""The publisher: order, envelope rules, and a containerd that stops and starts again."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from shim.ttrpc.status import Code, StatusError
 
 
 class FakeContainerd:
-    """An events service at `path` that can be taken down and brought up again."""
+    """An events service at `path` that can be stopped and started again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

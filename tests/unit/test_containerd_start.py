@@ -1,4 +1,4 @@
-"""What containerd's call of the shim says, and what it reads back."""
+"""What containerd's call of the shim contains, and what the shim returns."""
 
 import json
 import os
@@ -144,7 +144,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_a_server_whose_bundle_is_gone_leaves_nothing(tmp_path: Path) -> None:
-    """Of a start that containerd has given up; it calls no `delete` then."""
+    """For a start that containerd has given up; it does not call `delete` then."""
     sandbox = SandboxDirectory(str(tmp_path / "sandbox"))
     key = SandboxKey("containerd", "ns", "c1")
     invocation = parse_arguments([*START, "-bundle", str(tmp_path / "gone"), "start"])
@@ -200,7 +200,8 @@ def test_a_failure_is_one_line_and_exit_status_one() -> None:
 
 
 def test_start_and_delete_import_nothing_that_takes_long() -> None:
-    """Each of these costs milliseconds, at the start and at the end of every container."""
+    """Each of these imports takes milliseconds, at the start and at the end of every
+    container."""
     slow = (
         "asyncio dataclasses google grpc importlib.metadata inspect logging pathlib shutil"
         " subprocess yaml"

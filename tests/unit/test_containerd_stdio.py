@@ -1,4 +1,4 @@
-"""Who holds which end of which FIFO, and what becomes of files and logging programs."""
+"""Which process has which end of which FIFO open; files and logging programs."""
 
 import asyncio
 import os
@@ -62,7 +62,7 @@ def fifo(tmp_path: Path) -> Path:
 
 
 def at_eof(descriptor: int) -> bool:
-    """A FIFO whose last writer has gone."""
+    """Whether the last writer of the FIFO has closed it."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return any(event & select.POLLHUP for _, event in poll.poll(0))
@@ -95,7 +95,7 @@ async def test_output_fifo_opens_without_a_reader_and_survives_one_that_leaves(
 async def test_the_reader_sees_the_end_when_the_machine_closes(
     machine: KeepingMachine, fifo: Path
 ) -> None:
-    """We must hold nothing ourselves once the descriptor is handed over."""
+    """The shim must keep no end open once the descriptor is handed over."""
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     stdio = make_stdio(StdioPaths(False, "", str(fifo), ""))
     await stdio.open()

@@ -86,7 +86,7 @@ async def test_a_life_from_create_to_delete(harness: Harness) -> None:
     assert harness.publisher.events[2][1].exited_at == waited.exited_at
     assert FakeFiles.mounted == []
     assert harness.machine.stopped
-    # The guest ends with its last container: it is not asked to clear anything away.
+    # The guest ends with its last container: it is not asked to delete anything.
     assert ("delete", INIT) not in harness.machine.agent.calls
 
 
@@ -139,7 +139,7 @@ async def test_exit_is_told_only_after_the_output_has_reached_its_reader(
     await harness.call("Start", id="c1")
     wait = asyncio.create_task(harness.call("Wait", id="c1"))
     harness.end(INIT, 0)
-    await asyncio.sleep(0.05)  # a window for what must not happen
+    await asyncio.sleep(0.05)  # time for what must not happen
     assert not wait.done()
     assert "exit" not in harness.publisher.topics
     harness.machine.drain()
@@ -254,7 +254,7 @@ async def test_a_network_that_cannot_be_joined_is_a_start_error(harness: Harness
 async def test_a_kill_on_its_way_when_the_process_ends_finds_it_finished(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine goes with its container, and with it the answer."""
+    """The machine ends with its container, so the answer never comes."""
     sent, closed = asyncio.Event(), asyncio.Event()
 
     async def signal_process(*_: object) -> None:
@@ -316,7 +316,7 @@ async def test_pause_and_resume(harness: Harness) -> None:
 
 
 async def test_a_paused_container_takes_no_exec(harness: Harness) -> None:
-    """As under runc: in the frozen cgroup it would hang, and its caller with it."""
+    """As under runc: in the frozen cgroup the exec and its caller would hang."""
     await harness.run()
     await harness.exec()
     await harness.call("Pause", id="c1")
@@ -418,7 +418,8 @@ async def test_a_missing_bundle_is_named(harness: Harness) -> None:
 
 
 async def test_containerd_gives_up_a_creation_and_nothing_is_left(harness: Harness) -> None:
-    """Its client was killed: it calls Delete and Shutdown, and never asks again."""
+    """Its client was killed: containerd calls Delete and Shutdown, and nothing
+    else."""
     harness.machine.agent.delay_create.clear()
     creation = asyncio.create_task(harness.create())
     while not harness.machine.agent.calls:

@@ -1,6 +1,6 @@
-"""README.md and docs/ say what is so: keys, messages, links, pictures, commands.
+"""README.md and docs/ are correct: keys, messages, links, pictures, commands.
 
-What can be run is run by tests/e2e/test_docs.py; here is the rest.
+tests/e2e/test_docs.py runs what can be run; this file checks the rest.
 """
 
 import argparse
@@ -39,7 +39,7 @@ TARGET: Final = re.compile(r"^([a-z][a-z-]*):", re.M)
 GROUND: Final = re.compile(r"^(Emulated|Hardware speed|Count), (\d{4}-\d{2}-\d{2})", re.M)
 TESTHOST_RUN: Final = "tests/testhost/run"
 OTHERS: Final = frozenset(("apt", "cat", "tail", "rm", "ln", "pkill", "python3", "ip", "ctr"))
-"""Programs of the system: nothing of ours to check but the files that they are given."""
+"""Programs of the system: only their file arguments are checked."""
 NUMBERS: Final = re.compile(r"^(\d+) to (\d+)$")
 
 
@@ -104,7 +104,7 @@ def check_sampan(arguments: list[str]) -> None:
 
 
 def check_files(arguments: list[str]) -> None:
-    """Paths of the tree: what has a folder of the tree as its first part."""
+    """Paths of the tree: those whose first part is a folder of the tree."""
     folders = {path.name for path in TREE.iterdir() if path.is_dir()}
     named = [word for word in arguments if word.partition("/")[0] in folders and "/" in word]
     assert [word for word in named if not (TREE / word).exists()] == []
@@ -239,7 +239,7 @@ def test_every_verb_of_the_program_is_told() -> None:
     text = "".join(path.read_text() for path in list_documents())
     commands = list_commands(make_parser())
     assert {"sampan check", "sampan template ls"} <= commands
-    hidden = {"sampan template offer"}  # what shims run by themselves
+    hidden = {"sampan template offer"}  # programs that only shims run
     assert [command for command in sorted(commands - hidden) if command not in text] == []
 
 

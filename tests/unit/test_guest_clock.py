@@ -1,4 +1,4 @@
-"""A guest's clock is led to the host's, and looked at no more often than it needs."""
+"""A guest's clock is kept at the host's time, and checked no more often than needed."""
 
 import asyncio
 import ctypes
@@ -27,7 +27,8 @@ MS = 1_000_000
 
 
 def settle(discipline: Discipline) -> None:
-    """As after a while without anything to correct, a first correction behind it."""
+    """Brings the clock to the state after a first correction and a while without
+    any."""
     discipline.judge(Look(-10 * MS, MS))
     while discipline.interval_s < MAX_INTERVAL_S:
         assert discipline.judge(Look(0, MS)) is None
@@ -99,7 +100,7 @@ def test_a_correction_is_made_before_the_next_look(turns: int) -> None:
 
 
 def test_a_look_that_took_too_long_says_nothing() -> None:
-    """A guest that was paused while it was asked, or a host that was busy."""
+    """The guest was paused during the check, or the host was busy."""
     discipline = Discipline()
     settle(discipline)
     assert discipline.judge(Look(1800 * 10**9, 1700 * 10**9)) is None
@@ -177,7 +178,7 @@ async def test_a_guest_that_keeps_its_clock_itself_is_left_alone_until_it_cannot
 def test_a_host_that_tells_no_time_any_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container is waiting for that call."""
     host_clock = HostClock()
-    host_clock.set_time()  # there is none
+    host_clock.set_time()  # there is no such device
     monkeypatch.setattr(host_clock, "_id", (~999_999 << 3) | 3)  # no such descriptor
     host_clock.set_time()
     assert not host_clock.is_open

@@ -25,7 +25,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make(root: Path, path: str) -> HostCgroup:
-    """With the files that the kernel would make in it."""
+    """Makes a cgroup with the files that the kernel would make in it."""
     made = HostCgroup(path)
     made.make()
     for name in ("cgroup.procs", "memory.max", "memory.events"):

@@ -1,4 +1,5 @@
-"""A guest that has been taken over: it does not obey, says what cannot be, and never stops."""
+"""A guest that has been taken over: it ignores requests, reports what is impossible, and
+floods."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +41,7 @@ def test_a_container_that_has_ended_has_one_more() -> None:
     limit = OomLimit()
     assert limit.allows("a", False, 0)
     assert [limit.allows("a", True, INTERVAL_S * n) for n in range(1, 9)] == [True] + [False] * 7
-    limit.forget("a")  # deleted, and its name is another one's
+    limit.forget("a")  # deleted, and its id belongs to another one
     assert limit.allows("a", False, 9)
     assert limit.allows("a", True, 10)
 
@@ -54,7 +55,7 @@ async def test_events_without_end_do_not_reach_containerd(harness: Harness) -> N
         kills.put_nowait("nobody")
     await asyncio.sleep(0.5)
     assert harness.publisher.topics.count("oom") == 1
-    assert kills.qsize() > 9900  # taken slowly: the guest's end is full soon, and it waits
+    assert kills.qsize() > 9900  # read slowly: the guest's end is soon full, and it waits
     watching.cancel()
 
 
@@ -115,7 +116,8 @@ async def test_an_agent_that_does_not_tell_of_an_end_is_logged_once(
     error: SampanError,
     is_told: bool,
 ) -> None:
-    """Nonsense has an end; one that cannot be reached may be reached again."""
+    """An invalid answer is final; an agent that cannot be reached may be reached
+    later."""
     monkeypatch.setattr("shim.sandbox.process.RECONNECT_PATIENCE_S", 0.01)
 
     async def lie(process: ProcessName) -> int:

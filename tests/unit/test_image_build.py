@@ -1,4 +1,4 @@
-"""Putting an image in place: what decides a rebuild, and what an interruption leaves."""
+"""Publishing an image: what causes a rebuild, and what an interrupted build leaves."""
 
 import zipfile
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_kernel_of_ones_own_changes_the_inputs_by_its_content(tmp_path: Path) 
 
 
 def test_publishing_keeps_the_image_before(tmp_path: Path) -> None:
-    """Machines that run from it still find their files."""
+    """Machines that run from the earlier image still find their files."""
     output = make_image(tmp_path / "image", "old")
     publish(make_image(tmp_path / "scratch", "new"), output)
     assert read_inputs_hash(output) == "new"
@@ -91,7 +91,7 @@ def test_a_directory_that_is_no_image_is_left_alone(tmp_path: Path) -> None:
 def test_directories_are_exchanged_where_the_file_system_cannot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "RENAME_EXCHANGE", 1 << 30)  # EINVAL, as such file systems say
+    monkeypatch.setattr(exchange, "RENAME_EXCHANGE", 1 << 30)  # EINVAL, as such file systems return
     fresh, target = tmp_path / "fresh", tmp_path / "target"
     for directory in (fresh, target):
         directory.mkdir()

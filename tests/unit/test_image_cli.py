@@ -10,7 +10,7 @@ from image.build import BuildOptions, BuildResult
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
-    """What the command line asked to be built."""
+    """The options of the build that the command line requested."""
     asked: list[BuildOptions] = []
 
     def build_image(options: BuildOptions, say: object) -> BuildResult:

@@ -1,4 +1,4 @@
-"""Kernel configurations: what they say, and what became of a wish."""
+"""Kernel configurations: their values, and whether a requested option was kept."""
 
 import pytest
 
@@ -38,7 +38,8 @@ def test_every_dropped_option_is_named_with_what_it_became() -> None:
 
 
 def test_the_tuned_configuration_has_one_module_that_waits_for_a_network() -> None:
-    """What the agent loads early or later is built in; a spare interface stays unseen."""
+    """The other modules that the agent loads are built in; an unused interface stays
+    hidden."""
     options = parse_config(tuned.CONFIG_FILE.read_text(), "tuned.config")
     assert [name for name, value in options.items() if value == "m"] == ["VIRTIO_NET"]
 

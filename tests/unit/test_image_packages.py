@@ -11,7 +11,8 @@ from image.packages import Archive, Package, Source, derive_sources
 
 
 def print_uris(*archives: str) -> list[str]:
-    """As `apt-get update --print-uris` has them: an InRelease and an index for each "URI SUITE"."""
+    """As `apt-get update --print-uris` prints them: an InRelease and an index for each "URI
+    SUITE"."""
     lines = []
     for archive in archives:
         uri, suite = archive.split()

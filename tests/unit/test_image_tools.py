@@ -1,4 +1,4 @@
-"""Programs that the build runs: what is missing and what failed is said once, with its reason."""
+"""Programs that the build runs: a missing or failed one is reported once, with the reason."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """The tuned kernel's build, with a tree of a few lines standing in for Linux.
 
-The tree's Makefile has the targets that are asked for; make, objcopy, tar and
+The tree's Makefile has the targets that the build uses; make, objcopy, tar and
 dpkg-deb are the real ones.
 """
 

@@ -1,6 +1,6 @@
 """Imports: no circles, every module in a layer, and pure modules that open no file.
 
-import-linter (pyproject.toml) keeps the layers; here is what it cannot see.
+import-linter (pyproject.toml) checks the layers; this file checks what it cannot.
 """
 
 import ast
@@ -31,7 +31,7 @@ def graph() -> grimp.ImportGraph:
 
 
 def find_circles() -> list[set[str]]:
-    """Modules that import each other, by whatever way and wherever in the file."""
+    """Modules that import each other, directly or not, anywhere in the file."""
     reached = {module: graph().find_upstream_modules(module) for module in graph().modules}
     circles = [
         {module, *(other for other in others if module in reached[other])}

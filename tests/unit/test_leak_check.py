@@ -1,4 +1,4 @@
-"""The leak check that every test runs under sees what it is there for."""
+"""The leak check that every test runs under finds each kind of leak."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a machine is asked to be, from the configuration and from the host."""
+"""The machine that is requested, from the configuration and from the host."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def describe(tmp_path: Path, arguments: str = "") -> str:
 def test_the_guest_has_the_hosts_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
 ) -> None:
-    """A container without a hostname of its own finds the host's, as under runc."""
+    """A container without a hostname of its own has the host's, as under runc."""
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", name, "6", "#1", "x86_64")))
     assert describe(tmp_path) == f"hostname={expected}"
 

@@ -1,4 +1,5 @@
-"""What a guest said last is told in a line; a panic's own line is never cut off by its stack."""
+"""A guest's last output is reported in one line; a panic's message is not lost to its stack
+trace."""
 
 from shim.machine.console import summarize_console
 

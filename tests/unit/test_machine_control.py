@@ -22,7 +22,7 @@ from shim.machine.messages import ProtocolFault
 
 
 class Vmm:
-    """Its end of the socket, and what the shim's end has told of events."""
+    """The vmm's end of the socket, and the events that the shim's end has reported."""
 
     def __init__(self) -> None:
         ours, self.socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -127,7 +127,7 @@ async def test_events_are_told_as_they_come(vmm: Vmm) -> None:
 
 
 async def test_the_first_message_against_the_protocol_ends_it(vmm: Vmm) -> None:
-    """What is open then fails, and nothing that comes after is looked at."""
+    """Open requests then fail, and later messages are not read."""
     answer = vmm.control.send(Operation.COUNTERS, {})
     vmm.socket.send(b"{")
     vmm.send(event="stopped", args={"reason": "reset", "detail": ""})
@@ -178,7 +178,7 @@ async def test_an_event_that_nobody_expects_is_against_it() -> None:
 
 
 async def test_a_packet_that_is_too_long_is_against_it(vmm: Vmm) -> None:
-    """Cut off it may look like a good one."""
+    """Truncated, it may look like a valid one."""
     event = b'{"event": "stopped", "args": {"reason": "reset", "detail": ""}}'
     vmm.socket.send(event.ljust(MAX_PACKET_BYTES + 1))
     await vmm.closed()
@@ -194,12 +194,12 @@ async def test_descriptors_are_against_it_and_none_arrives(vmm: Vmm) -> None:
     await vmm.closed()
     assert (vmm.faults, vmm.events) == (["descriptors"], [])
     assert set(os.listdir("/proc/self/fd")) < before
-    assert os.read(reader, 1) == b""  # no copy of the writer is left anywhere
+    assert os.read(reader, 1) == b""  # no copy of the write end is left
     os.close(reader)
 
 
 async def test_many_messages_at_once_leave_room_for_others(vmm: Vmm) -> None:
-    """Good ones: the events of streams that all end together."""
+    """Valid ones: the events of streams that all end together."""
     vmm.socket.setblocking(False)
     sent = 0
     with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""A sandbox's directory: one name for one sandbox, and nothing of others is removed."""
+"""A sandbox's directory: one name for each sandbox, and no other's files are removed."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_remove_takes_everything_of_ours_and_can_be_repeated(sandbox: SandboxDir
 
 
 def test_remove_leaves_files_that_are_somebody_elses(sandbox: SandboxDirectory) -> None:
-    """What is below a mount point is a user's volume if the mount is still there."""
+    """Files below a mount point are a user's volume if it is still mounted."""
     sandbox.create(KEY)
     precious = Path(sandbox.tree, "volumes", "data")
     precious.parent.mkdir(parents=True)
@@ -76,7 +76,7 @@ def test_remove_follows_no_link(sandbox: SandboxDirectory, tmp_path: Path) -> No
 
 
 def test_remove_enters_no_other_sandbox(sandbox: SandboxDirectory, tmp_path: Path) -> None:
-    """A directory of this name that is a link is not the sandbox's."""
+    """A link with the directory's name does not belong to the sandbox."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "file").touch()

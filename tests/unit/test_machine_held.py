@@ -1,4 +1,4 @@
-"""A machine that is held, against vmm processes that are small scripts."""
+"""A prewarmed machine, against vmm processes that are small scripts."""
 
 import os
 import sys
@@ -124,6 +124,6 @@ def test_machines_of_other_configurations_classes_or_templates_have_other_names(
         name_held(config, bigger, ""),
         name_held(config, CLASS, str(tmp_path)),
     }
-    os.utime(tmp_path / "memory", (1, 1))  # it has been made anew
+    os.utime(tmp_path / "memory", (1, 1))  # it has been made again
     names.add(name_held(config, CLASS, str(tmp_path)))
     assert len(names) == 5

@@ -33,7 +33,7 @@ CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 
 
 class SilentClient:
-    """An agent that never answers, without gRPC and the threads that it keeps."""
+    """An agent that never answers, without gRPC and its threads."""
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path

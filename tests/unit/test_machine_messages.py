@@ -1,4 +1,4 @@
-"""Every message of a vmm is one of the protocol's, to the letter, or it is a fault."""
+"""Every message of a vmm follows the protocol exactly, or it is a fault."""
 
 import json
 import random

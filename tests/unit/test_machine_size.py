@@ -1,4 +1,5 @@
-"""How large a container's machine is; which sandbox and network its spec names."""
+"""The size of a container's machine; the sandbox and the network that its spec
+names."""
 
 from typing import Any
 

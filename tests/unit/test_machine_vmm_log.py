@@ -1,4 +1,4 @@
-"""What a vmm says reaches the log, and no more of it than a log can take."""
+"""A vmm's output reaches the log, within a limit."""
 
 import asyncio
 import os
@@ -90,7 +90,7 @@ async def test_a_line_is_printable_and_bounded(pipe: tuple[int, int], told: Told
 
 
 async def test_a_flood_is_cut_off_and_counted(pipe: tuple[int, int], told: Told) -> None:
-    """Whoever writes as fast as it can gets a burst through, and the loop has its time."""
+    """A vmm that writes as fast as it can gets one burst through; the loop is not starved."""
     reader, writer = pipe
     log = VmmLog(reader)
     sent = 0

@@ -1,4 +1,4 @@
-"""What the compiler and the linker were to make of the C layer, read from what they made."""
+"""The options of compiler and linker for the C layer, checked in the files that they made."""
 
 import re
 import subprocess
@@ -56,7 +56,9 @@ def test_jumps_and_returns_are_checked_where_the_processor_can(binary: Path) -> 
     entry = re.search(rf"([0-9a-f]+) +\d+ FUNC .* {name}$", readelf(binary, "--syms"), re.MULTILINE)
     assert entry is not None
     at = int(entry[1], 16)
-    assert binary.read_bytes()[at : at + 4] == ENDBR64  # text is at its offset in the file
+    assert (
+        binary.read_bytes()[at : at + 4] == ENDBR64
+    )  # addresses of text are its offsets in the file
 
 
 def test_the_module_gives_out_its_beginning_alone() -> None:
@@ -84,7 +86,7 @@ def test_python_calls_every_function_that_it_is_given() -> None:
 
 def test_python_uses_every_constant_that_it_is_given() -> None:
     python = "".join(path.read_text() for path in (TREE / "shim/vmm").rglob("*.py"))
-    # The parts of a vCPU's state are read and written by their names alone.
+    # The parts of a vCPU's state are accessed only by computed names.
     python = re.sub(r'"([A-Z_0-9]+)", "struct kvm', r'"KVM_GET_\1 KVM_SET_\1"', python)
     given = {
         name
@@ -96,7 +98,7 @@ def test_python_uses_every_constant_that_it_is_given() -> None:
 
 
 def test_every_function_of_the_c_layer_is_called() -> None:
-    """Beside its declaration and its definition it has a place where it is used."""
+    """It is used somewhere besides its declaration and its definition."""
     headers = {path: path.read_text() for path in SOURCES.rglob("*.h")}
     everything = "".join(path.read_text() for path in SOURCES.rglob("*.[ch]"))
     given = "".join(path.read_text() for path in (TREE / "native/cdef").glob("*.h"))

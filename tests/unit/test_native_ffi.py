@@ -42,7 +42,7 @@ def declared_functions() -> set[str]:
 
 
 def test_the_types_name_every_function_of_the_library() -> None:
-    """A function that is compiled in and not typed would be called unchecked."""
+    """A function that is compiled in without a type would be called unchecked."""
     compiled = {name for name in dir(lib) if inspect.isbuiltin(getattr(lib, name))}
     assert declared_functions() == compiled
 

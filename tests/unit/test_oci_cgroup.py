@@ -1,4 +1,4 @@
-"""From linux.cgroupsPath and a pod's limits to cgroup v2, as runc and systemd have them."""
+"""From linux.cgroupsPath and a pod's limits to cgroup v2, as runc and systemd do."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Host spec to guest spec: what is translated, dropped, refused, and kept as it is."""
+"""Host spec to guest spec: what is translated, dropped, refused and kept unchanged."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""config.json is untrusted: whatever is wrong with it is named, and nothing raises otherwise."""
+"""config.json is untrusted: every error in it is named, and no other exception is raised."""
 
 import copy
 import json

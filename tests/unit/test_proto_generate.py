@@ -15,7 +15,7 @@ USER = (
 
 @pytest.fixture
 def tree(tmp_path: Path) -> tuple[Path, Path]:
-    """Sources, and where their modules go."""
+    """The sources, and the directory for their modules."""
     proto, gen = tmp_path / "proto", tmp_path / "gen"
     for name, text in (("agent/v1/ping", SOURCE), ("agent/v1/user", USER), ("other/x", SOURCE)):
         path = proto / f"{name}.proto"

@@ -1,4 +1,4 @@
-"""A descriptor that comes over a socket is not for the programs that are started later."""
+"""A descriptor received over a socket is not inherited by programs started later."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""The soak's model of what must be answered, and its judgement of what has grown."""
+"""The soak's model of the expected answers, and its check for growth."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The reports of the public suites are read into one outcome a test."""
+"""The reports of the public suites are read into one outcome for each test."""
 
 import pytest
 

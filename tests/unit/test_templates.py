@@ -1,4 +1,4 @@
-"""A template is found for machines that it serves, and for no others; it is whole or not there."""
+"""A template is found only for machines of its class; it is complete or absent."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def test_a_changed_image_needs_a_new_one(config: Config, change: Callable[[Path]
     "name", ["shim/vmm/machine.py", "shim/vmm/devices/fs.py", "proto/control.py"]
 )
 def test_changed_code_of_the_vmm_needs_a_new_one(tmp_path: Path, name: str) -> None:
-    """A saved machine is restored by the code that has saved it."""
+    """A snapshot is restored by the code that made it."""
     for package in ("shim/vmm", "proto"):
         shutil.copytree(TREE / package, tmp_path / package)
     before = digest_code(str(tmp_path))
@@ -210,7 +210,7 @@ def touch_use(template: Template, when: int) -> None:
 
 @pytest.fixture
 def offered(monkeypatch: pytest.MonkeyPatch) -> list[MachineClass]:
-    """The classes that were made; a test's own machine is a few files."""
+    """The classes that templates were made for; here a snapshot is a few files."""
     made: list[MachineClass] = []
 
     def make_it(config: Config, machine_class: MachineClass) -> Template:
@@ -238,7 +238,7 @@ def test_one_that_is_spoilt_is_made_anew(config: Config, offered: list[MachineCl
 def test_one_that_was_refused_is_made_anew_once(
     config: Config, offered: list[MachineClass]
 ) -> None:
-    """Whole as it may be; by then two machines may have been refused by the same one."""
+    """Although it is complete; by then it may have failed for two machines."""
     refused = read_number(make(config).path)
     offer_template(config, CLASS, refused)
     offer_template(config, CLASS, refused)
@@ -301,7 +301,7 @@ def test_one_that_is_being_made_is_nobodys_failure(
 
 
 class ReportingMachine:
-    """Its guest has told so often of free memory, at each look."""
+    """A machine whose guest has reported free memory this often, at each check."""
 
     def __init__(self, told: list[int]) -> None:
         self.told = told

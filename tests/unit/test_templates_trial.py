@@ -27,21 +27,22 @@ def test_the_agent_takes_its_spec() -> None:
 
 
 def test_nothing_of_it_is_the_hosts() -> None:
-    """A machine with files of a share that are gone could not be saved."""
+    """No snapshot can be taken of a machine that has files of a share that are
+    gone."""
     parsed = parse_container(json.dumps(describe_container()).encode(), NAME, terminal=False)
     assert parsed.shared_paths == ()
     assert parsed.document["root"] == {"path": GUEST_TRIAL_DIR, "readonly": True}
 
 
 def test_its_root_has_a_place_for_every_mount() -> None:
-    """It is read only, and so crun could make none."""
+    """It is read only, so crun cannot make any."""
     for mount in describe_container()["mounts"]:
         first = mount["destination"].split("/")[1]
         assert first in MOUNT_POINTS
 
 
 class BootedMachine:
-    """Its vmm could not go on from the template and has booted."""
+    """A machine whose vmm could not restore the template, and has booted."""
 
     is_clone = False
 

@@ -1,4 +1,4 @@
-"""Images packed here are what the OCI image layout says: every blob under its own digest."""
+"""Images packed here follow the OCI image layout: every blob under its own digest."""
 
 import gzip
 import hashlib

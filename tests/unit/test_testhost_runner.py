@@ -21,7 +21,7 @@ ENV = {"PATH": "/usr/bin:/bin"}
 
 
 def serve(inside: socket.socket) -> None:
-    """What runner.main() does, less the services of a real host."""
+    """What runner.main() does, without the services of a real host."""
     with inside:
         channel = Channel(inside.fileno())
         job, early = channel.receive_job()
@@ -97,7 +97,8 @@ def test_a_host_that_ends_first_is_no_verdict_on_the_command() -> None:
 
 
 def test_a_host_that_falls_silent_is_hung(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quiet command is not: the host says that it lives whatever the command does."""
+    """A host with a quiet command is not: it sends signs of life whatever the command
+    does."""
     monkeypatch.setattr(session, "SILENCE_DEADLINE_S", 0)
     outside, inside = socket.socketpair()
     inside.send(encode(Kind.STARTED))
@@ -108,7 +109,8 @@ def test_a_host_that_falls_silent_is_hung(monkeypatch: pytest.MonkeyPatch) -> No
 def test_stdin_is_passed_on_while_output_floods(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    """More than all buffers hold, both ways at once: neither side may wait for the other."""
+    """More than all buffers hold, in both directions at once: neither side may wait for the
+    other."""
     size = 8 << 20
     outside, inside = socket.socketpair()
     reader, writer = os.pipe()

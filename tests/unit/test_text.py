@@ -1,4 +1,4 @@
-"""What a vmm or a guest says goes on as one short line that a terminal cannot be misled by."""
+"""Text from a vmm or a guest becomes one short line without control characters."""
 
 import logging
 import os

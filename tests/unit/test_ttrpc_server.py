@@ -46,7 +46,7 @@ class Service:
         return payload
 
     async def give_up(self, _: bytes) -> bytes:
-        """As whoever awaits something that somebody else has cancelled."""
+        """Raises as code does that awaits what others have cancelled."""
         raise asyncio.CancelledError
 
     async def fail(self, payload: bytes) -> bytes:
@@ -195,7 +195,7 @@ async def test_a_client_whose_server_is_gone_says_so_at_once(tmp_path: Path) -> 
 
 
 async def test_a_sandbox_that_nobody_has_ever_called_ends(tmp_path: Path) -> None:
-    """Of a `start` that was killed before it could print the address."""
+    """For a `start` that was killed before it could print the address."""
     path = str(tmp_path / "s")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)

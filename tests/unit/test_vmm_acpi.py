@@ -83,7 +83,7 @@ def disassemble(table: bytes, directory: Path) -> str:
 
 @pytest.mark.skipif(shutil.which("iasl") is None, reason="needs iasl (acpica-tools)")
 class TestDisassembly:
-    """ACPICA, which Linux uses as well, reads what we wrote."""
+    """ACPICA, which Linux also uses, reads the tables."""
 
     @pytest.mark.parametrize("name", ["FACP", "APIC", "MCFG", "DSDT"])
     def test_each_table_disassembles(self, name: str, tmp_path: Path) -> None:

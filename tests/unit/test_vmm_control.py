@@ -33,7 +33,7 @@ def test_a_request_arrives_with_its_descriptors(sockets) -> None:
         )
         (fd,) = request.take_fds(1)
     assert not os.get_inheritable(fd)
-    os.write(fd, b"x")  # what was taken outlives the request
+    os.write(fd, b"x")  # the descriptor that was taken outlives the request
     os.close(fd)
     assert os.read(reader, 2) == b"x"
     os.close(reader)

@@ -1,4 +1,4 @@
-"""What devices tell the guest, and the command line it is started with."""
+"""The configuration that devices show the guest, and its command line."""
 
 import errno
 import os
@@ -71,7 +71,7 @@ def test_only_what_the_guest_has_alone_is_kept_for_long(policy: SharePolicy) -> 
     assert config.exclusive == alone
     assert config.entry_valid_ns == config.attr_valid_ns
     assert (config.attr_valid_ns == fs.LONG_VALIDITY_NS) == alone
-    assert alone or config.attr_valid_ns <= 1_000_000  # a tick: it is rounded up
+    assert alone or config.attr_valid_ns <= 1_000_000  # one tick: it is rounded up
     assert (config.keep_after_ns == 0) == alone
     assert config.read_only == (policy is SharePolicy.IMAGE)
     assert not config.own_mount_writable

@@ -24,7 +24,7 @@ def list_names(kind: Kind, saves: bool = False) -> set[str]:
 
 
 def read_results(program: bytes) -> set[int]:
-    """The values that a filter may answer."""
+    """The values that a filter may return."""
     instructions = struct.iter_unpack("=HBBI", program)
     return {value for code, _, _, value in instructions if code == BPF_RET}
 
@@ -37,7 +37,7 @@ def test_no_kind_may_do_what_none_needs(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.FILES])
 def test_only_file_servers_open_files_and_keep_capabilities(kind: Kind) -> None:
     if kind is Kind.THREADS:
-        return  # it does nothing, and may do what those may that it makes
+        return  # it does nothing itself, but may do what its threads may
     assert not list_names(kind) & {"open", "openat", "openat2", "capset", "mknodat"}
     assert keep_capabilities(kind) == 0
 

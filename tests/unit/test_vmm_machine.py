@@ -1,4 +1,4 @@
-"""What a machine asks of its parts, in which order; fakes stand for them."""
+"""The calls of a machine to its parts and their order; the parts are fakes."""
 
 from typing import Any, cast
 

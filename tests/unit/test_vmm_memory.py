@@ -75,7 +75,7 @@ def test_what_the_guest_writes_does_not_reach_the_file(ram: GuestRam, file: int)
 
 
 def test_guest_memory_is_private(ram: GuestRam, file: int) -> None:
-    """MAP_SHARED anywhere would end the copy-on-write of machines cloned from one."""
+    """MAP_SHARED anywhere would break the copy-on-write of clones."""
     ram.map(Gpa(MIB), file, 0, len(PAGES), "kernel")
     (area, hva), _ = ram.regions
     start = int(ffi.cast("uintptr_t", hva))

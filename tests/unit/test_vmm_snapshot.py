@@ -1,4 +1,4 @@
-"""What is saved of a machine comes back as it was, and nothing else is taken for it."""
+"""A snapshot is restored unchanged, and nothing else is accepted as one."""
 
 import json
 import os
@@ -178,7 +178,7 @@ def test_a_memory_file_of_another_size_is_refused(tmp_path: Path, rams) -> None:
 
 
 def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams, pagemap: int) -> None:
-    """Written pages as private ones, the others as the file's; none but these."""
+    """Written pages as private copies, the others as the file's; no other pages."""
     saved, trial = rams
     saved.write(LOW.gpa, bytes([1]) * LOW.length)
     save(tmp_path, STATE, saved)
@@ -207,7 +207,7 @@ def test_a_snapshot_without_a_trial_has_nothing_ready(tmp_path: Path, rams) -> N
 def test_only_what_was_touched_is_told_where_the_kernel_can(
     tmp_path: Path, rams, pagemap: int
 ) -> None:
-    """And not the pages around it, which a host maps on its own ("fault-around")."""
+    """Not the pages around it, which the host maps by fault-around."""
     saved, trial = rams
     saved.write(LOW.gpa, bytes([1]) * LOW.length)
     save(tmp_path, STATE, saved)

@@ -49,7 +49,7 @@ def test_what_is_cut_short_is_refused(data: bytes) -> None:
 def test_nothing_is_done_for_a_launcher_that_has_not_waited(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    """It is doing it itself."""
+    """The launcher does it itself."""
     ours, theirs = pair
     theirs.shutdown(socket.SHUT_WR)
     with pytest.raises(RequestError, match="0 descriptors"):
@@ -102,7 +102,7 @@ def make_wish(name: str = "n", limit: int = 1) -> Wish:
 
 
 def add_process(pool: Pool, pid: int, name: str = "n") -> socket.socket:
-    """The end of the process that waits."""
+    """Adds a waiting process; returns that process' end of the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pool.add(pid, make_wish(name), ours)
     return theirs
@@ -115,7 +115,7 @@ def hear_all(pool: Pool) -> None:
 
 def test_a_process_is_of_use_from_its_word_on_until_it_has_gone(pool: Pool) -> None:
     with add_process(pool, 7) as process:
-        hear_all(pool)  # nothing to be heard: it is not waited for
+        hear_all(pool)  # no answer comes: the server does not wait for it
         assert pool.list_ready() == []
         process.send(b"r")
         hear_all(pool)
@@ -148,7 +148,7 @@ def test_a_wish_comes_as_it_was_made(pool: Pool) -> None:
 
 @pytest.mark.parametrize("answers", [b"", b"h", b"x"])
 def test_a_sandbox_is_taken_up_only_by_who_answers(answers: bytes) -> None:
-    """And by nobody after its caller has stopped waiting."""
+    """And not after its caller has stopped waiting."""
     duty = Duty("/run/s", {}, 0, [], {}, [])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, socket.socket(socket.AF_UNIX) as listener:

@@ -19,7 +19,7 @@ struct balloon_source {
 
 struct balloon_device {
 	struct virtio_device virtio; /* first */
-	struct worker *worker;	     /* between reset and activate NULL */
+	struct worker *worker;	     /* NULL between reset and activate */
 	struct balloon_source sources[BALLOON_QUEUES];
 	struct virtqueue_chain chain;
 	uintptr_t page_bytes;
@@ -32,8 +32,8 @@ uint64_t balloon_device_features(void)
 
 /* --- on the worker's thread ------------------------------------------------- */
 
-/* The driver has said that nothing is there.  Where a file is mapped its content
- * comes back, elsewhere zeros; parts of pages stay. */
+/* The driver has reported these bytes as free.  Then they read as the mapped
+ * file's content, elsewhere as zeros; parts of pages stay. */
 static void give_back(const struct balloon_device *dev, const struct iovec *part)
 {
 	const uintptr_t mask = dev->page_bytes - 1;
@@ -57,7 +57,7 @@ static int serve_chain(struct balloon_device *dev, struct virtqueue *queue)
 }
 
 /* One round is no longer than the queue: a driver that never stops must not keep
- * the worker from its end. */
+ * the worker from ending. */
 static void on_kick(void *context, uint32_t events)
 {
 	struct balloon_source *source = context;
@@ -94,7 +94,7 @@ static int add_source(struct balloon_device *dev, unsigned index, struct virtque
 {
 	struct balloon_source *source = &dev->sources[index];
 
-	eventfd_write(queue->kick_fd, 1); /* something may be there already */
+	eventfd_write(queue->kick_fd, 1); /* buffers may be available already */
 	*source = (struct balloon_source){dev, queue, {queue->kick_fd, on_kick, source}};
 	return worker_add(dev->worker, &source->worker, EPOLLIN);
 }

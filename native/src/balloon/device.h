@@ -7,8 +7,9 @@
 
 #include "virtio/device.h"
 
-/* Inflate, deflate, and three of which a driver that was offered reporting alone
- * uses one, for reports: the specification says the last, Linux the first. */
+/* Inflate, deflate, and three more.  A driver that was offered reporting alone
+ * uses one of the three for it: the last in the specification, the first in
+ * Linux. */
 #define BALLOON_QUEUES 5
 
 int balloon_device_new(struct virtio_device **ret_device);

@@ -95,7 +95,8 @@ static int change_mode(const struct fuse_server *server, const struct fuse_inode
 {
 	char name[16];
 
-	/* fchmodat follows, and the descriptor of a symlink leads to its target. */
+	/* fchmodat follows, and the path of a symlink's descriptor leads to its
+	 * target. */
 	if (inode->type == S_IFLNK)
 		return -EOPNOTSUPP;
 	snprintf(name, sizeof(name), "%d", inode->fd);

@@ -10,7 +10,7 @@
 #include "fuse/open.h"
 #include "fuse/state.h"
 
-/* Takes the name and finds the directory; the caller puts it. */
+/* Reads the name and gets the directory; the caller puts it back. */
 static int take_place(struct fuse_call *call, struct fuse_inode **ret_parent, const char **ret_name)
 {
 	const int r = fuse_take_name(call, ret_name);
@@ -20,7 +20,7 @@ static int take_place(struct fuse_call *call, struct fuse_inode **ret_parent, co
 	return fuse_get_to_change(call->server, call->header.nodeid, ret_parent);
 }
 
-/* The reply for what is at `name` now; gives `parent` back. */
+/* Replies with what is at `name` now; puts `parent` back. */
 static int reply_made(struct fuse_call *call, struct fuse_inode *parent, const char *name, int r)
 {
 	struct fuse_entry_out entry;
@@ -94,8 +94,8 @@ int fuse_do_symlink(struct fuse_call *call)
 	return reply_made(call, parent, name, r);
 }
 
-/* Opens what another client has made under the name since the lookup: as OPEN
- * would, never through a symlink, never a device. */
+/* Opens a file that another client has made under the name since the lookup: as
+ * OPEN would, never through a symlink, never a device. */
 static int open_existing(struct fuse_call *call, struct fuse_inode *parent, const char *name,
 			 int flags, struct fuse_entry_out *entry)
 {
@@ -161,7 +161,7 @@ int fuse_do_create(struct fuse_call *call)
 	const char *name;
 	int fd, r;
 
-	/* The client makes do with MKNOD, as it needs no handle. */
+	/* The client uses MKNOD instead, as it needs no handle. */
 	if (fuse_is_without_open(call->server))
 		return -ENOSYS;
 	if (!in)
@@ -174,7 +174,7 @@ int fuse_do_create(struct fuse_call *call)
 	return fd < 0 ? fd : reply_open(call, &entry, fd, in->flags);
 }
 
-/* The file has no name: its node must stay reachable by what was opened. */
+/* The file has no name: its node must stay reachable by the opened descriptor. */
 static int keep_tmpfile(struct fuse_call *call, const struct fuse_entry_out *entry, int fd)
 {
 	struct fuse_server *server = call->server;

@@ -45,8 +45,8 @@ void fuse_create_begin(const struct fuse_call *call, uint32_t mask)
 	setfsgid(call->header.gid);
 	if (call->header.uid == 0)
 		return;
-	/* setfsuid takes the capabilities over files away: the host would refuse
-	 * what the client's groups, unknown here, allow. */
+	/* setfsuid drops the capabilities over files; without them the host would
+	 * refuse what the client's groups, unknown here, allow. */
 	get_capabilities(&caps);
 	setfsuid(call->header.uid);
 	set_capabilities(&caps);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who the calling thread acts as.  Permission checks are the client kernel's;
- * the server keeps the capabilities that make the host's checks pass, and only
- * takes on what ends up in a file: its owner, its group, the umask.
+/* Who the calling thread acts as.  Permission checks are the client kernel's; the
+ * server keeps the capabilities that make the host's checks pass, and only takes
+ * on what is stored in a file: its owner, its group, the umask.
  *
  * All of it is state of the thread, never of the process. */
 #ifndef SAMPAN_FUSE_CREDENTIALS_H
@@ -15,7 +15,8 @@ struct fuse_call;
 int fuse_credentials_separate(void);
 
 /* What is created from here on belongs to the request's user and group and is
- * masked by `umask`, unless the directory has a default ACL.  Leaves errno. */
+ * masked by `umask`, unless the directory has a default ACL.  Does not change
+ * errno. */
 void fuse_create_begin(const struct fuse_call *call, uint32_t umask);
 void fuse_create_end(const struct fuse_call *call);
 

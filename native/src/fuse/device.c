@@ -30,7 +30,7 @@ struct fs_device {
 	pthread_mutex_t lock; /* for queues and all below */
 	pthread_cond_t wanted;
 	struct virtqueue *queues;
-	unsigned next_queue; /* where the search for a request starts: none starves */
+	unsigned next_queue; /* where the search for a request starts, so that no queue starves */
 	unsigned idle;	     /* workers that wait to be wanted */
 	bool listening;	     /* a worker waits for kicks */
 	bool stopping;
@@ -39,7 +39,7 @@ struct fs_device {
 	struct fs_worker workers[];
 };
 
-/* --- on the workers' threads, with the lock held unless said otherwise ------ */
+/* --- on the workers' threads, with the lock held unless noted -------------- */
 
 static void report_violation(struct fs_device *dev)
 {
@@ -80,7 +80,7 @@ static struct virtqueue *pop(struct fs_device *dev, struct fs_worker *w)
 	return NULL;
 }
 
-/* True: a request came before the driver could know that it must kick. */
+/* True: a request came before the driver could see that it must kick. */
 static bool enable_kicks(struct fs_device *dev)
 {
 	bool more = false;
@@ -98,7 +98,7 @@ static void disable_kicks(struct fs_device *dev)
 			virtqueue_disable_kicks(&dev->queues[i]);
 }
 
-/* Lets the lock go meanwhile: only the listener reads the kick descriptors. */
+/* Releases the lock while it waits: only the listener reads the kick descriptors. */
 static void wait_kick(struct fs_device *dev)
 {
 	struct pollfd fds[FS_DEVICE_MAX_QUEUES + 1];

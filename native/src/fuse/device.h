@@ -3,8 +3,8 @@
  *
  * All workers serve all queues, one at a time each: one listens for kicks while
  * others handle requests.  A worker handles short requests one after another
- * without a word to the others; before it waits for a disk, or when more
- * requests wait than it can take, it lets the next one take over. */
+ * without waking the others; before it waits for a disk, or when more requests
+ * wait than it can take, it wakes the next one. */
 #ifndef SAMPAN_FUSE_DEVICE_H
 #define SAMPAN_FUSE_DEVICE_H
 
@@ -23,7 +23,7 @@ int fs_device_new(struct fuse_server *server, unsigned request_queues, unsigned 
 ptrdiff_t fs_device_save(const struct virtio_device *device, void *buffer, size_t bytes);
 int fs_device_restore(struct virtio_device *device, const void *state, size_t bytes);
 
-/* Requests so far, by opcode of FUSE. */
+/* Requests so far, by FUSE opcode. */
 void fs_device_counters(const struct virtio_device *device, uint64_t ret_counts[FUSE_OPCODES]);
 
 #endif

@@ -10,7 +10,7 @@
 
 struct fuse_dir {
 	pthread_mutex_t lock;
-	uint8_t *buffer; /* only while the stream is between its ends */
+	uint8_t *buffer; /* only while the stream is neither at its start nor at its end */
 	size_t filled, taken;
 	int64_t position; /* of buffer + taken */
 };
@@ -72,8 +72,8 @@ static int fill(struct fuse_dir *dir, int fd, int64_t position)
 int fuse_dir_entry(struct fuse_dir *dir, int fd, int64_t position,
 		   const struct fuse_dir_entry **ret_entry)
 {
-	/* Position 0 is a new reader or rewinddir(3): both must see what is there
-	 * now, not what was. */
+	/* Position 0 is a new reader or rewinddir(3): both must see the directory
+	 * as it is now. */
 	if (position == 0 || position != dir->position || dir->taken == dir->filled) {
 		const int r = fill(dir, fd, position);
 

@@ -87,8 +87,9 @@ int fuse_handle_close(struct fuse_handles *handles, uint64_t id)
 	return 0;
 }
 
-/* A clock over the inodes: closes a descriptor that was not used since the hand
- * passed last.  Slots may be dead or change meanwhile: their words alone tell. */
+/* CLOCK replacement over the inodes: closes a descriptor that was not used since
+ * the last pass.  Slots may be dead or change meanwhile: only their words are
+ * relied on. */
 static bool close_idle(struct fuse_server *server, unsigned slots, bool spare_recent)
 {
 	struct fuse_table *table = &server->inodes.table;
@@ -159,7 +160,7 @@ static int use_data(struct fuse_server *server, struct fuse_inode *inode, bool w
 {
 	int fd;
 
-	/* One that can write serves both. */
+	/* A writable descriptor serves reads and writes. */
 	file->data = &inode->write_data;
 	file->fd = fuse_data_use(file->data);
 	if (file->fd >= 0)

@@ -41,7 +41,7 @@ static struct fuse_inode *find(struct fuse_inodes *inodes, const struct fuse_ide
 	return inode;
 }
 
-/* Keeps chains short; stays as it is when there is no memory. */
+/* Keeps chains short; without memory the table stays as it is. */
 static void grow(struct fuse_inodes *inodes)
 {
 	struct fuse_inode **old = inodes->buckets;
@@ -274,13 +274,13 @@ void fuse_inodes_forget(struct fuse_inodes *inodes, uint64_t id, uint64_t count)
 	if (!inode)
 		return;
 	pthread_mutex_lock(&inodes->lock);
-	/* Bounds: a client that drops more than it took has nothing left. */
+	/* Bounds: a client that drops more lookups than it has is left with none. */
 	inode->lookups -= count < inode->lookups ? count : inode->lookups;
 	gone = inode->lookups == 0 && inode != inodes->root && fuse_table_kill(&inode->entry);
 	if (gone)
 		unlink_from_bucket(inodes, inode);
 	pthread_mutex_unlock(&inodes->lock);
-	/* The table's own reference, then ours. */
+	/* First the table's own reference, then ours. */
 	if (gone)
 		fuse_inode_put(inodes, inode);
 	fuse_inode_put(inodes, inode);

@@ -3,9 +3,9 @@
  * that pins the file, so that its identity (mount, device, inode number) cannot
  * be taken over by another one while the client holds the id.
  *
- * One descriptor a known file: the process needs a RLIMIT_NOFILE to match
- * (fs.nr_open); at the limit lookups fail with ENFILE and the client, which
- * drops what it does not use under pressure, goes on. */
+ * One descriptor for each known file: RLIMIT_NOFILE must be large enough (at most
+ * fs.nr_open).  At the limit lookups fail with ENFILE; the client continues, as it
+ * forgets unused files under pressure. */
 #ifndef SAMPAN_FUSE_INODE_H
 #define SAMPAN_FUSE_INODE_H
 
@@ -29,14 +29,15 @@ struct fuse_inode {
 	int fd;	       /* O_PATH */
 	uint32_t type; /* S_IFMT bits: never change for one identity */
 	struct fuse_identity identity;
-	/* Of the client; guarded by the lock of the table. */
+	/* The client's lookups; guarded by the table's lock. */
 	uint64_t lookups;
 	struct fuse_inode *next; /* in its bucket */
 
-	/* What is read and written without OPEN: see data.h. */
+	/* Descriptors for reads and writes without OPEN: see data.h. */
 	struct fuse_data read_data, write_data;
-	struct fuse_dir *_Atomic dir; /* of a directory that is read without OPENDIR */
-	/* Of what the client has of the contents, 0: not known.  See keep.h. */
+	struct fuse_dir *_Atomic dir; /* of a directory that is read without OPENDIR; else NULL */
+	/* The ctime of the contents that the client caches, 0: not known.  See
+	 * keep.h. */
 	_Atomic int64_t settled_ctime_ns;
 };
 
@@ -62,18 +63,19 @@ void fuse_inodes_clear(struct fuse_inodes *inodes);
 
 uint64_t fuse_inode_id(const struct fuse_inode *inode);
 
-/* The inode of a node id with a reference, or NULL: forgotten or made up. */
+/* The inode of a node id, with a reference, or NULL: the id was forgotten or
+ * never given. */
 struct fuse_inode *fuse_inode_get(struct fuse_inodes *inodes, uint64_t id);
 void fuse_inode_put(struct fuse_inodes *inodes, struct fuse_inode *inode);
 
 /* The identity of a file that was seen with STATX_INO | STATX_MNT_ID. */
 struct fuse_identity fuse_identity_of(const struct statx *st);
 
-/* A known file by identity: counts one lookup of the client and answers its
- * id; 0: not known. */
+/* A known file by identity: counts one lookup of the client and returns its id;
+ * 0: not known. */
 uint64_t fuse_inodes_find(struct fuse_inodes *inodes, const struct fuse_identity *identity);
 
-/* As above, and makes it known if it is not: takes `fd` over in any case. */
+/* As above, and adds it if it is not known: takes `fd` over in any case. */
 int fuse_inodes_learn(struct fuse_inodes *inodes, int fd, const struct statx *st, uint64_t *ret_id);
 
 /* A file that the client of an earlier server knew as `id`: takes `fd` over in

@@ -11,12 +11,14 @@
 #include "fuse/credentials.h"
 #include "fuse/state.h"
 
-/* Of one COPY_FILE_RANGE: a slow disk has done it within a second; the client asks again. */
+/* Of one COPY_FILE_RANGE: even a slow disk copies it within a second; the client asks for
+ * the rest. */
 #define MAX_COPY ((size_t)8 << 20)
-/* Reads and writes of this size may wait, for all that is known. */
+/* Reads and writes of at least this size are assumed to wait for the disk. */
 #define LONG_IO (64U << 10)
 
-/* Not all file systems tell what is in the page cache (overlayfs does not). */
+/* Not every file system can tell whether data is in the page cache (overlayfs
+ * cannot). */
 static ssize_t read_file(const struct fuse_server *server, int fd, const struct iovec *iov,
 			 unsigned count, const struct fuse_read_in *in)
 {
@@ -42,7 +44,7 @@ int fuse_do_read(struct fuse_call *call)
 	ssize_t n;
 	int r;
 
-	/* Bounds: no more than there is room for in the reply. */
+	/* Bounds: no more than the reply has room for. */
 	if (!in || in->size > FUSE_IO_MAX || in->size > fuse_reply_room(call))
 		return -EINVAL;
 	r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, false, &file);
@@ -58,8 +60,8 @@ int fuse_do_read(struct fuse_call *call)
 	return r;
 }
 
-/* A write from the page cache is at its place, also when the handle that the
- * client happens to name appends. */
+/* A write from the page cache goes to its offset, even if the client names a
+ * handle that appends. */
 static int use_for_write(struct fuse_call *call, const struct fuse_write_in *in,
 			 struct fuse_file *file, int *ret_flags)
 {
@@ -142,8 +144,8 @@ int fuse_do_fallocate(struct fuse_call *call)
 }
 
 /* Only SEEK_DATA and SEEK_HOLE mean anything: the position is the client's.  A client
- * that writes back later does not write back before it asks (Linux 6.12), and would take
- * what only it has yet for a hole: it is told that nobody knows, and finds data alone. */
+ * with a write-back cache does not write back before it asks (Linux 6.12), and would take
+ * its unwritten data for a hole: it is told ENOSYS, and then reports data alone. */
 int fuse_do_lseek(struct fuse_call *call)
 {
 	const struct fuse_server_config *config = &call->server->config;

@@ -19,7 +19,7 @@ static unsigned file_system_of(int fd)
 	return fstatfs(fd, &fs) < 0 ? 0 : (unsigned)fs.f_type;
 }
 
-/* Closing a file may be the first to tell that it could not be written. */
+/* On these, close(2) may be the first call to report a failed write. */
 static bool flush_matters(unsigned file_system)
 {
 	switch (file_system) {
@@ -38,8 +38,9 @@ static bool flush_matters(unsigned file_system)
 	}
 }
 
-/* A write through a mapping changes the ctime, too, once the page has been written
- * back: so not tmpfs, which never does that, nor what may lie on one. */
+/* A write through a mapping also changes the ctime, once the page has been written
+ * back.  This excludes tmpfs, which never writes back, and file systems that may
+ * lie on one. */
 static bool ctime_tells(unsigned file_system)
 {
 	switch (file_system) {
@@ -69,8 +70,8 @@ static bool is_older(int64_t time_ns, uint64_t age_ns)
 	return now.tv_sec * NS_PER_S + now.tv_nsec - time_ns > (int64_t)age_ns;
 }
 
-/* Hazard: the ctime is read before the client reads contents under this open, and
- * remembered only where the client drops what it had. */
+/* Hazard: the ctime must be read before the client reads contents under this
+ * open, and be remembered only where the client drops what it had cached. */
 static bool is_unchanged(struct fuse_inode *inode, int fd, uint64_t keep_after_ns)
 {
 	const int64_t ctime_ns = read_ctime_ns(fd);

@@ -10,7 +10,8 @@
 static int link_to(struct fuse_call *call, struct fuse_inode *old, struct fuse_inode *parent,
 		   const char *name, struct fuse_entry_out *ret_entry)
 {
-	/* By descriptor: also a symlink itself, and a file without a name. */
+	/* By descriptor: this also links a symlink itself, and a file without a
+	 * name. */
 	if (linkat(old->fd, "", parent->fd, name, AT_EMPTY_PATH) < 0)
 		return -errno;
 	return fuse_node_lookup(call->server, parent, name, ret_entry);

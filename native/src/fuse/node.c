@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the client comes to know files, and forgets them. */
+/* LOOKUP and FORGET: how the client learns node ids and drops them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -38,7 +38,7 @@ int fuse_get_to_change(struct fuse_server *server, uint64_t node_id, struct fuse
 }
 
 /* The host mounts and unmounts file systems on directories right below the root
- * of a share with submounts, so nothing about those names may be kept. */
+ * of a share with submounts, so the client must not cache those names. */
 static bool names_are_kept(const struct fuse_server *server, const struct fuse_inode *parent)
 {
 	const struct fuse_server_config *config = &server->config;
@@ -61,9 +61,9 @@ static void fill_validity(const struct fuse_server *server, const struct fuse_in
 	entry->attr_valid_nsec = (uint32_t)(config->attr_valid_ns % NS_PER_S);
 }
 
-/* What is mounted in the share's own file system is no submount: Linux asks there at
- * each write(2) whether the file has capabilities to lose (FUSE_HANDLE_KILLPRIV_V2 is
- * not handed on to the super block of a submount). */
+/* A mount of the share's own file system is not reported as a submount: in a submount
+ * Linux asks at each write(2) whether the file has capabilities to lose (its super
+ * block does not inherit FUSE_HANDLE_KILLPRIV_V2). */
 static bool is_submount(const struct fuse_server *server, const struct fuse_inode *parent,
 			const struct statx *st)
 {
@@ -90,7 +90,7 @@ static int stat_at(int fd, const char *name, struct statx *ret_st)
 	return statx(fd, name, flags, FUSE_STATX_MASK, ret_st) < 0 ? -errno : 0;
 }
 
-/* The descriptor that a file is known by. */
+/* Opens the O_PATH descriptor that will stand for a file. */
 static int open_node(struct fuse_server *server, int dir_fd, const char *name, int flags)
 {
 	int fd;
@@ -125,7 +125,7 @@ int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, cons
 		fd = open_node(server, parent->fd, name, O_NOFOLLOW);
 		if (fd < 0)
 			return fd;
-		/* The name may lead elsewhere by now: what counts is what was opened. */
+		/* The name may lead elsewhere by now: only what was opened counts. */
 		r = stat_at(fd, "", &st);
 		if (r < 0)
 			close(fd);
@@ -171,9 +171,9 @@ int fuse_reply_entry(struct fuse_call *call, const struct fuse_entry_out *entry,
 	return r;
 }
 
-/* LOOKUP of "." and ".." (FUSE_EXPORT_SUPPORT): a file handle of the client
- * comes alive again.  ".." answers only with a directory that the client knows,
- * which is therefore inside the share. */
+/* LOOKUP of "." and ".." (FUSE_EXPORT_SUPPORT): the client turns a file handle
+ * into a node again.  ".." gives only a directory that the client knows, which is
+ * therefore inside the share. */
 static int lookup_dots(struct fuse_server *server, struct fuse_inode *inode, const char *name,
 		       struct fuse_entry_out *ret_entry)
 {
@@ -208,7 +208,7 @@ static int look_up(struct fuse_call *call, struct fuse_inode *parent, struct fus
 	if (!fuse_is_name(name))
 		return -EINVAL;
 	r = fuse_node_lookup(server, parent, name, entry);
-	/* Node 0: the client may keep in mind that there is no such name. */
+	/* Node 0: the client may cache that there is no such name. */
 	if (r == -ENOENT && names_are_kept(server, parent)) {
 		*entry = (struct fuse_entry_out){0};
 		fill_validity(server, parent, entry);
@@ -250,8 +250,8 @@ int fuse_do_batch_forget(struct fuse_call *call)
 
 	if (!in)
 		return 0;
-	/* Bounds: ends with the request, whatever its count says; each segment of it is
-	 * passed once. */
+	/* Bounds: the loop ends with the request, whatever its count says; each segment
+	 * is passed once. */
 	for (uint32_t i = in->count; i > 0; i--) {
 		if (iov_cursor_read(&list, &one, sizeof(one)) != sizeof(one))
 			break;

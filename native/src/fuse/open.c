@@ -12,14 +12,14 @@
 
 int fuse_open_flags(const struct fuse_call *call, uint32_t flags)
 {
-	/* What else may be set is the client kernel's business: O_APPEND is done
-	 * at each write, O_DIRECT would bind the client to the host's alignment. */
+	/* The client's kernel handles the other flags: O_APPEND at each write;
+	 * O_DIRECT here would impose the host's alignment on the client. */
 	int host = (int)flags & (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME);
 
 	if (call->features & FUSE_ATOMIC_O_TRUNC)
 		host |= (int)flags & O_TRUNC;
-	/* A client with a write-back cache reads the rest of a page that is
-	 * written in part. */
+	/* A client with a write-back cache reads the rest of a partly written
+	 * page. */
 	if (call->features & FUSE_WRITEBACK_CACHE && (flags & O_ACCMODE) == O_WRONLY)
 		host = (host & ~O_ACCMODE) | O_RDWR;
 	return host;
@@ -40,7 +40,8 @@ int fuse_open_new(struct fuse_call *call, struct fuse_inode *inode, int fd, uint
 		return r;
 	handle = fuse_handle_get(&call->server->handles, ret_open->fh);
 	if (handle) {
-		/* With a write-back cache the client knows the end of the file. */
+		/* With a write-back cache the client itself finds the end of the
+		 * file. */
 		handle->append = flags & O_APPEND && !(call->features & FUSE_WRITEBACK_CACHE);
 		handle->unchangeable = inode && fuse_check_change(call->server, inode) < 0;
 		fuse_handle_put(&call->server->handles, handle);
@@ -99,7 +100,7 @@ int fuse_do_release(struct fuse_call *call)
 	return in->fh == 0 ? 0 : fuse_handle_close(&call->server->handles, in->fh);
 }
 
-/* close(2) of a copy: tells what a network file system could not write. */
+/* close(2) of a duplicate: it reports what a network file system could not write. */
 int fuse_do_flush(struct fuse_call *call)
 {
 	const struct fuse_flush_in *in = fuse_take(call, sizeof(*in));

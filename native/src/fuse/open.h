@@ -8,7 +8,7 @@
 #include "fuse/inode.h"
 #include "fuse/proto.h"
 
-/* The client's open(2) flags as the host is to see them. */
+/* The open(2) flags for the host's file, from the client's. */
 int fuse_open_flags(const struct fuse_call *call, uint32_t flags);
 
 /* A handle for a file just opened; takes `fd` over in any case.  `inode`: NULL for one

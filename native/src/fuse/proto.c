@@ -27,7 +27,8 @@ int fuse_call_parse(struct fuse_call *call, const struct iovec *in, unsigned in_
 	call->out_bytes = total_bytes(out, out_count);
 	call->body_bytes = call->parsed_bytes = call->reply_bytes = 0;
 	call->reply_at = iov_cursor_at(out, out_count, sizeof(struct fuse_out_header));
-	/* Bounds: the whole header or nothing; its own length must be what came. */
+	/* Bounds: the whole header or nothing; the length in it must be the length
+	 * received. */
 	if (iov_to_buf(in, in_count, 0, &call->header, sizeof(call->header)) !=
 	    sizeof(call->header))
 		return -EPROTO;

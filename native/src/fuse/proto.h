@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One FUSE request as the handlers see it: a private copy of its header and
- * arguments, read with bounds, and the room for its reply.
+ * arguments, read with bounds, and the buffers for its reply.
  *
  * Everything is copied out of the client's memory once and checked in the copy,
  * as the client may change it at any time.  Only file contents are moved
@@ -24,7 +24,7 @@ struct fuse_server;
 #define FUSE_PATH_MAX 4096 /* a symlink's target, NUL included */
 /* What one READ or WRITE moves at most (max_write, max_pages). */
 #define FUSE_IO_MAX (1U << 20)
-/* The longest request of all: header, arguments and what a WRITE carries. */
+/* The longest request of all: header, arguments and the data of a WRITE. */
 #define FUSE_REQUEST_MAX (sizeof(struct fuse_in_header) + FUSE_BODY_MAX + FUSE_IO_MAX)
 
 struct fuse_call {
@@ -40,7 +40,7 @@ struct fuse_call {
 	size_t parsed_bytes;	     /* of the copy, taken by fuse_take_* */
 
 	size_t reply_bytes;	    /* after the header */
-	struct iov_cursor reply_at; /* behind what fuse_reply has appended */
+	struct iov_cursor reply_at; /* after what fuse_reply has appended */
 };
 
 /* Copies header and arguments; -EPROTO when there is no whole header, -EINVAL
@@ -60,8 +60,8 @@ const char *fuse_take_string(struct fuse_call *call);
 int fuse_take_name(struct fuse_call *call, const char **ret_name);
 bool fuse_is_name(const char *name);
 
-/* The part [offset, offset+len) of the iovecs, in `ret_slice` (room for
- * IOV_MAX); answers their number.  Bounds: shorter when the iovecs are. */
+/* The part [offset, offset+len) of the iovecs, in `ret_slice` (room for IOV_MAX);
+ * returns their number.  Bounds: shorter when the iovecs are. */
 unsigned fuse_slice(const struct iovec *iov, unsigned count, size_t offset, size_t len,
 		    struct iovec *ret_slice);
 
@@ -70,13 +70,13 @@ size_t fuse_copy_body(const struct fuse_call *call, size_t offset, void *buf, si
 
 /* --- the reply ------------------------------------------------------------ */
 
-/* Room for a reply after its header. */
+/* Bytes free for a reply after its header. */
 size_t fuse_reply_room(const struct fuse_call *call);
 
 /* Appends to the reply; -ERANGE: no room. */
 int fuse_reply(struct fuse_call *call, const void *data, size_t len);
 
-/* Writes the header; answers the bytes of the whole reply or -EPROTO. */
+/* Writes the header; returns the bytes of the whole reply or -EPROTO. */
 ptrdiff_t fuse_reply_finish(struct fuse_call *call, int error);
 
 #endif

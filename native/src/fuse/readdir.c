@@ -9,7 +9,7 @@
 #include "fuse/dir.h"
 #include "fuse/state.h"
 
-/* Of one reply, whatever room there is: each name of a READDIRPLUS is looked up. */
+/* The limit of one reply, even with more room: READDIRPLUS looks up each name. */
 #define MAX_LISTING ((size_t)128 << 10)
 
 struct reading {
@@ -68,7 +68,7 @@ static void reply_record(struct reading *reading, const void *head, size_t head_
 	reading->room -= used + padding;
 }
 
-/* Where the share or a mount in it begins, the parent is none of the client's business. */
+/* At the root of the share or of a mount in it, the client must not see the parent. */
 static uint64_t number_of(const struct reading *reading, const struct fuse_dir_entry *entry)
 {
 	const struct fuse_identity *root = &reading->call->server->inodes.root->identity;
@@ -108,8 +108,8 @@ static int add_plain(struct reading *reading, const struct fuse_dir_entry *entry
 	return 1;
 }
 
-/* An entry that cannot be looked up (gone since, or no descriptor left) is
- * listed all the same, as READDIR would: node 0. */
+/* An entry that cannot be looked up (gone since, or no descriptor left) is listed
+ * nevertheless, as READDIR would: node 0. */
 static int add_plus(struct reading *reading, const struct fuse_dir_entry *entry)
 {
 	const size_t name_bytes = strlen(entry->name);
@@ -140,8 +140,8 @@ static int read_entries(struct reading *reading, struct fuse_file *file, int64_t
 			break;
 		fuse_dir_advance(file->dir);
 	}
-	/* What was read before an error is told; the error comes again.  Nothing at
-	 * all would mean the end. */
+	/* Entries read before an error are returned; the next call meets the error
+	 * again.  An empty reply would mean the end. */
 	if (reading->call->reply_bytes > 0)
 		return 0;
 	return r == 0 && entry ? -EINVAL : r;

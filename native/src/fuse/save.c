@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A session of a client, saved and gone on with by another server: a header,
- * then the files in the order of their slots, by their paths below the root.
- * Numbers are the host's: the state never leaves it. */
+/* Saves a client's session and restores it in another server: a header, then the
+ * files in the order of their slots, by their paths below the root.  Numbers are
+ * in the host's byte order: the state never leaves it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -27,7 +27,7 @@ struct saved_file {
 struct output {
 	uint8_t *buffer;
 	size_t room;
-	size_t bytes; /* also those for which there was no room */
+	size_t bytes; /* also those that did not fit */
 };
 
 static void put(struct output *out, const void *data, size_t bytes)
@@ -60,7 +60,7 @@ static int read_path(const struct fuse_server *server, int fd, char path[FUSE_PA
 	return 0;
 }
 
-/* Never out of the share, whatever the state says. */
+/* Never opens anything outside the share, whatever the state says. */
 static int open_below(int root_fd, const char *path)
 {
 	struct open_how how = {
@@ -155,7 +155,7 @@ ptrdiff_t fuse_server_save(struct fuse_server *server, void *buffer, size_t byte
 	return r < 0 ? r : (ptrdiff_t)out.bytes;
 }
 
-/* --- the way back ------------------------------------------------------------ */
+/* --- restoring ------------------------------------------------------------ */
 
 struct input {
 	const uint8_t *at;

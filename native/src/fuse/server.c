@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Life cycle, and the way from a request to its handler. */
+/* Life cycle, and the table from opcodes to handlers. */
 #include "fuse/server.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@ struct operation {
 	int (*handle)(struct fuse_call *call);
 	bool changes; /* refused on a read-only share */
 	bool no_reply;
-	bool waits; /* for a disk, as a rule */
+	bool waits; /* usually waits for a disk */
 	bool bulk;  /* more than arguments: up to FUSE_REQUEST_MAX */
 };
 
@@ -58,7 +58,7 @@ static const struct operation operations[FUSE_OPCODES] = {
 	[FUSE_FSYNCDIR] = {fuse_do_fsync, .waits = true},
 	[FUSE_CREATE] = {fuse_do_create, .changes = true},
 	[FUSE_TMPFILE] = {fuse_do_tmpfile, .changes = true},
-	[FUSE_INTERRUPT] = {.no_reply = true}, /* what runs is finished */
+	[FUSE_INTERRUPT] = {.no_reply = true}, /* running requests finish normally */
 	[FUSE_DESTROY] = {fuse_do_destroy},
 	[FUSE_BATCH_FORGET] = {fuse_do_batch_forget, .no_reply = true, .bulk = true},
 	[FUSE_FALLOCATE] = {fuse_do_fallocate, .changes = true, .waits = true},
@@ -78,8 +78,8 @@ static void reserve_descriptors(int fd)
 		close(high);
 }
 
-/* Else the last descriptor could go for a file that is then known, or made, and can
- * be neither read nor written. */
+/* Some are reserved for contents: else the last descriptor could go to a lookup or
+ * a create, and that file could be neither read nor written. */
 static int first_content_descriptor(void)
 {
 	struct rlimit limit;
@@ -153,7 +153,8 @@ void fuse_server_on_wait(struct fuse_server *server, void (*about_to_wait)(void 
 	server->wait_context = context;
 }
 
-/* Bounds: work is in proportion to what a request carries, so that is bounded. */
+/* Bounds: work is proportional to the length of a request, so the length is
+ * bounded. */
 static bool is_too_long(const struct fuse_call *call, const struct operation *operation)
 {
 	return call->in_bytes >

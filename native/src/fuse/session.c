@@ -65,7 +65,7 @@ int fuse_do_init(struct fuse_call *call)
 	struct fuse_init_out out;
 	size_t bytes = call->body_bytes < sizeof(in) ? call->body_bytes : sizeof(in);
 
-	/* Bounds: older clients send less of the structure. */
+	/* Bounds: older clients send a shorter structure. */
 	if (bytes < offsetof(struct fuse_init_in, flags2))
 		return -EINVAL;
 	memcpy(&in, fuse_take(call, bytes), bytes);

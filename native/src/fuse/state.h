@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The server's parts, for the files that implement its requests.
  *
- * A request handler gets the parsed call, appends to its reply and answers 0
- * or -errno. */
+ * A request handler gets the parsed call, appends to its reply and returns 0 or
+ * -errno. */
 #ifndef SAMPAN_FUSE_STATE_H
 #define SAMPAN_FUSE_STATE_H
 
@@ -11,7 +11,7 @@
 #include "fuse/proto.h"
 #include "fuse/server.h"
 
-/* Beside the INIT flags: INIT has been answered. */
+/* A bit beside the INIT flags: INIT was answered. */
 #define FUSE_IS_OPEN ((uint64_t)1 << 63)
 
 struct fuse_server {
@@ -21,14 +21,14 @@ struct fuse_server {
 	struct fuse_inodes inodes;
 	struct fuse_handles handles;
 	_Atomic uint64_t features;	      /* INIT flags agreed on; 0: no INIT yet */
-	void (*about_to_wait)(void *context); /* NULL: nobody wants to know */
+	void (*about_to_wait)(void *context); /* NULL: no callback */
 	void *wait_context;
 	_Atomic uint64_t counters[FUSE_OPCODES];
 };
 
-/* Files are reached by node id, without OPEN: nobody but the client changes them, so that
- * there is nothing to find out at an open.  One word has all that INIT agrees on: another
- * INIT may come while requests are handled. */
+/* Files are reached by node id, without OPEN: only the client changes them, so an open
+ * has nothing to check.  One word holds all that INIT agrees on, as another INIT may come
+ * while requests are handled. */
 static inline bool fuse_is_without_open(const struct fuse_server *server)
 {
 	const uint64_t both = FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT;
@@ -50,7 +50,7 @@ int fuse_do_destroy(struct fuse_call *call);
 #define FUSE_STATX_MASK (STATX_BASIC_STATS | STATX_MNT_ID)
 
 void fuse_fill_attr(struct fuse_attr *attr, const struct statx *st);
-/* Of a handle, or of the request's node when `handle_id` is 0. */
+/* Attributes of a handle, or of the request's node when `handle_id` is 0. */
 int fuse_stat_file(struct fuse_call *call, uint64_t handle_id, unsigned mask, struct statx *ret_st);
 int fuse_do_getattr(struct fuse_call *call);
 int fuse_do_setattr(struct fuse_call *call);
@@ -60,21 +60,21 @@ int fuse_do_statfs(struct fuse_call *call);
 int fuse_do_statx(struct fuse_call *call);
 
 /* --- node.c -------------------------------------------------------------- */
-/* 0, or -EROFS for a file in the share's own mount.  Told by the mount id of the
- * descriptor that the file is known by: what the host mounts over a name later does not
- * matter, and a file system that is mounted twice is two. */
+/* 0, or -EROFS for a file in the share's own mount.  Decided by the mount id of the
+ * file's O_PATH descriptor: a later mount of the host over the name does not matter,
+ * and a file system that is mounted twice counts as two. */
 int fuse_check_change(const struct fuse_server *server, const struct fuse_inode *inode);
-/* The file, or directory of a name, that a request is to change, with a reference:
- * -ESTALE or -EROFS. */
+/* Gets a reference to the file, or to the directory of a name, that a request will
+ * change: -ESTALE or -EROFS. */
 int fuse_get_to_change(struct fuse_server *server, uint64_t node_id, struct fuse_inode **ret_inode);
-/* Looks one name up for the client and fills the reply; counts a lookup. */
+/* Looks up one name for the client and fills the reply; counts a lookup. */
 int fuse_node_lookup(struct fuse_server *server, struct fuse_inode *parent, const char *name,
 		     struct fuse_entry_out *ret_entry);
 /* The same for a file that is open already: `fd` is any descriptor of it. */
 int fuse_node_adopt(struct fuse_server *server, struct fuse_inode *parent, int fd,
 		    struct fuse_entry_out *ret_entry);
-/* Replies with an entry, and `open` if it is not NULL; without room for it the
- * client does not know of the entry, and the lookup is taken back. */
+/* Replies with an entry, and `open` if it is not NULL. If the reply has no room
+ * the client does not learn of the entry, and the lookup is undone. */
 int fuse_reply_entry(struct fuse_call *call, const struct fuse_entry_out *entry,
 		     const struct fuse_open_out *open);
 int fuse_do_lookup(struct fuse_call *call);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SYNCFS: of one file system, or, as the client sees one in all that is mounted in the
- * share's own, of each of these. */
+/* SYNCFS of one file system, or of all that are mounted in the share's own, which the
+ * client sees as one. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ static int sync_place(struct fuse_server *server, int path_fd, unsigned depth)
 		return 0;
 	fd = fuse_reopen_fd(server, path_fd, st.stx_mode & S_IFMT, O_RDONLY);
 	if (fd < 0)
-		return fd == -EINVAL ? 0 : fd; /* a device, say: nothing is written there */
+		return fd == -EINVAL ? 0 : fd; /* e.g. a device: nothing is written there */
 	if (!is_mount)
 		return sync_below(server, fd, depth);
 	r = syncfs(fd) < 0 ? -errno : 0;
@@ -50,7 +50,7 @@ static int sync_entry(struct fuse_server *server, int dir_fd, const char *name, 
 	return r;
 }
 
-/* Takes `dir_fd` over.  All of them, whatever becomes of one; the first error. */
+/* Takes `dir_fd` over.  Goes on after an error; returns the first one. */
 static int sync_below(struct fuse_server *server, int dir_fd, unsigned depth)
 {
 	DIR *dir = fdopendir(dir_fd);

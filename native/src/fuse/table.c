@@ -84,12 +84,12 @@ void *fuse_table_add(struct fuse_table *table)
 	if (!entry)
 		return NULL;
 	memset(entry + 1, 0, table->entry_bytes - sizeof(*entry));
-	/* Release: whoever finds the entry by its id finds it cleared. */
+	/* Release: a thread that finds the entry by its id sees it cleared. */
 	atomic_store_explicit(&entry->state, generation << 32 | ALIVE | 1, memory_order_release);
 	return entry;
 }
 
-/* Slots between the last one and `slot` are free ones. */
+/* Puts the slots between the last one and `slot` on the free list. */
 static struct fuse_entry *take_slot(struct fuse_table *table, uint32_t slot)
 {
 	while (table->used < slot) {
@@ -139,7 +139,7 @@ void *fuse_table_get(struct fuse_table *table, uint64_t id)
 	do {
 		if (!(state & ALIVE) || generation_of(state) != id >> 32)
 			return NULL;
-		/* Acquire: what the entry holds is read after the reference is had. */
+		/* Acquire: the entry's contents are read after the reference is taken. */
 	} while (!atomic_compare_exchange_weak_explicit(
 		&entry->state, &state, state + 1, memory_order_acquire, memory_order_relaxed));
 	return entry;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Extended attributes: names and values pass through as they are, but for those that a
- * process of the host without CAP_SYS_ADMIN could not set or see (xattr(7)), on a share
- * that does not allow them.
+/* Extended attributes: names and values pass unchanged.  Attributes that a host process
+ * without CAP_SYS_ADMIN could not set or see (xattr(7)) are refused and hidden, unless
+ * the share allows them.
  *
  * There is no setxattrat(2) that takes an O_PATH descriptor on the kernels
  * served: the file is named relative to the thread's working directory, which
@@ -76,7 +76,8 @@ static int take_attribute_name(struct fuse_call *call, const char **ret_name)
 	return 0;
 }
 
-/* A client without CAP_FSETID, outside the file's group, set an access ACL. */
+/* For a client without CAP_FSETID, outside the file's group, that sets an access
+ * ACL. */
 static int kill_sgid(struct fuse_call *call, const struct named_file *file)
 {
 	struct stat st;
@@ -129,7 +130,7 @@ int fuse_do_setxattr(struct fuse_call *call)
 	value = malloc(in.size + 1UL);
 	if (!value)
 		return -ENOMEM;
-	/* Bounds: the value is all there, or the request is refused. */
+	/* Bounds: the whole value is present, or the request is refused. */
 	r = -EINVAL;
 	if (fuse_copy_body(call, call->parsed_bytes, value, in.size) == in.size)
 		r = set(call, &in, name, value);
@@ -137,7 +138,7 @@ int fuse_do_setxattr(struct fuse_call *call)
 	return r;
 }
 
-/* Size 0 asks how much there is. */
+/* Size 0 asks for the length only. */
 static int reply_sized(struct fuse_call *call, uint32_t size, const void *data, size_t bytes)
 {
 	const struct fuse_getxattr_out out = {.size = (uint32_t)bytes};
@@ -170,7 +171,7 @@ static int get(struct fuse_call *call, uint32_t size, const char *name)
 	return r;
 }
 
-/* Answers the bytes of the names that are left. */
+/* Returns the bytes of the names that are left. */
 static size_t drop_hidden(const struct fuse_call *call, char *names, size_t bytes)
 {
 	size_t kept = 0;

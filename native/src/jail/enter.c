@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The root that the process has in its jail, and Landlock rules for it. */
+/* The root directory of the process in its jail, and Landlock rules for it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -10,8 +10,8 @@
 
 #include "jail/jail.h"
 
-/* linux/mount.h and linux/landlock.h, which older headers lack or which contradict
- * sys/mount.h. */
+/* From linux/mount.h and linux/landlock.h: older systems lack parts of them, and
+ * the first conflicts with sys/mount.h. */
 #define TREE_CLONE 1U
 #define MOVE_BY_DESCRIPTORS 0x44U /* MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH */
 #define ATTR_RDONLY 0x1U
@@ -99,7 +99,7 @@ static int clone_image(const char *path)
 	return fd;
 }
 
-/* Of the caller's pid namespace, with processes alone in it. */
+/* A proc of the caller's pid namespace that shows processes only. */
 static int make_proc(void)
 {
 	const int context = fd_or_error(syscall(SYS_fsopen, "proc", CONTEXT_CLOEXEC));
@@ -117,7 +117,7 @@ static int make_proc(void)
 	return fd;
 }
 
-/* The old root goes with the last descriptor of it. */
+/* The old root is released with the last descriptor of it. */
 static int change_root(int tree_fd, const char *place)
 {
 	int r = mount_on(fcntl(tree_fd, F_DUPFD_CLOEXEC, 0), open_directory(place));
@@ -167,7 +167,7 @@ int jail_enter(int tree_fd, const char *image_path, const char *place)
 	return leave_host(tree_fd, image_fd, proc_fd, place);
 }
 
-/* --- Landlock -------------------------------------------------------------------- */
+/* --- Landlock ------------------------------------------------------------- */
 
 static struct landlock_ruleset everything_of(int version)
 {

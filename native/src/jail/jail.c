@@ -32,20 +32,20 @@ struct beginning {
 	sigset_t blocked;
 	void *(*run)(void *);
 	void *context;
-	/* Of a thread that begins after the seal: its maker waits for `began`. */
+	/* For a thread that begins after the seal: its maker waits for `began`. */
 	bool awaited, began;
 	int result;
 };
 
 static struct {
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* any of the below */
+	pthread_cond_t changed; /* a member below has changed */
 	enum jail_state state;
 	struct jail_rules rules[JAIL_KINDS];
 	int landlock_fd, network_fd;
-	unsigned waiting; /* threads that have yet to take their rules on */
-	int failure;	  /* of one that could not */
-	/* To the thread that makes threads. */
+	unsigned waiting; /* threads that have not yet taken their rules on */
+	int failure;	  /* the error of a thread that could not */
+	/* Requests to the thread that makes threads. */
 	struct beginning *wanted;
 	pthread_t *wanted_thread;
 	int made;
@@ -81,7 +81,7 @@ static int filter_calls(const struct jail_rules *rules)
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0 ? -errno : 0;
 }
 
-/* The calling thread's; the filter last, as it allows none of the others. */
+/* Rules of the calling thread; the filter last, as it forbids the other steps. */
 static int take_rules_on(enum jail_kind kind)
 {
 	const struct jail_rules *rules = &jail.rules[kind];
@@ -97,7 +97,7 @@ static int take_rules_on(enum jail_kind kind)
 	return r < 0 ? r : filter_calls(rules);
 }
 
-/* Whether the thread may go on. */
+/* Returns whether the thread may go on. */
 static bool wait_for_rules(struct beginning *beginning)
 {
 	bool sealed;
@@ -132,7 +132,8 @@ static void *begin(void *context)
 	bool go_on;
 
 	pthread_setname_np(pthread_self(), beginning->name);
-	/* Lifetime: one that is awaited is its maker's, on whose stack it may be. */
+	/* Lifetime: an awaited `beginning` belongs to its maker, and may be on its
+	 * stack. */
 	go_on = wait_for_rules(beginning);
 	if (!awaited)
 		free(beginning);
@@ -168,7 +169,7 @@ static void *make_threads(void *context)
 	return NULL;
 }
 
-/* With the lock held. */
+/* Has a thread made; with the lock held. */
 static int have_made(struct beginning *beginning, pthread_t *ret_thread)
 {
 	int r;
@@ -238,7 +239,7 @@ int jail_thread(enum jail_kind kind, const char *name, const sigset_t *blocked,
 		      : thread_before_seal(&beginning, ret_thread);
 }
 
-/* --- the seal ------------------------------------------------------------------ */
+/* --- the seal ------------------------------------------------------------- */
 
 void jail_prepare(void)
 {
@@ -297,7 +298,7 @@ int jail_seal(const struct jail_rules rules[JAIL_KINDS], int landlock_fd, int ne
 	r = wait_until_all_have_rules();
 	if (r == 0)
 		r = take_rules_on(JAIL_MAIN);
-	/* Threads that are made from now on have both from the one that makes them. */
+	/* Threads that are made from now on inherit both from the one that makes them. */
 	pthread_mutex_lock(&jail.lock);
 	jail.landlock_fd = jail.network_fd = -1;
 	pthread_mutex_unlock(&jail.lock);

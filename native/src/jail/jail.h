@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The process's jail: what each of its threads may still do once a guest runs.
  *
- * A process has one, and so this part has the one state of native/src that belongs to
- * no object.  `jail_enter` comes before the first thread; threads that are made after
+ * A process has one, so its state is the only one in native/src that belongs to no
+ * object.  `jail_enter` comes before the first thread; threads that are made after
  * `jail_prepare` wait until `jail_seal` has given each its rules, or `jail_open` says
  * that there will be none.  After the seal no thread can make another: `jail_thread`
  * has one made by a thread that was kept for it.
  *
- * All threads share the memory: whoever has taken one over can have code run in each.
- * What holds then is what no kind of thread may do. */
+ * All threads share the memory: an attacker who controls one can run code in each.
+ * What is still prevented then is only what no kind of thread may do. */
 #ifndef SAMPAN_JAIL_H
 #define SAMPAN_JAIL_H
 
@@ -25,7 +25,7 @@ enum jail_kind {
 	JAIL_STREAMS, /* vsock */
 	JAIL_NETWORK, /* packets, and the network's control queue */
 	JAIL_MEMORY,  /* free page reporting */
-	JAIL_THREADS, /* makes threads: may do whatever one of them may */
+	JAIL_THREADS, /* makes threads: may do what any of them may */
 	JAIL_KINDS,
 };
 
@@ -33,29 +33,31 @@ struct jail_rules {
 	/* struct sock_filter[], seccomp(2); NULL: no filter. */
 	const void *filter;
 	uint16_t instructions;
-	/* Those that are kept, bits as of capabilities(7); UINT64_MAX: all. */
+	/* Capabilities that are kept, bits as in capabilities(7); UINT64_MAX:
+	 * all. */
 	uint64_t capabilities;
 };
 
 /* The caller's root becomes `tree_fd`, a detached mount (open_tree(2)) with directories
- * "proc" and "image", in mount, IPC and UTS namespaces of its own: in it, a proc of
- * the caller's pid namespace, and `image_path`, read only, as "image".  `place`: a
- * directory of the old root that the tree can be mounted on meanwhile.  Only before the
+ * "proc" and "image", in mount, IPC and UTS namespaces of its own: in it, a proc of the
+ * caller's pid namespace, and `image_path`, read only, as "image".  `place`: a
+ * directory of the old root that the tree is mounted on meanwhile.  Only before the
  * process has a second thread. */
 int jail_enter(int tree_fd, const char *image_path, const char *place);
 
 /* Landlock rules for the root that `jail_enter` has made, as a descriptor;
- * -EOPNOTSUPP: the kernel has none, or none that lets files be renamed. */
+ * -EOPNOTSUPP: the kernel has no Landlock, or one that cannot allow renames. */
 int jail_landlock(void);
 
 void jail_prepare(void);
 
-/* Gives the threads that wait, those to come and the caller, as JAIL_MAIN, their rules,
- * each by its kind.  `landlock_fd`, `network_fd` (a network namespace that all enter):
- * -1 for none.  -EBUSY: sealed already.  After an error the process must end. */
+/* Applies to each thread the rules of its kind: to those that wait, to later ones, and
+ * to the caller as JAIL_MAIN.  `landlock_fd`, `network_fd` (a network namespace that
+ * all enter): -1 for none.  -EBUSY: sealed already.  After an error the process must
+ * end. */
 int jail_seal(const struct jail_rules rules[JAIL_KINDS], int landlock_fd, int network_fd);
 
-/* Threads run without rules; nothing happens after the seal. */
+/* Lets threads run without rules; no effect after the seal. */
 void jail_open(void);
 
 /* As pthread_create(3), with name and signals blocked from the first instruction; -errno. */

@@ -31,7 +31,7 @@ static struct kvm_irq_routing_entry *append(struct irq_routing *routing, uint32_
 	return entry;
 }
 
-/* The routes that KVM_CREATE_IRQCHIP sets up: a table of ours replaces them. */
+/* The routes that KVM_CREATE_IRQCHIP sets up, as our table replaces them. */
 static void add_pins(struct irq_routing *routing)
 {
 	struct kvm_irq_routing_entry *entry;
@@ -94,7 +94,7 @@ int irq_routing_take_gsi(struct irq_routing *routing, uint32_t *ret_gsi)
 	return r;
 }
 
-/* At most one entry for a GSI that was taken, so the table never overflows. */
+/* Each GSI that was taken has at most one entry, so the table never overflows. */
 static struct kvm_irq_routing_entry *find_or_append(struct irq_routing *routing, uint32_t gsi)
 {
 	for (uint32_t i = 0; i < routing->table->nr; i++)
@@ -147,8 +147,8 @@ int irq_routing_set(struct irq_routing *routing, uint32_t gsi, uint64_t address,
 	old_entry = *entry;
 	fill(entry, address, data);
 	r = give_to_kvm(routing);
-	/* The message is the guest's: one that KVM refuses must not spoil the
-	 * table for the other devices. */
+	/* The guest chooses the message: one that KVM refuses must not make the
+	 * table fail for the other devices. */
 	if (r < 0) {
 		*entry = old_entry;
 		routing->table->nr = old_nr;

@@ -21,11 +21,12 @@ int irq_routing_new(const struct kvm_calls *calls, int vm_fd, bool ioapic,
 		    struct irq_routing **ret_routing);
 void irq_routing_free(struct irq_routing *routing);
 
-/* A GSI of one's own; -ENOSPC after IRQ_ROUTING_MAX_MSI. */
+/* Takes an unused GSI; -ENOSPC after IRQ_ROUTING_MAX_MSI. */
 int irq_routing_take_gsi(struct irq_routing *routing, uint32_t *ret_gsi);
 
-/* Several at once, for each change of the table costs KVM a grace period: what was
- * staged counts from the commit on, or from the next irq_routing_set. */
+/* Changes several routes at once, as each change of the table costs KVM a grace
+ * period: staged routes take effect at the commit, or at the next
+ * irq_routing_set. */
 void irq_routing_stage(struct irq_routing *routing, uint32_t gsi, uint64_t address, uint32_t data);
 int irq_routing_commit(struct irq_routing *routing);
 

@@ -43,13 +43,13 @@ static int populate(const struct guest_memory *mem, const struct prefault_range 
 	return 0;
 }
 
-/* After `populate`: what is private there already is mapped for writing. */
+/* After `populate`: private pages are then mapped for writing. */
 static int map_for_vcpu(const struct kvm_calls *calls, int vcpu_fd,
 			const struct prefault_range *range)
 {
 	struct kvm_pre_fault_memory rest = {.gpa = range->gpa, .size = range->len};
 
-	/* KVM moves gpa on and takes from size what it has done. */
+	/* KVM advances gpa and reduces size by what it has done. */
 	while (rest.size > 0) {
 		int r = calls->ioctl(calls, vcpu_fd, KVM_PRE_FAULT_MEMORY, &rest);
 
@@ -76,8 +76,8 @@ int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memo
 	return 0;
 }
 
-/* Nothing is ever write-protected, so nobody has to answer a fault: the registration
- * alone keeps the kernel from faulting around. */
+/* Nothing is ever write-protected, so no fault has to be handled: the registration
+ * alone disables the kernel's fault-around. */
 static int watch(int fd, const struct guest_memory *mem)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC};
@@ -90,7 +90,8 @@ static int watch(int fd, const struct guest_memory *mem)
 			.mode = UFFDIO_REGISTER_MODE_WP,
 		};
 
-		/* Or a file in huge pages would be mapped by these; fails where there are none. */
+		/* Else a file in huge pages would be mapped by huge pages; fails without kernel
+		 * support. */
 		(void)madvise(mem->regions[i].hva, mem->regions[i].len, MADV_NOHUGEPAGE);
 		if (ioctl(fd, UFFDIO_REGISTER, &registered) < 0)
 			return -errno;

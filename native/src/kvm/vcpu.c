@@ -15,7 +15,7 @@
 #include "jail/jail.h"
 #include "kvm/vcpu_exit.h"
 
-enum wish {
+enum request {
 	RUN,
 	PAUSE,
 	STOP,
@@ -35,9 +35,9 @@ struct vcpu_set {
 	struct machine_events *events;
 	unsigned count;
 	struct vcpu **vcpus;
-	_Atomic int wish;
+	_Atomic int request;
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* the wish, or `running` */
+	pthread_cond_t changed; /* `request` or `running` has changed */
 	unsigned running;	/* threads that are in, or may enter, the guest */
 };
 
@@ -113,9 +113,9 @@ static void set_immediate_exit(struct vcpu *vcpu, uint8_t value)
 
 /* With the lock held.  A vCPU that is about to enter KVM_RUN sees
  * immediate_exit, one that is inside gets the signal: none is missed. */
-static void announce(struct vcpu_set *set, enum wish wish)
+static void announce(struct vcpu_set *set, enum request request)
 {
-	atomic_store(&set->wish, wish);
+	atomic_store(&set->request, request);
 	for (unsigned i = 0; i < set->count; i++) {
 		set_immediate_exit(set->vcpus[i], 1);
 		if (set->vcpus[i]->started)
@@ -124,8 +124,8 @@ static void announce(struct vcpu_set *set, enum wish wish)
 	pthread_cond_broadcast(&set->changed);
 }
 
-/* Answers whether to go on.  immediate_exit is cleared under the lock under
- * which it is set, so a later wish is not lost. */
+/* Returns whether to go on.  immediate_exit is cleared under the lock under which
+ * it is set, so a later request is not lost. */
 static bool wait_for_run(struct vcpu *vcpu)
 {
 	struct vcpu_set *set = vcpu->set;
@@ -134,9 +134,9 @@ static bool wait_for_run(struct vcpu *vcpu)
 	pthread_mutex_lock(&set->lock);
 	set->running--;
 	pthread_cond_broadcast(&set->changed);
-	while (atomic_load(&set->wish) == PAUSE)
+	while (atomic_load(&set->request) == PAUSE)
 		pthread_cond_wait(&set->changed, &set->lock);
-	go_on = atomic_load(&set->wish) == RUN;
+	go_on = atomic_load(&set->request) == RUN;
 	if (go_on) {
 		set->running++;
 		set_immediate_exit(vcpu, 0);
@@ -160,9 +160,10 @@ static void stop_all(struct vcpu_set *set)
 	pthread_mutex_unlock(&set->lock);
 }
 
-/* One KVM_RUN and its answer.  A wish is looked at after EINTR only: the access
- * that was answered is finished by the next entry, which immediate_exit then
- * leaves at once.  So a pause never finds one half done. */
+/* One KVM_RUN and the handling of its exit.  A request is checked after EINTR
+ * only: the next KVM_RUN first finishes the access that was answered, and
+ * immediate_exit then makes it return at once.  So a pause never finds an access
+ * half done. */
 static bool run_once(struct vcpu *vcpu)
 {
 	struct vcpu_set *set = vcpu->set;
@@ -170,7 +171,7 @@ static bool run_once(struct vcpu *vcpu)
 
 	if (r == -EINTR) {
 		count_exit(vcpu);
-		return atomic_load(&set->wish) == RUN || wait_for_run(vcpu);
+		return atomic_load(&set->request) == RUN || wait_for_run(vcpu);
 	}
 	if (r == -EAGAIN) /* a vCPU that waits for its start-up IPI was woken */
 		return true;
@@ -234,7 +235,7 @@ int vcpu_set_start(struct vcpu_set *set)
 void vcpu_set_pause(struct vcpu_set *set)
 {
 	pthread_mutex_lock(&set->lock);
-	if (atomic_load(&set->wish) == RUN)
+	if (atomic_load(&set->request) == RUN)
 		announce(set, PAUSE);
 	while (set->running > 0)
 		pthread_cond_wait(&set->changed, &set->lock);
@@ -244,8 +245,8 @@ void vcpu_set_pause(struct vcpu_set *set)
 void vcpu_set_resume(struct vcpu_set *set)
 {
 	pthread_mutex_lock(&set->lock);
-	if (atomic_load(&set->wish) == PAUSE) {
-		atomic_store(&set->wish, RUN);
+	if (atomic_load(&set->request) == PAUSE) {
+		atomic_store(&set->request, RUN);
 		pthread_cond_broadcast(&set->changed);
 	}
 	pthread_mutex_unlock(&set->lock);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vCPUs of one machine, a thread each.  Every exit is answered in C; when
- * the machine ends (platform/events.h) they all stop by themselves.
+/* The vCPUs of one machine, a thread each.  Every exit is handled in C; when the
+ * machine ends (platform/events.h) they all stop by themselves.
  *
  * Life: new, add…, start, (pause, resume)…, stop, free.  One caller at a time.
  * Spec: KVM_RUN and immediate_exit in Linux Documentation/virt/kvm/api.rst §5. */
@@ -26,7 +26,7 @@ int vcpu_set_new(const struct kvm_calls *calls, struct bus *bus, struct machine_
 int vcpu_set_add(struct vcpu_set *set, int vcpu_fd, size_t run_bytes);
 
 int vcpu_set_start(struct vcpu_set *set);
-/* Returns when no vCPU runs guest code and no exit is half served. */
+/* Returns when no vCPU runs guest code and no exit is half handled. */
 void vcpu_set_pause(struct vcpu_set *set);
 void vcpu_set_resume(struct vcpu_set *set);
 /* Ends and joins the threads.  Idempotent. */

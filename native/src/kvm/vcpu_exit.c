@@ -54,7 +54,8 @@ static void handle_io(const struct vcpu_context *vcpu)
 	const uint64_t bytes = (uint64_t)run->io.size * run->io.count;
 	uint8_t *data = (uint8_t *)vcpu->run + run->io.data_offset;
 
-	/* The run area is KVM's to write, but a wrong offset would be ours to read. */
+	/* KVM writes the run area, but a wrong offset would make us read outside of
+	 * it. */
 	if (run->io.data_offset > vcpu->run_bytes || bytes > vcpu->run_bytes - run->io.data_offset)
 		return;
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
@@ -96,7 +97,7 @@ static void handle_system_event(const struct vcpu_context *vcpu)
 	}
 }
 
-/* The instruction that KVM could not emulate, as far as KVM tells it. */
+/* The instruction that KVM could not emulate, if KVM reports it. */
 static void format_instruction(const struct kvm_run *run, char hex[HEX_BYTES])
 {
 	unsigned size = run->emulation_failure.insn_size;
@@ -152,7 +153,8 @@ void vcpu_handle_exit(const struct vcpu_context *vcpu)
 			(unsigned long long)run->fail_entry.hardware_entry_failure_reason);
 		break;
 	default:
-		/* With the interrupt controllers in KVM even a halt stays there. */
+		/* No other exit is expected: with the interrupt controllers in KVM
+		 * even a halt stays there. */
 		machine_events_end(vcpu->events, MACHINE_KVM_ERROR, vcpu->index,
 				   "unexpected exit %u at rip %#llx", run->exit_reason,
 				   (unsigned long long)read_rip(vcpu));

@@ -46,7 +46,7 @@ int guest_memory_map(uint64_t len, void **ret_hva)
 
 	if (hva == MAP_FAILED)
 		return -errno;
-	/* For whoever looks at /proc/PID/smaps; kernels without it (before 5.17) refuse. */
+	/* A name for readers of /proc/PID/smaps; kernels before 5.17 refuse it. */
 	(void)prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, hva, len, GUEST_MEMORY_NAME);
 	*ret_hva = hva;
 	return 0;

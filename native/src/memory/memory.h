@@ -30,7 +30,7 @@ void *guest_memory_at(const struct guest_memory *mem, uint64_t gpa, uint64_t len
 
 /* --- for the loader ------------------------------------------------------ */
 
-/* Private anonymous memory, taken from the host page by page as it is touched. */
+/* Private anonymous memory, allocated by the host page by page as it is touched. */
 int guest_memory_map(uint64_t len, void **ret_hva);
 int guest_memory_unmap(void *hva, uint64_t len);
 
@@ -42,10 +42,10 @@ int guest_memory_write(const struct guest_memory *mem, uint64_t gpa, const void 
 int guest_memory_load(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
 		      uint64_t len);
 
-/* Lays a private mapping of a file over guest memory: what the guest does not
- * write stays in the host's page cache, once for all machines.  All three
- * numbers are multiples of the page size.  Hazard: a file that is cut short
- * later makes every access beyond its end a SIGBUS. */
+/* Maps a file privately over guest memory: pages that the guest does not write
+ * stay in the host's page cache, once for all machines.  All three numbers are
+ * multiples of the page size.  Hazard: a file that is cut short later makes every
+ * access beyond its end a SIGBUS. */
 int guest_memory_map_file(const struct guest_memory *mem, uint64_t gpa, int fd, uint64_t offset,
 			  uint64_t len);
 

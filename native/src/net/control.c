@@ -9,14 +9,14 @@
 
 #include "memory/iovec.h"
 
-/* §5.1.6.5: what the driver has written, and one byte for the answer. */
+/* §5.1.6.5: what the driver has written, and one byte for the device's ack. */
 struct command {
 	struct virtio_net_ctrl_hdr head;
 	uint8_t pairs[sizeof(uint16_t)]; /* little endian, unaligned */
 };
 
-/* Bounds: a command that is cut short is refused, and so is any number of pairs
- * that the device does not have. */
+/* Bounds: a truncated command is refused, and so is a number of pairs that the
+ * device does not have. */
 static uint8_t obey(struct net_control *control)
 {
 	const struct virtqueue_chain *chain = &control->chain;
@@ -35,7 +35,7 @@ static uint8_t obey(struct net_control *control)
 	return VIRTIO_NET_OK;
 }
 
-/* 1: one was answered; 0: there is none; -1: the guest broke the rules. */
+/* 1: a command was answered; 0: there is none; -1: the guest broke the rules. */
 static int answer_one(struct net_control *control)
 {
 	struct virtqueue_chain *chain = &control->chain;
@@ -54,7 +54,7 @@ static int answer_one(struct net_control *control)
 }
 
 /* One round is no longer than the queue: a driver that never stops must not keep the
- * worker from its end. */
+ * worker from ending. */
 static void on_kick(void *context, uint32_t events)
 {
 	struct net_control *control = context;

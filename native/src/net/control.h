@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A net device's control queue (virtio 1.2 §5.1.6.5): how many pairs of queues the
- * driver uses.  A thread of its own, which sleeps but for a command or two. */
+ * driver uses.  It has its own thread, which almost always sleeps. */
 #ifndef SAMPAN_NET_CONTROL_H
 #define SAMPAN_NET_CONTROL_H
 
@@ -8,7 +8,7 @@
 #include "virtio/worker.h"
 
 struct net_control {
-	struct virtio_device *virtio; /* is told when the guest breaks the rules */
+	struct virtio_device *virtio; /* its needs_reset reports violations */
 	unsigned max_pairs;
 	void (*use_pairs)(struct virtio_device *virtio, unsigned pairs); /* 1 ≤ pairs ≤ max */
 

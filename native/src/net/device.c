@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The device as the transport and Python see it: which queues there are, and how
- * many pairs of them are used.  What happens on them is net_pair's and net_control's. */
+/* The device as the transport and Python see it: which queues there are, and how many
+ * pairs of them are used.  net_pair and net_control serve them. */
 #include "net/device.h"
 
 #include <errno.h>
@@ -46,7 +46,7 @@ unsigned net_device_queues(unsigned pairs)
 /* --- pairs -------------------------------------------------------------------- */
 
 /* A tap spreads its packets over all of its queues: those of pairs that the driver
- * does not use are taken out.  Under the lock. */
+ * does not use are disabled.  Under the lock. */
 static void enable_used(struct net_device *dev)
 {
 	if (dev->pair_count == 1)
@@ -91,7 +91,8 @@ static void reset(struct virtio_device *virtio)
 		net_pair_stop(&dev->pairs[--dev->started]);
 }
 
-/* §5.1.2: without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it. */
+/* §5.1.2: without VIRTIO_NET_F_MQ there is one pair, and the control queue, if any, is
+ * the next. */
 static int start_queues(struct net_device *dev, struct virtqueue *queues, uint64_t features)
 {
 	const unsigned pairs = features & 1ULL << VIRTIO_NET_F_MQ ? dev->pair_count : 1;
@@ -112,7 +113,7 @@ static int activate(struct virtio_device *virtio, struct virtqueue *queues, unsi
 	/* Bounds: what was not offered cannot have been negotiated. */
 	if (count != net_device_queues(dev->pair_count))
 		return -EINVAL;
-	use_pairs(virtio, 1); /* §5.1.6.5.5: until the driver says otherwise */
+	use_pairs(virtio, 1); /* §5.1.6.5.5: until the driver sets another number */
 	r = start_queues(dev, queues, features);
 	if (r < 0)
 		reset(virtio);

@@ -26,8 +26,8 @@ static void run_again(struct net_pair *pair)
 	eventfd_write(pair->again_fd, 1);
 }
 
-/* What the guest can take is what the tap may leave undone.  A tap that refuses
- * does it itself, and so does no harm. */
+/* The tap may leave to the guest what the guest has offered to do.  If the tap
+ * refuses this it does that work itself, which is harmless. */
 static void set_offloads(const struct net_pair *pair)
 {
 	unsigned flags = 0;
@@ -51,7 +51,7 @@ static void poll_tap(struct net_pair *pair, bool wanted)
 	(void)worker_modify(pair->worker, &pair->tap_source, wanted ? EPOLLIN : 0);
 }
 
-/* Its link was deleted, or the namespace that it was in. */
+/* The tap's link was deleted, or the namespace that it was in. */
 static void lose_tap(struct net_pair *pair)
 {
 	worker_remove(pair->worker, &pair->tap_source);
@@ -123,7 +123,7 @@ static void on_vhost_error(void *context, uint32_t events)
 	report_violation(pair);
 }
 
-/* False: there is none, or it does not know what was negotiated; and there is none
+/* False: there is no vhost-net, or it lacks a negotiated feature and is not used
  * any more. */
 static bool start_vhost(struct net_pair *pair)
 {
@@ -280,7 +280,7 @@ void net_pair_enable(struct net_pair *pair, bool enabled)
 	struct ifreq queue = {.ifr_flags = enabled ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE};
 
 	pthread_mutex_lock(&pair->lock);
-	if (pair->tap_fd >= 0) /* it refuses what is so already */
+	if (pair->tap_fd >= 0) /* fails if it is in that state already */
 		(void)ioctl(pair->tap_fd, TUNSETQUEUE, &queue);
 	pthread_mutex_unlock(&pair->lock);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One pair of a net device's queues and its queue of the tap: the thread that waits
- * for their events, and moves packets by net_path or leaves them to vhost.
+ * for their events, and moves packets by net_path or leaves this to vhost-net.
  *
  * Lifecycle: init, then start and stop in turn, destroy.  attach at any time. */
 #ifndef SAMPAN_NET_PAIR_H
@@ -14,8 +14,8 @@
 #include "virtio/worker.h"
 
 struct net_pair {
-	struct virtio_device *virtio; /* is told when the guest breaks the rules */
-	struct worker *worker;	      /* between stop and start NULL */
+	struct virtio_device *virtio; /* its needs_reset reports violations */
+	struct worker *worker;	      /* NULL between stop and start */
 	struct worker_source rx_source, tx_source, again_source, tap_source, error_source;
 	struct virtqueue *queues; /* receive, transmit */
 	uint64_t features;	  /* as negotiated */
@@ -23,7 +23,7 @@ struct net_pair {
 	struct net_path path;
 	struct net_vhost vhost; /* has the queues and the tap while it runs, not the path */
 
-	int again_fd;	      /* eventfd: a round is to follow, or a tap has come */
+	int again_fd;	      /* eventfd: another round is due, or a tap was attached */
 	pthread_mutex_t lock; /* for the descriptors of the tap and of vhost-net */
 	int tap_fd;	      /* -1: none yet */
 };
@@ -36,7 +36,8 @@ void net_pair_stop(struct net_pair *pair);
 
 bool net_pair_has_tap(struct net_pair *pair);
 
-/* Takes both over; for a pair without a tap.  `vhost_fd` may be -1.  Any thread. */
+/* Takes both descriptors over; for a pair without a tap.  `vhost_fd` may be -1.
+ * Any thread. */
 void net_pair_attach(struct net_pair *pair, int tap_fd, int vhost_fd);
 
 /* Whether the tap gives this pair packets (TUNSETQUEUE); for a tap of several queues.

@@ -40,7 +40,8 @@ void net_path_start(struct net_path *path, struct virtqueue *rx, struct virtqueu
 
 void net_path_give_back(struct net_path *path)
 {
-	/* They were taken in order, and none that was taken later has been used. */
+	/* The chains were taken in order, and none that was taken later has been
+	 * used. */
 	path->rx->next_avail -= (uint16_t)path->room.chain_count;
 	empty(&path->room);
 }
@@ -55,7 +56,7 @@ static void compact(struct net_room *room)
 	room->first_chain = room->first_iov = 0;
 }
 
-/* False: the array of parts is full. */
+/* False: the array of iovecs is full. */
 static bool add_chain(struct net_room *room, const struct virtqueue_chain *chain)
 {
 	unsigned at;
@@ -104,7 +105,7 @@ static enum net_result make_room(struct net_path *path)
 			return NET_NO_ROOM;
 		if (path->chain.readable_count > 0 || path->chain.writable_bytes < NET_HEADER_BYTES)
 			return NET_VIOLATION;
-		/* Many tiny parts: a driver that does so gets nothing. */
+		/* Too many tiny parts: such a driver gets no packets. */
 		if (!add_chain(room, &path->chain))
 			return NET_VIOLATION;
 	}
@@ -113,7 +114,7 @@ static enum net_result make_room(struct net_path *path)
 
 /* --- packets ---------------------------------------------------------------- */
 
-/* The buffers that a packet of `len` bytes has filled go back to the guest. */
+/* Gives the buffers that a packet of `len` bytes has filled back to the guest. */
 static void hand_over(struct net_path *path, size_t len)
 {
 	struct net_room *room = &path->room;
@@ -122,7 +123,7 @@ static void hand_over(struct net_path *path, size_t len)
 
 	for (unsigned i = room->first_chain; covered < len; i++, buffers++)
 		covered += room->chains[i].bytes;
-	/* The tap leaves the field alone (§5.1.6.3.2). */
+	/* The tap does not set this field (§5.1.6.3.2). */
 	buf_to_iov(room->iov + room->first_iov, room->iov_count,
 		   offsetof(struct virtio_net_hdr_v1, num_buffers), &buffers, sizeof(buffers));
 	while (len > 0) {
@@ -175,8 +176,8 @@ static enum net_result transmit_one(struct net_path *path)
 		return NET_IDLE;
 	if (chain->writable_count > 0 || chain->readable_bytes < NET_HEADER_BYTES)
 		return NET_VIOLATION;
-	/* What the tap does not take is lost, as on a wire: its kernel refuses bad
-	 * headers, a link that is down, more than its queue holds. */
+	/* A packet that the tap refuses is lost, as on a wire: for a bad header, a
+	 * link that is down or a full queue. */
 	if (path->tap_fd >= 0)
 		(void)!writev(path->tap_fd, chain->iov, (int)chain->readable_count);
 	virtqueue_push(path->tx, chain->head, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The packets' way of one virtio-net device: between its two queues and a tap.
- * One thread.  Knows queues and a descriptor; nothing of events, life cycles or
- * the transport.  Nothing that the guest writes is trusted but as a packet. */
+/* Moves one pair's packets between its two queues and a tap.  One thread.  Knows
+ * queues and a descriptor; nothing of events, life cycles or the transport.  What
+ * the guest writes is used only as packets, never trusted. */
 #ifndef SAMPAN_NET_PATH_H
 #define SAMPAN_NET_PATH_H
 
@@ -32,16 +32,16 @@ struct net_path {
 	struct virtqueue *rx, *tx;
 	int tap_fd; /* not owned; -1: none */
 	bool mergeable;
-	size_t packet_max; /* no packet is read before there is room for one of these */
+	size_t packet_max; /* the largest packet; none is read before there is room for that much */
 	struct net_room room;
 	struct virtqueue_chain chain;
 };
 
 enum net_result {
 	NET_IDLE,      /* nothing left to do until an event */
-	NET_MORE,      /* the share of one round is used up */
+	NET_MORE,      /* this round's budget is used up */
 	NET_NO_ROOM,   /* a packet may wait; the guest has given too few buffers */
-	NET_GONE,      /* the tap does not work any more */
+	NET_GONE,      /* the tap no longer works */
 	NET_VIOLATION, /* the guest broke the rules of its queue */
 };
 
@@ -49,7 +49,8 @@ enum net_result {
 void net_path_start(struct net_path *path, struct virtqueue *rx, struct virtqueue *tx,
 		    uint64_t features);
 
-/* Buffers that wait for a packet are the queue's again: another may serve it. */
+/* Puts the buffers that wait for a packet back into the queue: another may serve
+ * it. */
 void net_path_give_back(struct net_path *path);
 
 /* From the tap to the guest, as many packets as one round may move. */

@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* What the kernel has to know of; offloads are the tap's alone. */
+/* Features that vhost-net must know of; offloads concern the tap alone. */
 #define RING_FEATURES                                                                              \
 	(1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_INDIRECT_DESC |                        \
 	 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_NET_F_MRG_RXBUF)
@@ -61,7 +61,7 @@ static int set_features(const struct net_vhost *vhost, uint64_t features)
 	return r < 0 ? r : call(vhost, VHOST_SET_FEATURES, &wanted);
 }
 
-/* Lifetime: the kernel looks into guest memory until stop, or until the process ends. */
+/* Lifetime: the kernel accesses guest memory until stop, or until the process ends. */
 static int set_memory(const struct net_vhost *vhost, const struct guest_memory *mem)
 {
 	struct {
@@ -170,7 +170,7 @@ int net_vhost_start(struct net_vhost *vhost, int tap_fd, struct virtqueue *queue
 		return r;
 	}
 	vhost->running = true;
-	/* A kick that came before went to whoever served the queue then. */
+	/* An earlier kick may have gone to the one that served the queue then. */
 	for (unsigned i = 0; i < NET_VHOST_QUEUES; i++)
 		eventfd_write(queues[i].kick_fd, 1);
 	return 0;

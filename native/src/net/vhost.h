@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The packets' way of one virtio-net device through the host's kernel: vhost-net
- * serves the two queues and the tap, and no packet passes this process.  The
- * kernel checks every descriptor against the memory table that it is given.
- * One thread at a time. */
+/* One pair's packets moved by the host's kernel: vhost-net serves the two queues
+ * and the tap, and no packet passes through this process.  The kernel checks
+ * every descriptor against the memory table that it is given.  One thread at a
+ * time. */
 #ifndef SAMPAN_NET_VHOST_H
 #define SAMPAN_NET_VHOST_H
 
@@ -16,21 +16,21 @@
 struct net_vhost {
 	int fd;	      /* of /dev/vhost-net, owned; -1: there is none */
 	int error_fd; /* eventfd: the kernel writes to it when the guest breaks a queue's rules */
-	bool owned;   /* this process' memory is what the kernel goes by */
+	bool owned;   /* VHOST_SET_OWNER was done: the kernel uses this process' memory */
 	bool running;
 };
 
 int net_vhost_init(struct net_vhost *vhost);
 
-/* Takes `fd`, which may be -1, over in place of the one before; not while it runs. */
+/* Takes over `fd`, which may be -1, and closes the earlier one; not while it runs. */
 void net_vhost_set_fd(struct net_vhost *vhost, int fd);
 
-/* Hands queues, which nobody else may serve from here on, and the tap over.
- * `features` as negotiated.  -errno: nothing has been handed over. */
+/* Hands the queues, which nobody else may serve from here on, and the tap to the
+ * kernel.  `features` as negotiated.  -errno: nothing has been handed over. */
 int net_vhost_start(struct net_vhost *vhost, int tap_fd, struct virtqueue *queues,
 		    uint64_t features);
 
-/* Takes them back, positions and all; the kernel does not touch them any more.
+/* Takes them back with their positions; the kernel no longer touches them.
  * Idempotent. */
 void net_vhost_stop(struct net_vhost *vhost, struct virtqueue *queues);
 

@@ -17,8 +17,8 @@ struct region {
 	_Atomic uint64_t reads, writes;
 };
 
-/* Accesses to one address that nobody claims.  The guest chooses addresses at
- * will: those that find no slot are counted in `others`. */
+/* Accesses to one address that nobody claims.  The guest chooses the addresses:
+ * those that find no free slot are counted in `others`. */
 struct unclaimed {
 	_Atomic uint64_t key; /* address << 2 | space << 1 | 1; 0: free */
 	_Atomic uint64_t reads, writes;

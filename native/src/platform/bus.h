@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who answers an access of the guest to an I/O port or to memory that is not
+/* Finds the device for a guest's access to an I/O port or to memory that is not
  * RAM.  Filled before the first vCPU runs, read only afterwards; accesses come
  * from every vCPU thread at once.  What nobody claims reads as all ones. */
 #ifndef SAMPAN_PLATFORM_BUS_H
@@ -25,8 +25,8 @@ struct bus_ops {
 
 struct bus;
 
-/* Accesses by region; by address, without a name, for what no region claims;
- * "unclaimed-rest" for addresses beyond those that can be told apart. */
+/* Accesses by region; by address, without a name, where no region claims it;
+ * "unclaimed-rest" for the addresses that found no slot of their own. */
 struct bus_counter {
 	int space;
 	uint64_t address;

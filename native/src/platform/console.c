@@ -45,7 +45,7 @@ void console_free(struct console *c)
 	free(c);
 }
 
-/* A file that takes no more loses console text and nothing else. */
+/* A file that cannot be written loses console text and nothing else. */
 static uint64_t write_at(const struct console *c, const void *data, uint64_t len, uint64_t at)
 {
 	uint64_t done = 0;
@@ -90,7 +90,7 @@ static void drop_middle(struct console *c)
 	const uint64_t tail_at = c->size - quarter;
 	char gap[GAP_BYTES + 1];
 
-	/* The first time the gap's line takes the place of output. */
+	/* The first time, the line that marks the gap also replaces output. */
 	c->dropped += tail_at - (c->dropped == 0 ? quarter : head_end);
 	(void)snprintf(gap, sizeof(gap), GAP_FORMAT, (unsigned long long)c->dropped);
 	(void)write_at(c, gap, strlen(gap), quarter);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A log file of bounded size for the guest's console: its beginning and its
- * end are kept, a line between them says how much is missing.  One thread at
- * a time (the serial port's lock). */
+/* A log file of bounded size for the guest's console: its beginning and its end
+ * are kept, and a line between them says how many bytes are missing.  One thread
+ * at a time (the serial port's lock). */
 #ifndef SAMPAN_PLATFORM_CONSOLE_H
 #define SAMPAN_PLATFORM_CONSOLE_H
 

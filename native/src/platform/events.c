@@ -47,8 +47,8 @@ void machine_events_free(struct machine_events *events)
 	free(events);
 }
 
-/* With the lock held.  A full ring drops what is not the end: its last place
- * is the end's. */
+/* With the lock held.  A full ring drops all events but the end: its last place
+ * is kept for that. */
 static void append(struct machine_events *events, bool end, int kind, int vcpu, const char *format,
 		   va_list arguments)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What happens to a machine that Python must hear of: its end, of which only
- * the first cause counts, and faults of its devices.  Written by any thread;
- * read by one, which polls the eventfd. */
+/* Events of a machine that Python must learn of: its end, of which only the first
+ * cause counts, and faults of its devices.  Written by any thread; read by one,
+ * which polls the eventfd. */
 #ifndef SAMPAN_PLATFORM_EVENTS_H
 #define SAMPAN_PLATFORM_EVENTS_H
 

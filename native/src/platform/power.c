@@ -64,7 +64,7 @@ static void write_sleep_control(void *context, uint64_t offset, const void *data
 		machine_events_end(p->events, MACHINE_POWEROFF, -1, "ACPI sleep control register");
 }
 
-/* WAK_STS is cleared by writing it; it is never set, for nothing wakes. */
+/* A driver clears WAK_STS by writing it; it is never set, as no wake-up exists. */
 static void write_nothing(void *context, uint64_t offset, const void *data, unsigned len)
 {
 	(void)context;

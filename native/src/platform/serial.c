@@ -18,7 +18,7 @@ struct serial {
 	pthread_mutex_t lock;
 	uint8_t ier, lcr, mcr, scratch, divisor_low, divisor_high;
 	bool fifo;
-	bool thr_empty; /* the interrupt that says so has not been read yet */
+	bool thr_empty; /* that interrupt has not been read from IIR yet */
 };
 
 int serial_new(struct console *console, int irq_fd, struct serial **ret_serial)
@@ -81,7 +81,7 @@ void serial_restore(struct serial *s, const struct serial_state *state)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* An edge for each time that the transmitter becomes empty anew. */
+/* One edge each time the transmitter becomes empty again. */
 static void note_thr_empty(struct serial *s)
 {
 	if (!s->thr_empty && (s->ier & UART_IER_THRI) && s->irq_fd >= 0)
@@ -110,7 +110,8 @@ static uint8_t read_msr(const struct serial *s)
 
 	if (!(s->mcr & UART_MCR_LOOP))
 		return UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS;
-	/* Loopback: drivers probe for a port by the way its outputs come back. */
+	/* Loopback: drivers probe for a port by checking that outputs appear as
+	 * inputs. */
 	if (s->mcr & UART_MCR_RTS)
 		msr |= UART_MSR_CTS;
 	if (s->mcr & UART_MCR_DTR)
@@ -151,7 +152,8 @@ static void write_ier(struct serial *s, uint8_t value)
 	s->ier = value & 0x0f;
 	if (!asked)
 		return;
-	/* The transmitter is empty: whoever asks anew is told at once. */
+	/* The transmitter is empty: enabling this interrupt again raises it at
+	 * once. */
 	s->thr_empty = false;
 	note_thr_empty(s);
 }

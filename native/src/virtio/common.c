@@ -29,7 +29,7 @@ static struct virtqueue *selected_queue(struct virtio_pci *dev)
 								: NULL;
 }
 
-/* Sources of interrupts: 0 the configuration, then the queues. */
+/* Sources of interrupts: 0 is the configuration, then come the queues. */
 static unsigned queue_source(unsigned queue)
 {
 	return queue + 1;
@@ -49,11 +49,12 @@ void virtio_common_break(struct virtio_pci *dev, const char *why)
 
 	if (old & VIRTIO_CONFIG_S_NEEDS_RESET)
 		return;
-	/* Once in the device's life: a driver could break and reset it for ever. */
+	/* Reported once in the device's life, as a driver could break and reset it
+	 * for ever. */
 	if (!atomic_exchange(&dev->fault_told, true))
 		machine_events_tell_fault(dev->machine.events, "%.*s: %s", VIRTIO_PCI_NAME_BYTES,
 					  dev->description.name, why);
-	/* §2.1.2: the driver is told once it is up. */
+	/* §2.1.2: the driver is told only after DRIVER_OK. */
 	if (old & VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_common_config_changed(dev);
 }
@@ -88,7 +89,8 @@ void virtio_common_reset(struct virtio_pci *dev)
 	dev->driver_features = 0;
 	dev->queue_select = 0;
 	atomic_store(&dev->isr, 0);
-	/* Last, and after the model's threads: none can set a bit any more. */
+	/* Last, and after the model's threads have ended: none can set a bit any
+	 * more. */
 	atomic_store(&dev->status, 0);
 }
 
@@ -253,8 +255,8 @@ static void write_queue_word(struct virtqueue *vq, uint64_t offset, uint32_t val
 	}
 }
 
-/* A queue that is enabled, or a device that is up, keeps its queues as they
- * are (§4.1.4.3.2): the model's threads read them without a lock. */
+/* The driver cannot change a queue that is enabled, or any queue of a device that
+ * is up (§4.1.4.3.2): the model's threads read them without a lock. */
 static struct virtqueue *writable_queue(struct virtio_pci *dev)
 {
 	struct virtqueue *vq = selected_queue(dev);

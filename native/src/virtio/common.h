@@ -8,7 +8,7 @@
 
 /* Bounds: any offset and length; outside the structure reads are 0. */
 void virtio_common_read(struct virtio_pci *device, uint64_t offset, void *data, unsigned len);
-/* Only whole fields at their own width are written; all else is lost. */
+/* Only whole fields at their own width are written; other writes are ignored. */
 void virtio_common_write(struct virtio_pci *device, uint64_t offset, const void *data,
 			 unsigned len);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the virtio-pci transport (pci_window) asks of a device model, and what
- * it offers to one.  The transport owns queues, eventfds and vectors; a device
- * owns its worker threads. */
+/* The interface between the virtio-pci transport (pci_window) and a device model.
+ * The transport owns queues, eventfds and vectors; a device owns its worker
+ * threads. */
 #ifndef SAMPAN_VIRTIO_DEVICE_H
 #define SAMPAN_VIRTIO_DEVICE_H
 
@@ -22,8 +22,9 @@ struct virtio_device_ops {
 	void (*reset)(struct virtio_device *dev);
 	/* After reset; frees everything. */
 	void (*destroy)(struct virtio_device *dev);
-	/* The machine stops, perhaps to be saved: as reset, but what the device
-	 * knows of its driver's session stays.  NULL: reset does that. */
+	/* The machine stops, perhaps for a snapshot: as reset, but the device
+	 * keeps the state of its driver's session.  NULL: reset is called
+	 * instead. */
 	void (*stop)(struct virtio_device *dev);
 };
 

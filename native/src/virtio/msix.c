@@ -98,8 +98,9 @@ void msix_stage_route(struct msix *msix, unsigned index, const struct msix_entry
 	note_route(source, entry);
 }
 
-/* What was pending is taken out before KVM listens and written again after, so
- * that it is neither lost nor left as a pending bit of the next mask. */
+/* A pending count is read before the eventfd becomes an irqfd and is written
+ * again afterwards, so that it is neither lost nor shown as pending at the next
+ * mask. */
 static int wire(struct msix *msix, struct msix_source *source)
 {
 	eventfd_t pending;
@@ -146,7 +147,7 @@ void msix_set_vector(struct msix *msix, unsigned index, uint16_t vector)
 	struct msix_source *source = &msix->sources[index];
 	eventfd_t stale;
 
-	/* Without a vector nothing was pending: a bit needs one to be shown in. */
+	/* Without a vector nothing is pending, as a vector holds the pending bit. */
 	if (source->vector == MSIX_NO_VECTOR)
 		(void)eventfd_read(source->fd, &stale);
 	source->vector = vector < msix->count ? vector : MSIX_NO_VECTOR;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MSI-X of one device (PCI Local Bus 3.0 §6.8.2): the table and the pending
- * bits that the driver sees, and behind them one eventfd for each source of
- * interrupts (a queue, the configuration).
+/* MSI-X of one device (PCI Local Bus 3.0 §6.8.2): the table and the pending bits
+ * that the driver sees, and one eventfd for each source of interrupts (a queue,
+ * the configuration).
  *
- * While a source's vector is unmasked its eventfd is an irqfd: whoever writes
- * to it interrupts the guest without passing here.  While masked, nobody reads
- * the eventfd: what was written is the pending bit, and comes at the unmask.
+ * While a source's vector is unmasked its eventfd is an irqfd: a write to it
+ * interrupts the guest without this code.  While masked, nobody reads the
+ * eventfd: its count is the pending bit, and is delivered at the unmask.
  *
  * Everything but the eventfds is under the device's lock. */
 #ifndef SAMPAN_VIRTIO_MSIX_H
@@ -42,13 +42,13 @@ struct msix {
 	unsigned count; /* of vectors, and of sources */
 	struct msix_entry entries[MSIX_MAX_VECTORS];
 	struct msix_source sources[MSIX_MAX_VECTORS];
-	int error; /* the first failure to wire a source, -errno: for the owner to take */
+	int error; /* the first failure to wire a source, -errno: the owner takes and clears it */
 };
 
 /* As many sources as vectors, none of them with a vector yet. */
 int msix_init(struct msix *msix, const struct kvm_calls *calls, int vm_fd,
 	      struct irq_routing *routing, unsigned count);
-/* The VM goes next, and with it what is wired. */
+/* Leaves irqfds wired: the VM is closed next, which removes them. */
 void msix_destroy(struct msix *msix);
 
 /* Message control: MSI-X enable and function mask. */
@@ -58,15 +58,15 @@ void msix_set_control(struct msix *msix, bool enabled, bool function_masked);
  * §4.1.5.1.2.1). */
 void msix_set_vector(struct msix *msix, unsigned source, uint16_t vector);
 
-/* The source is going to get a vector with this entry: its route is KVM's at the
- * next irq_routing_commit, before it has to be. */
+/* The source will get a vector with this entry: the next irq_routing_commit gives
+ * its route to KVM in advance, with those of others. */
 void msix_stage_route(struct msix *msix, unsigned source, const struct msix_entry *entry);
 
 /* Every source loses its vector. */
 void msix_detach(struct msix *msix);
 
 /* Accesses to the table and to the pending bits.
- * Bounds: any offset; 1 ≤ len ≤ 8; beyond them reads are 0, writes are lost. */
+ * Bounds: any offset; 1 ≤ len ≤ 8; beyond them reads are 0, writes are ignored. */
 void msix_read_table(const struct msix *msix, uint64_t offset, void *data, unsigned len);
 void msix_write_table(struct msix *msix, uint64_t offset, const void *data, unsigned len);
 void msix_read_pending(const struct msix *msix, uint64_t offset, void *data, unsigned len);

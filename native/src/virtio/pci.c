@@ -138,7 +138,7 @@ void virtio_pci_place_notifications(struct virtio_pci *dev)
 	dev->wired_gpa = wanted;
 }
 
-/* Where KVM refuses they go on to come as exits: slow, not wrong. */
+/* If KVM refuses, notifications still come as exits: slower, but correct. */
 static void wire_notifications_of(struct virtio_pci *dev, unsigned queue)
 {
 	if (dev->wired_gpa == PCI_BAR_OFF || dev->wired >> queue & 1)
@@ -232,8 +232,8 @@ static void read_bar_locked(struct virtio_pci *dev, uint64_t offset, void *data,
 	}
 }
 
-/* A notification that did not meet its ioeventfd: a queue's first one, through the
- * window in configuration space, or before DRIVER_OK. */
+/* A notification that did not come by ioeventfd: a queue's first one, one through
+ * the window in configuration space, or one before DRIVER_OK. */
 static void notify(struct virtio_pci *dev, uint64_t offset)
 {
 	const uint64_t queue = offset / PCI_NOTIFY_MULTIPLIER;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One virtio device on PCI: modern transport only, MSI-X only (virtio 1.2
- * §4.1).  Owns the queues, their eventfds and the vectors; serves the
- * configuration space and the BAR; tells the device model of DRIVER_OK and of
- * reset.  The driver's accesses come on vCPU threads and take the device's
- * lock; notifications (ioeventfd) and interrupts (irqfd) do not pass here. */
+/* One virtio device on PCI: modern transport only, MSI-X only (virtio 1.2 §4.1).
+ * Owns the queues, their eventfds and the vectors; serves the configuration space
+ * and the BAR; tells the device model about DRIVER_OK and reset.  The driver's
+ * accesses come on vCPU threads and take the device's lock; notifications
+ * (ioeventfd) and interrupts (irqfd) do not pass here. */
 #ifndef SAMPAN_VIRTIO_PCI_H
 #define SAMPAN_VIRTIO_PCI_H
 
@@ -24,7 +24,7 @@
 #define VIRTIO_PCI_MAX_CONFIG_BYTES 256
 #define VIRTIO_PCI_NAME_BYTES 16
 
-/* The device as Python describes it: copied, never asked for again. */
+/* The device as Python describes it; copied once. */
 struct pci_device_description {
 	char name[VIRTIO_PCI_NAME_BYTES]; /* for events */
 	uint16_t virtio_type;		  /* virtio 1.2 §5 */
@@ -37,7 +37,7 @@ struct pci_device_description {
 	uint64_t bar_gpa;			     /* aligned to PCI_BAR_BYTES */
 };
 
-/* What a device has done; the transitions are exits that boot pays for. */
+/* What a device has done; each transition is an exit, which adds to boot time. */
 struct pci_device_counters {
 	uint64_t status_writes;
 	uint64_t status_ns; /* of those that set the device up */
@@ -48,7 +48,7 @@ struct pci_device_counters {
 	uint64_t signals;
 };
 
-/* What every device of a machine works with; all of it outlives them. */
+/* What all devices of a machine share; it outlives them. */
 struct virtio_pci_machine {
 	const struct kvm_calls *calls;
 	int vm_fd;
@@ -66,7 +66,7 @@ struct virtio_pci {
 	struct pci_config config;
 	struct msix msix;
 	_Atomic uint64_t bar_gpa; /* read without it */
-	uint64_t wired_gpa;	  /* where ioeventfds belong; PCI_BAR_OFF: nowhere */
+	uint64_t wired_gpa;	  /* where ioeventfds are registered; PCI_BAR_OFF: nowhere */
 	uint32_t wired;		  /* the queues that have one, a bit each */
 	_Atomic uint8_t status;	  /* NEEDS_RESET is set without it */
 	_Atomic uint8_t isr;	  /* likewise */
@@ -84,20 +84,20 @@ struct virtio_pci {
 int virtio_pci_new(const struct virtio_pci_machine *machine,
 		   const struct pci_device_description *description, struct virtio_device *model,
 		   struct virtio_pci **ret_device);
-/* After the vCPUs have stopped, and before the VM is closed: ioeventfds and irqfds go
- * with it, which costs KVM one grace period and not one each. */
+/* After the vCPUs have stopped, and before the VM is closed: closing it removes
+ * ioeventfds and irqfds in one grace period, not one each. */
 void virtio_pci_free(struct virtio_pci *device);
 
-/* The model's threads are gone when it returns; the driver's state stays. */
+/* The model's threads have ended when it returns; the driver's state stays. */
 void virtio_pci_stop(struct virtio_pci *device);
 
 /* New device configuration, and an interrupt that says so (§2.5).  Any thread. */
 int virtio_pci_set_config(struct virtio_pci *device, unsigned offset, const void *data,
 			  unsigned len);
 
-/* Ioeventfds are where the BAR is, of an active device, and each is made when its
- * queue is notified for the first time: most queues of a machine never are, and
- * each costs KVM a grace period.  Under the lock. */
+/* Registers the ioeventfds of an active device at its BAR.  Each is made when its
+ * queue is notified for the first time: most queues never are, and each costs KVM
+ * a grace period.  Under the lock. */
 void virtio_pci_place_notifications(struct virtio_pci *device);
 
 void virtio_pci_read_counters(struct virtio_pci *device, struct pci_device_counters *ret_counters);

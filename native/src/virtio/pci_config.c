@@ -40,7 +40,7 @@ static uint32_t get32(const struct pci_config *config, unsigned at)
 	return le32toh(value);
 }
 
-/* Capabilities are laid one behind the other from 0x40 on. */
+/* Capabilities are placed one after the other from 0x40 on. */
 struct capabilities {
 	struct pci_config *config;
 	unsigned link; /* where the offset of the next one goes */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The 256 bytes of configuration space of a virtio device: a type 0 header with
  * one 64-bit memory BAR, and the capabilities of virtio 1.2 §4.1.4 and MSI-X.
- * Pure: bytes and the mask of those that can be written. */
+ * Pure: the bytes, and the mask of the bits that can be written. */
 #ifndef SAMPAN_VIRTIO_PCI_CONFIG_H
 #define SAMPAN_VIRTIO_PCI_CONFIG_H
 
@@ -28,7 +28,7 @@ struct pci_config {
 	uint8_t msix_at, window_at;	    /* offsets of these capabilities */
 };
 
-/* What the bytes say. */
+/* The values that the bytes hold. */
 struct pci_decoded {
 	uint64_t bar_gpa; /* PCI_BAR_OFF without memory decoding */
 	bool msix_enabled, msix_masked;
@@ -37,14 +37,15 @@ struct pci_decoded {
 /* The window of VIRTIO_PCI_CAP_PCI_CFG onto the BAR (§4.1.4.9). */
 struct pci_bar_window {
 	uint32_t offset;
-	unsigned len; /* 0: the driver has set nothing that can be accessed */
+	unsigned len; /* 0: the driver has not selected an access that is allowed */
 	unsigned data_at;
 };
 
 void pci_config_init(struct pci_config *config, uint16_t virtio_type, uint32_t class_code,
 		     uint64_t bar_gpa, unsigned queue_count, unsigned device_config_bytes);
 
-/* Bounds: any offset and length; beyond the 256 bytes reads are 0, writes lost. */
+/* Bounds: any offset and length; beyond the 256 bytes reads are 0, writes are
+ * ignored. */
 void pci_config_read(const struct pci_config *config, uint64_t offset, void *data, unsigned len);
 void pci_config_write(struct pci_config *config, uint64_t offset, const void *data, unsigned len);
 

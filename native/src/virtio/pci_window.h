@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* PCI bus 0 of a machine: up to 32 virtio devices, found through the ECAM
- * window (PCI Express 5.0 §7.2.2), their BARs wherever the guest puts them in
- * the memory windows.  There are no configuration ports: Linux uses ECAM alone
- * then, one exit an access instead of two. */
+/* PCI bus 0 of a machine: up to 32 virtio devices, found through the ECAM window
+ * (PCI Express 5.0 §7.2.2), their BARs wherever the guest puts them in the memory
+ * windows.  There are no configuration ports: Linux then uses ECAM alone, with
+ * one exit for each access instead of two. */
 #ifndef SAMPAN_VIRTIO_PCI_WINDOW_H
 #define SAMPAN_VIRTIO_PCI_WINDOW_H
 
@@ -35,7 +35,7 @@ int pci_window_attach_memory(struct pci_window *window, struct bus *bus, uint64_
 int pci_window_add(struct pci_window *window, unsigned slot,
 		   const struct pci_device_description *description, struct virtio_device *model);
 
-/* The models' threads are gone when it returns.  After the vCPUs have stopped. */
+/* The models' threads have ended when it returns.  After the vCPUs have stopped. */
 void pci_window_stop(struct pci_window *window);
 
 /* See state.h and kvm/irq_routing.h; -ENODEV: no device in the slot. */

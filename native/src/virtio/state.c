@@ -61,7 +61,7 @@ int virtio_pci_save(struct virtio_pci *dev, struct virtio_pci_state *ret_state)
 	return r;
 }
 
-/* --- the way back ------------------------------------------------------------ */
+/* --- restoring --------------------------------------------------------------- */
 
 static bool is_of(const struct virtio_pci_state *state, const struct virtio_pci *dev)
 {
@@ -118,7 +118,7 @@ static void restore_queue(struct virtio_pci *dev, unsigned index,
 	msix_set_vector(&dev->msix, index + 1, q->vector);
 }
 
-/* Without an answer to what was under way: a driver takes an interrupt too many. */
+/* Needs no record of what was in flight: a driver accepts a spurious interrupt. */
 static void wake_up(const struct virtio_pci *dev)
 {
 	for (unsigned i = 0; i < dev->description.queue_count; i++) {

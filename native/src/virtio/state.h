@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a driver has made of a device, for a machine that goes on with it: the
- * writable part of configuration space, MSI-X, status, features, queues and
- * how far they are.  Not what the host says of the device, nor its model's own
- * state.  Numbers are the host's: the state never leaves it. */
+/* The state that a driver has given a device, for a snapshot: the writable part
+ * of configuration space, MSI-X, status, features, queues and their positions.
+ * Not the host's description of the device, nor its model's own state.  Numbers
+ * are in the host's byte order: the state never leaves it. */
 #ifndef SAMPAN_VIRTIO_STATE_H
 #define SAMPAN_VIRTIO_STATE_H
 
@@ -30,15 +30,15 @@ struct virtio_pci_state {
 /* After virtio_pci_stop.  -EIO: the device needs a reset. */
 int virtio_pci_save(struct virtio_pci *device, struct virtio_pci_state *ret_state);
 
-/* Before virtio_pci_restore: the interrupts that it will wire have their routes from
- * the next irq_routing_commit on, all of a machine's in one. */
+/* Before virtio_pci_restore: stages the routes of the interrupts that it will wire,
+ * so that one irq_routing_commit sets those of the whole machine. */
 void virtio_pci_stage_routes(struct virtio_pci *device, const struct virtio_pci_state *state);
 
 /* Into a new device of the same description, after the guest's memory, its
  * interrupt controllers and the model were restored, and before a vCPU runs.
- * Every queue is looked at, and every one of its vectors comes once: what was
- * on its way is not lost.  -EINVAL: the state is of another device; -EIO: the
- * device could not be started. */
+ * Every queue is kicked and its interrupt sent once, so that no notification in
+ * flight is lost.  -EINVAL: the state is of another device; -EIO: the device
+ * could not be started. */
 int virtio_pci_restore(struct virtio_pci *device, const struct virtio_pci_state *state);
 
 #endif

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Ring fields that the driver writes at any time: one load, never two. */
+/* Ring fields, which the driver may write at any time: each is loaded once. */
 static uint16_t load_u16(const uint16_t *p)
 {
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
@@ -183,8 +183,8 @@ void virtqueue_signal(struct virtqueue *vq)
 
 	if (vq->broken || vq->call_fd < 0)
 		return;
-	/* The used index is written before the driver's wish is read: otherwise
-	 * both sides may wait for each other. */
+	/* The used index is written before the driver's request for interrupts is
+	 * read: otherwise both sides may wait for each other. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!driver_wants_signal(vq))
 		return;
@@ -204,8 +204,8 @@ bool virtqueue_enable_kicks(struct virtqueue *vq)
 		store_u16(avail_event(vq), vq->next_avail);
 	else
 		store_u16(&used->flags, 0);
-	/* The wish is written before the index is read again: a chain that came
-	 * in between is seen here or kicks. */
+	/* The request for kicks is written before the index is read again: a
+	 * chain that came in between is seen here or causes a kick. */
 	atomic_thread_fence(memory_order_seq_cst);
 	return load_u16(&avail->idx) != vq->next_avail;
 }
@@ -214,7 +214,7 @@ void virtqueue_disable_kicks(struct virtqueue *vq)
 {
 	struct vring_used *used = vq->device;
 
-	/* With event_idx a stale avail_event suppresses by itself. */
+	/* With event_idx an old avail_event already suppresses kicks. */
 	if (!vq->broken && !vq->event_idx)
 		store_u16(&used->flags, VRING_USED_F_NO_NOTIFY);
 }

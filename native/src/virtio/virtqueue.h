@@ -30,11 +30,11 @@ struct virtqueue {
 	/* positions; saved and restored with the device */
 	uint16_t next_avail;
 	uint16_t next_used;
-	/* the rest is the implementation's */
+	/* the members below are private to virtqueue.c */
 	void *desc, *driver, *device;
 	uint16_t signalled_used;
 	bool signalled_valid;
-	bool broken;		/* a violation was seen: pops answer -EPROTO until reset */
+	bool broken;		/* a violation was seen: pops return -EPROTO until reset */
 	uint64_t pops, signals; /* counters for the figures */
 };
 
@@ -65,7 +65,7 @@ void virtqueue_unpop(struct virtqueue *vq);
 /* Hands a chain back with the number of bytes written to it. */
 void virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t written);
 
-/* Interrupts the driver if it asked to hear of what was pushed. */
+/* Interrupts the driver if it requested that for what was pushed. */
 void virtqueue_signal(struct virtqueue *vq);
 
 /* Asks for a kick at the next chain.  true: chains came meanwhile, pop again. */

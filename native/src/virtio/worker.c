@@ -20,8 +20,8 @@ struct worker {
 	pthread_t thread;
 	char name[16];
 	enum jail_kind kind;
-	/* Of the round that runs: a source removed by a handler must not be
-	 * served from a report that came before. */
+	/* The events of the current round: a source that a handler removed must
+	 * not be served from an event reported earlier. */
 	struct epoll_event ready[EVENTS_A_ROUND];
 	int ready_count;
 };

@@ -30,8 +30,8 @@ void worker_remove(struct worker *w, struct worker_source *source);
 
 int worker_start(struct worker *w);
 
-/* Ends the loop after the handler that runs, joins the thread.  Idempotent;
- * not from the worker's own thread. */
+/* Ends the loop after the running handler, joins the thread.  Idempotent; not
+ * from the worker's own thread. */
 void worker_stop(struct worker *w);
 void worker_free(struct worker *w);
 

@@ -60,7 +60,7 @@ static void forget(struct vsock_bridge *b, struct vsock_connection *c)
 	b->config.connection_gone(b->config.owner);
 }
 
-/* After anything that may have changed a connection; it may be gone then. */
+/* Called after anything that may have changed a connection, which it may free. */
 static void update(struct vsock_bridge *b, struct vsock_connection *c)
 {
 	tell_end(b, c);
@@ -70,7 +70,7 @@ static void update(struct vsock_bridge *b, struct vsock_connection *c)
 		vsock_outbox_add(&b->outbox, c);
 }
 
-/* A guest that never closes its side must not use the table up. */
+/* A guest that never closes its side must not fill the table. */
 static void reclaim(struct vsock_bridge *b)
 {
 	for (unsigned i = 0; i < VSOCK_MAX_CONNECTIONS; i++) {
@@ -100,13 +100,14 @@ static bool next_packet(struct vsock_bridge *b, struct iovec *room, unsigned cou
 	if (!c)
 		return false;
 	made = vsock_connection_next_packet(c, room, count, ret_packet);
-	/* One that has room, says so and still makes nothing must not spin. */
+	/* A connection that wants to send, has room and still makes no packet
+	 * must not spin. */
 	if (made || !vsock_connection_wants_to_send(c))
 		update(b, c);
 	return made;
 }
 
-/* Fills the popped chain.  false: there was nothing for it. */
+/* Fills the popped chain. false: there was nothing to send. */
 static bool fill_chain(struct vsock_bridge *b)
 {
 	const struct iovec *writable = virtqueue_chain_writable(&b->chain);
@@ -122,8 +123,8 @@ static bool fill_chain(struct vsock_bridge *b)
 	return true;
 }
 
-/* Takes a chain of the rx queue; false when there is none (a kick will tell, of one
- * that came meanwhile our own) or the queue is broken. */
+/* Takes a chain of the rx queue; false when the queue is broken or empty (a kick
+ * will follow; for a chain that came meanwhile it is our own). */
 static bool take_rx_chain(struct vsock_bridge *b)
 {
 	const int r = virtqueue_pop(b->config.rx, &b->chain);
@@ -166,15 +167,15 @@ static void serve_rx(struct vsock_bridge *b)
 
 /* --- guest to host: the tx queue ----------------------------------------- */
 
-/* §5.10.6.4 (device): what is not for a connection is answered by RST, unless it is
- * one; a type that we do not know likewise. */
+/* §5.10.6.4 (device): a packet for no connection, or of an unknown type, is
+ * answered by RST, unless it is an RST. */
 static void receive_packet(struct vsock_bridge *b, const struct vsock_packet *packet,
 			   const struct iovec *payload, unsigned count)
 {
 	struct vsock_connection *c = vsock_table_find(&b->table, packet->host_port,
 						      packet->guest_port);
 
-	/* A place for guest-initiated connections: OP_REQUEST.  Nothing listens. */
+	/* OP_REQUEST (a connection from the guest) also ends here: nothing listens. */
 	if (c && packet->type == VIRTIO_VSOCK_TYPE_STREAM) {
 		vsock_connection_receive(c, packet, payload, count);
 		update(b, c);
@@ -303,7 +304,7 @@ int vsock_bridge_new(const struct vsock_bridge_config *config, struct vsock_brid
 		free(b);
 		return r;
 	}
-	/* What the driver made available before counts too. */
+	/* Buffers that the driver made available before count too. */
 	kick_self(config->rx);
 	kick_self(config->tx);
 	*ret_bridge = b;

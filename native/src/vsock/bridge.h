@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between the queues of an activated device and its connections.  Lives from
- * DRIVER_OK to reset; runs on the device's worker thread alone.
+/* Carries packets between the queues of an activated device and its connections.
+ * Lives from DRIVER_OK to reset; runs on the device's worker thread alone.
  *
- * Deadlock (virtio 1.2 §5.10.6.1): the rx queue may be out of buffers while
- * the guest sends.  What a connection owes the guest is a flag in it; what is
- * owed to packets of no connection waits in a small ring, and when that is
- * full the tx queue waits. */
+ * Deadlock (virtio 1.2 §5.10.6.1): the rx queue may be out of buffers while the
+ * guest sends.  So the packets that a connection must send are flags in it;
+ * replies to packets of no connection wait in a small ring, and when that is full
+ * the tx queue waits. */
 #ifndef SAMPAN_VSOCK_BRIDGE_H
 #define SAMPAN_VSOCK_BRIDGE_H
 
@@ -15,7 +15,7 @@
 
 struct vsock_bridge;
 
-/* The end of a stream, allocated with it so that telling cannot fail. */
+/* The end of a stream, allocated with it so that reporting it cannot fail. */
 struct vsock_stream_end {
 	struct vsock_event event;
 	struct vsock_stream_end *next;
@@ -38,7 +38,7 @@ int vsock_bridge_new(const struct vsock_bridge_config *config, struct vsock_brid
 void vsock_bridge_free(struct vsock_bridge *b);
 
 /* Asks the guest for a connection.  Takes `c` (initialised, from malloc) over;
- * when the table is full it ends at once with -ENOSPC. */
+ * when the table is full the connection ends at once with -ENOSPC. */
 void vsock_bridge_connect(struct vsock_bridge *b, struct vsock_connection *c);
 
 #endif

@@ -35,8 +35,8 @@ bool vsock_connection_finished(const struct vsock_connection *c)
 	return c->state == VSOCK_CLOSED && c->ended && !c->pending;
 }
 
-/* Gives the endpoint up and tells the guest by RST, unless the guest has not
- * heard of the connection yet or has been told already. */
+/* Closes the endpoint and sends the guest an RST, unless the guest does not know
+ * of the connection yet or was sent one already. */
 static void abort_with(struct vsock_connection *c, int error)
 {
 	if (c->state == VSOCK_NEW)
@@ -63,7 +63,7 @@ void vsock_connection_open(struct vsock_connection *c, uint32_t host_port, struc
 
 /* --- half close (§5.10.6.5) ---------------------------------------------- */
 
-/* Closes directions from our side. */
+/* Closes directions from the host's side. */
 static void shut(struct vsock_connection *c, unsigned flags)
 {
 	if (flags & ~c->own_shutdown)
@@ -75,7 +75,7 @@ static void shut(struct vsock_connection *c, unsigned flags)
 		c->open &= ~(unsigned)VSOCK_FROM_GUEST;
 }
 
-/* Follows what the guest has closed, as far as nothing waits for the fd. */
+/* Closes the directions that the guest has closed, once no data waits for the fd. */
 static void follow_guest(struct vsock_connection *c)
 {
 	bool is_socket = c->directions == VSOCK_BOTH_WAYS;
@@ -93,8 +93,8 @@ static void follow_guest(struct vsock_connection *c)
 	}
 }
 
-/* Ends the endpoint when nothing is left to do for it; then the connection,
- * but a guest that reads what we sent last does not lose its own direction. */
+/* Ends the endpoint when it is not needed any more; then the connection, but a
+ * guest that still reads our last data keeps its own direction. */
 static void settle(struct vsock_connection *c)
 {
 	follow_guest(c);
@@ -125,18 +125,18 @@ static void count_forwarded(struct vsock_connection *c, ptrdiff_t n)
 	}
 	c->forwarded += (uint32_t)n;
 	c->moved += (uint64_t)n;
-	/* The guest reckons with told_forwarded: refresh it before it runs
-	 * dry, not for every packet. */
+	/* The guest computes its credit from told_forwarded: update it before the
+	 * credit is used up, not for every packet. */
 	if (c->forwarded - c->told_forwarded >= VSOCK_BACKLOG_BYTES / 2)
 		c->pending |= VSOCK_SEND_CREDIT_UPDATE;
 }
 
-/* Bounds: what waits never exceeds the buffer that we announced. */
+/* Bounds: the waiting data never exceeds the buffer that we announced. */
 static void receive_data(struct vsock_connection *c, const struct vsock_packet *packet,
 			 const struct iovec *payload, unsigned count)
 {
 	if (c->own_shutdown & VIRTIO_VSOCK_SHUTDOWN_RCV)
-		return; /* sent before the guest heard of it */
+		return; /* sent before the guest learned of the shutdown */
 	if (!(c->open & VSOCK_FROM_GUEST) || (c->peer_shutdown & VIRTIO_VSOCK_SHUTDOWN_SEND) ||
 	    packet->len > VSOCK_BACKLOG_BYTES - (c->received - c->forwarded)) {
 		abort_with(c, -EPROTO);
@@ -147,7 +147,7 @@ static void receive_data(struct vsock_connection *c, const struct vsock_packet *
 }
 
 /* A guest that closes both directions waits for RST; what it sent before may
- * still be on its way to the fd. */
+ * still be in flight to the fd. */
 static void receive_shutdown(struct vsock_connection *c, unsigned flags)
 {
 	c->peer_shutdown |= flags & SHUTDOWN_BOTH;
@@ -163,7 +163,7 @@ static void receive_reset(struct vsock_connection *c)
 
 	c->state = VSOCK_CLOSED;
 	c->pending = 0;
-	/* Everything arrived before; the rest of it still goes to the fd. */
+	/* All data arrived before this; the rest of it still goes to the fd. */
 	if (c->peer_shutdown & VIRTIO_VSOCK_SHUTDOWN_SEND)
 		c->open &= ~(unsigned)VSOCK_TO_GUEST;
 	else
@@ -225,7 +225,7 @@ void vsock_connection_receive(struct vsock_connection *c, const struct vsock_pac
 	else if (c->state != VSOCK_CLOSING)
 		receive_open(c, packet, payload, count);
 	else if (packet->op == VIRTIO_VSOCK_OP_SHUTDOWN)
-		receive_shutdown(c, packet->flags); /* it crossed ours */
+		receive_shutdown(c, packet->flags); /* it crossed ours on the way */
 	settle(c);
 }
 
@@ -238,8 +238,8 @@ void vsock_connection_ready(struct vsock_connection *c, uint32_t events)
 	vsock_endpoint_note(&c->endpoint, events);
 	if (c->endpoint.backlog_len > 0)
 		count_forwarded(c, vsock_endpoint_flush(&c->endpoint));
-	/* Nobody reads what the guest will write: it should learn it now and
-	 * not by the write after the next. */
+	/* Nobody reads what the guest will write: it should learn this now, not
+	 * at a later write. */
 	else if ((c->open & VSOCK_FROM_GUEST) && (events & (is_socket ? EPOLLHUP : EPOLLERR)))
 		write_failed(c, -EPIPE);
 	settle(c);

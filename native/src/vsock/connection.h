@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One stream connection (virtio 1.2 §5.10.6): credit, half close and the order
- * in which things are told to the guest.  Packets come in by receive and go
- * out by next_packet; which queue carries them is the bridge's affair.
- * Used by the device's worker thread alone.
+/* One stream connection (virtio 1.2 §5.10.6): credit, half close and the order of
+ * the packets to the guest.  Packets come in by receive and go out by
+ * next_packet; which queue carries them is decided by the bridge.  Used by the
+ * device's worker thread alone.
  *
- * Call order: init, then open once the worker runs, then any of receive,
- * ready and next_packet until finished answers true, or end at any time. */
+ * Call order: init, then open once the worker runs, then any of receive, ready
+ * and next_packet until finished returns true, or end at any time. */
 #ifndef SAMPAN_VSOCK_CONNECTION_H
 #define SAMPAN_VSOCK_CONNECTION_H
 
@@ -22,10 +22,10 @@ enum vsock_state {
 	VSOCK_CONNECTING, /* waits for RESPONSE or RST */
 	VSOCK_ESTABLISHED,
 	VSOCK_CLOSING, /* we said SHUTDOWN for both directions; waits for RST */
-	VSOCK_CLOSED,  /* the guest knows it no more, or will not after our RST */
+	VSOCK_CLOSED,  /* the guest has forgotten it, or will do so at our RST */
 };
 
-/* What the guest has to be told. */
+/* Packets that must be sent to the guest. */
 enum vsock_pending {
 	VSOCK_SEND_RST = 1,
 	VSOCK_SEND_REQUEST = 2,
@@ -42,7 +42,7 @@ struct vsock_connection {
 
 	struct vsock_endpoint endpoint;
 	unsigned directions; /* enum vsock_direction: one, or both for a unix socket */
-	unsigned open;	     /* those that the endpoint is still needed for */
+	unsigned open;	     /* directions that the endpoint is still needed for */
 	bool ended;	     /* the endpoint is closed; `error` and `moved` are final */
 	int error;
 	uint64_t moved;
@@ -57,9 +57,9 @@ struct vsock_connection {
 	/* VIRTIO_VSOCK_SHUTDOWN_RCV | _SEND, by the guest and by us */
 	unsigned peer_shutdown, own_shutdown;
 
-	/* The bridge's. */
+	/* Used by the bridge: */
 	void *bridge;
-	struct vsock_stream_end *stream_end;  /* owned; NULL: nobody asks */
+	struct vsock_stream_end *stream_end;  /* owned; NULL: nobody wants to know */
 	struct vsock_connection *next, *prev; /* in the outbox */
 	bool queued;
 };
@@ -77,13 +77,13 @@ void vsock_connection_open(struct vsock_connection *c, uint32_t host_port, struc
 void vsock_connection_receive(struct vsock_connection *c, const struct vsock_packet *packet,
 			      const struct iovec *payload, unsigned count);
 
-/* The fd had an edge. */
+/* epoll reported an edge of the fd. */
 void vsock_connection_ready(struct vsock_connection *c, uint32_t events);
 
 bool vsock_connection_wants_to_send(const struct vsock_connection *c);
 
-/* Makes the next packet, its payload read right into `room` (whose iovecs may
- * get changed).  false: there is none now. */
+/* Makes the next packet, its payload read right into `room` (whose iovecs may be
+ * changed).  false: there is none now. */
 bool vsock_connection_next_packet(struct vsock_connection *c, struct iovec *room, unsigned count,
 				  struct vsock_packet *ret_packet);
 

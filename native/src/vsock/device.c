@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The device as the transport and Python see it: life cycle, listeners, the
- * hand-over of streams and events between threads.  The rest is the bridge's. */
+ * handoff of streams and events between threads.  The bridge does the rest. */
 #include "vsock/device.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@
 #define QUEUE_COUNT 3
 #define RX_QUEUE 0
 #define TX_QUEUE 1
-/* 2, event: nothing to tell (§5.10.6.7): a guest is saved without connections. */
+/* 2, event, is unused (§5.10.6.7): a snapshot is taken without connections. */
 
 #define MAX_LISTENERS 16
 
@@ -30,7 +30,7 @@ struct vsock_listener {
 	struct vsock_device *dev;
 	int fd;
 	uint32_t guest_port;
-	bool stalled; /* accept failed for want of something */
+	bool stalled; /* accept failed for lack of a resource */
 	struct worker_source source;
 };
 
@@ -40,7 +40,7 @@ struct vsock_device {
 	unsigned listener_count;
 	struct vsock_listener listeners[MAX_LISTENERS];
 
-	/* Between reset and activate NULL. */
+	/* NULL between reset and activate. */
 	struct worker *worker;
 	struct vsock_bridge *bridge;
 	struct worker_source opened_source;
@@ -102,8 +102,8 @@ static void on_listener(void *context, uint32_t events)
 	do
 		r = accept_one(listener);
 	while (r == 0 || r == -EINTR || r == -ECONNABORTED);
-	/* The edge is used up: come back when a connection has given its fd
-	 * back. */
+	/* The edge has been consumed: try again when a connection has closed its
+	 * fd. */
 	listener->stalled = r != -EAGAIN;
 }
 

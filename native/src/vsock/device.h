@@ -17,12 +17,12 @@ enum vsock_direction {
 	VSOCK_FROM_GUEST = 2, /* write what the guest sends to fd */
 };
 
-/* What Python is told: read by vsock_device_next_event after event_fd polls
+/* Events for Python: read by vsock_device_next_event after event_fd polls
  * readable. */
 struct vsock_event {
 	uint64_t stream; /* the id given to vsock_device_open_stream */
 	uint64_t bytes;	 /* moved in total */
-	int error;	 /* 0: ended in order; -errno otherwise (-ECONNREFUSED: nobody listens) */
+	int error;	 /* 0: ended normally; -errno otherwise (-ECONNREFUSED: nobody listens) */
 };
 
 int vsock_device_new(uint64_t guest_cid, struct vsock_device **ret_device);
@@ -32,16 +32,15 @@ struct virtio_device *vsock_device_virtio(struct vsock_device *dev);
  * becomes one to `guest_port`.  Takes listen_fd over.  Before activation. */
 int vsock_device_listen(struct vsock_device *dev, int listen_fd, uint32_t guest_port);
 
-/* A connection from the host to `guest_port` whose host side is `fd` (any
- * kind; made non-blocking; taken over on success).  `prefix` is sent first.
- * Any thread, before or after activation (then it waits).  One vsock_event
- * tells the end. */
+/* A connection from the host to `guest_port` whose host side is `fd` (any kind;
+ * made non-blocking; taken over on success).  `prefix` is sent first.  Any thread;
+ * before activation it waits for that.  One vsock_event reports the end. */
 int vsock_device_open_stream(struct vsock_device *dev, uint64_t stream, uint32_t guest_port,
 			     enum vsock_direction direction, int fd, const void *prefix,
 			     size_t prefix_len);
 
-/* Connections that the worker has in hand: 0 after the last was closed on both
- * sides.  Any thread. */
+/* Connections that are open: 0 after the last was closed on both sides.  Any
+ * thread. */
 unsigned vsock_device_connections(const struct vsock_device *dev);
 
 int vsock_device_event_fd(const struct vsock_device *dev); /* eventfd; owned by the device */

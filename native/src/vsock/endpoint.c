@@ -75,7 +75,7 @@ void vsock_endpoint_note(struct vsock_endpoint *e, uint32_t events)
 		e->writable = true;
 }
 
-/* A file that cannot be polled but says EAGAIN would wait for ever. */
+/* A file that cannot be polled but returns EAGAIN would wait for ever. */
 static int would_block(const struct vsock_endpoint *e, bool *ret_ready)
 {
 	if (!e->pollable)
@@ -101,7 +101,7 @@ ptrdiff_t vsock_endpoint_read(struct vsock_endpoint *e, const struct iovec *iov,
 	return -errno;
 }
 
-/* One writev; 0 when the fd takes nothing now. */
+/* One writev; 0 when the fd takes no bytes now. */
 static ptrdiff_t write_some(struct vsock_endpoint *e, const struct iovec *iov, unsigned count)
 {
 	ssize_t n;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who has something for the guest: resets of no connection first (a bounded
+/* What is to be sent to the guest: resets of no connection first (a bounded
  * ring), then connections, which take turns. */
 #ifndef SAMPAN_VSOCK_OUTBOX_H
 #define SAMPAN_VSOCK_OUTBOX_H
@@ -25,7 +25,7 @@ static inline bool vsock_outbox_is_full(const struct vsock_outbox *o)
 	return o->resets_count == VSOCK_MAX_RESETS;
 }
 
-/* Puts a connection at the end of the line; once, however often called. */
+/* Puts a connection at the end of the queue; once, however often called. */
 void vsock_outbox_add(struct vsock_outbox *o, struct vsock_connection *c);
 void vsock_outbox_remove(struct vsock_outbox *o, struct vsock_connection *c);
 /* NULL: no connection waits. */

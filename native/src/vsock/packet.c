@@ -6,8 +6,8 @@
 
 #include "memory/iovec.h"
 
-/* Bounds: the header is copied once, so later changes by the guest do not
- * matter; `len` is held against the bytes that the chain really has. */
+/* Bounds: the header is copied once, so later changes by the guest do not matter;
+ * `len` is checked against the bytes that the chain really has. */
 int vsock_packet_parse(const struct virtqueue_chain *chain, uint64_t guest_cid,
 		       struct vsock_packet *ret_packet)
 {

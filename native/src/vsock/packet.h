@@ -15,7 +15,7 @@
 
 struct vsock_packet {
 	uint32_t host_port, guest_port;
-	uint32_t len;	   /* payload behind the header */
+	uint32_t len;	   /* payload after the header */
 	uint16_t type, op; /* enum virtio_vsock_type, virtio_vsock_op */
 	uint32_t flags;
 	uint32_t buf_alloc, fwd_cnt; /* credit of the packet's sender */
@@ -32,7 +32,7 @@ void vsock_packet_write(const struct vsock_packet *packet, uint64_t guest_cid,
 			const struct iovec *room, unsigned count);
 
 /* The part of an iovec array that starts `skip` bytes in and is at most `limit`
- * long, written to `out` (`count` entries; may be `iov` itself).  Answers its
+ * long, written to `out` (`count` entries; may be `iov` itself).  Returns its
  * number of iovecs. */
 unsigned vsock_iov_slice(const struct iovec *iov, unsigned count, size_t skip, size_t limit,
 			 struct iovec *out);
