@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program that replaces the vmm: enters the jail, restricts it, and tries one forbidden thing on a
- * thread of one kind.
+/* A program that replaces the vmm: enters the jail, restricts it, and tries one forbidden thing on
+ * a thread of one kind.
  *
  *   hostile_vmm TREE_FD IMAGE PLACE RULES KIND before|after ATTEMPT
  *
  * RULES: a file with, for each kind, 8 bytes of capabilities, 8 of the number of instructions, and
  * these; without any there is no Landlock either.  `before`, `after`: whether the thread begins
- * before or after `jail_restrict`.  Writes to stdout: "out" when the attempt succeeded, "held ERRNO" when
- * it failed; nothing when the kernel killed the process for it.  ATTEMPT -1 counts them. */
+ * before or after `jail_restrict`.  Writes to stdout: "out" when the attempt succeeded, "held
+ * ERRNO" when it failed; nothing when the kernel killed the process for it.  ATTEMPT -1 counts
+ * them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
