@@ -140,5 +140,5 @@ async def refill_pool(
 def end_unless_called(server: Server, over: asyncio.Event) -> None:
     """Nobody has connected: `start` was killed before it could print the address."""
     if not server.was_called:
-        log.error("nobody has connected within %g s", FIRST_CALL_TIMEOUT_S)
+        log.error("no client has connected within %g s: the server ends", FIRST_CALL_TIMEOUT_S)
         over.set()

@@ -81,9 +81,11 @@ def read_answer(packet: bytes) -> Answer:
     try:
         message = parse_message(packet)
     except ProtocolFault as error:
-        raise HostResource(f"the vmm breaks the protocol: {error}") from error
+        raise HostResource(f"the vmm broke the protocol of its control socket: {error}") from error
     if not isinstance(message, Answer):
-        raise HostResource("the vmm breaks the protocol: an event before its answer")
+        raise HostResource(
+            "the vmm broke the protocol of its control socket: an event before its answer"
+        )
     return message
 
 

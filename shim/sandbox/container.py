@@ -241,7 +241,7 @@ class Container:
             await self._machine.until_end(self._agent.delete_process(process.name))
         except SampanError as error:
             level = logging.DEBUG if self._machine.ended.done() else logging.WARNING
-            log.log(level, "%s: the agent does not forget it: %s", process.subject, error)
+            log.log(level, "%s: the agent could not delete it: %s", process.subject, error)
 
     def _require_end(self) -> None:
         """After SIGKILL: a guest that was taken over may ignore it."""

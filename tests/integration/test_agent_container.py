@@ -158,7 +158,7 @@ def test_a_wrong_spec_names_its_field(agent: Agent, spec: bytes, field: str) -> 
         agent.stub.CreateContainer(request)
 
 
-def test_what_crun_refuses_is_told_in_its_words(agent: Agent) -> None:
+def test_what_crun_refuses_is_reported_in_its_words(agent: Agent) -> None:
     mounts = [{"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}]
     with refused(grpc.StatusCode.INTERNAL, "crun: .*/no/such"):
         create(agent, ["true"], change={"mounts": mounts})

@@ -120,7 +120,7 @@ async def test_more_than_the_socket_holds_is_sent_when_there_is_room(vmm: Vmm) -
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-async def test_events_are_told_as_they_come(vmm: Vmm) -> None:
+async def test_events_are_reported_as_they_come(vmm: Vmm) -> None:
     vmm.send(event="stream_closed", args={"stream": 3, "bytes_moved": 9, "error": 0})
     await asyncio.wait_for(vmm.told.wait(), 20)
     assert vmm.events == [StreamClosedEvent(stream=3, bytes_moved=9, error=0)]

@@ -30,7 +30,7 @@ def test_a_message_comes_with_its_descriptors(sent: int) -> None:
     close_all(fds)
 
 
-def test_more_descriptors_than_are_expected_are_told(sent: int) -> None:
+def test_more_descriptors_than_are_expected_are_reported(sent: int) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         socket.send_fds(theirs, [b"x"], [sent] * 4)
