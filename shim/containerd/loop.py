@@ -67,7 +67,7 @@ async def serve_tasks(
     server = make_server(arguments, containers, events, reaper, over.set)
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_TIMEOUT_S, end_unless_called, server, over)
-    beside = [
+    background = [
         asyncio.create_task(containers.watch_oom_kills()),
         asyncio.create_task(ensure_template(arguments, config, machine, cgroup)),
         asyncio.create_task(refill_pool(arguments, config, machine)),
@@ -75,7 +75,7 @@ async def serve_tasks(
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
     first_call.cancel()
-    for task in beside:
+    for task in background:
         task.cancel()
     await server.close(ANSWERS_TIMEOUT_S)
     await containers.close()

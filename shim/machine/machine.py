@@ -121,9 +121,9 @@ class SandboxMachine:
             raise GuestFault(self.ended.result().reason)
         return await task
 
-    def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream:
+    def open_stream(self, fd: int, direction: Direction, token: str) -> Stream:
         """As of GuestStreams."""
-        return self._streams.open(descriptor, direction, token)
+        return self._streams.open(fd, direction, token)
 
     async def attach_nic(self, nic: int, mac: str, fds: list[int]) -> None:
         """A tap's queues, and as many of vhost-net or none.  They stay the caller's; the
