@@ -145,7 +145,7 @@ def test_a_program_without_its_interpreter_says_so_on_stderr(agent: Agent) -> No
         (b"{", "spec_json: not JSON"),
         (b"[]", "spec_json: not an object but list"),
         (b"{}", "spec_json.process: not an object"),
-        (b'{"process": {"args": []}}', "spec_json.process.args: empty"),
+        (b'{"process": {"args": []}}', "spec_json.process.args: expected a program"),
         (
             b'{"process": {"args": ["a"]}, "linux": {"cgroupsPath": "/sampan/../x"}}',
             "spec_json.linux.cgroupsPath: ./sampan/../x.",
