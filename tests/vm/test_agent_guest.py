@@ -115,5 +115,5 @@ def test_what_cannot_be_set_up_is_the_consoles_last_line(tmp_path: Path) -> None
         assert vmm.wait_event("stopped")["reason"] == "reset"
     lines = (tmp_path / "console").read_text(errors="replace").splitlines()
     (said,) = [line for line in lines if "sampan-agent: " in line]
-    assert "cannot go on: " in said
+    assert "the agent ends and stops the machine: " in said
     assert contract.GUEST_ROOTFS_DIR in said

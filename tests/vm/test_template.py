@@ -166,7 +166,7 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
             if name == "first":
                 guest.vmm.request("save_working_set", {"directory": template})
                 assert guest.run("run", "echo on") == (0, b"on\n")
-    Path(template, "touched").unlink()
+    Path(template, "working_set").unlink()
     assert faults[1] < faults[0] / 2, faults
 
 
