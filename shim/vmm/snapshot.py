@@ -2,7 +2,7 @@
 
 A third one, `touched`, exists if a trial clone has run: the working set, which later
 clones map early.  Each clone reads it: it is an array that native code uses
-unchanged.
+unchanged.  All are opened through the seal of their directory (shim/host/seal.py).
 
 Owns the format.  Bytes of KVM and of the devices are stored unchanged, in
 base64; only their source knows what they mean.
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from proto.contract import MEMORY_FILE, STATE_FILE, TOUCHED_FILE
 from shim.errors import HostResource
+from shim.host.seal import SealedDirectory
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
 from shim.vmm.kvm.part import PartState
@@ -46,46 +47,47 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def read_touched(directory: str) -> bytes | None:
+def read_touched(sealed: SealedDirectory) -> bytes | None:
     """None if no trial clone has run."""
-    path = f"{directory}/{TOUCHED_FILE}"
-    try:
-        with open(path, "rb") as file:
-            packed = file.read()
-    except FileNotFoundError:
+    if TOUCHED_FILE not in sealed.names:
         return None
-    except OSError as error:
-        raise HostResource(f"{path}: {error.strerror}") from error
+    with open(sealed.open(TOUCHED_FILE), "rb") as file:
+        packed = file.read()
     if len(packed) % RANGE.size:
-        raise HostResource(f"{path}: {len(packed)} bytes are no list of pages")
+        raise HostResource(
+            f"{sealed.path}/{TOUCHED_FILE}: {len(packed)} bytes are no list of pages"
+        )
     return packed
 
 
 class Snapshot:
     """Read when made, and keeps its files open; `map` once there is guest memory, and
-    `close` after that."""
+    `close` after that.  HostResource for a file that is not as it was sealed."""
 
     def __init__(self, directory: str) -> None:
-        self.touched = read_touched(directory)
         self.memory_path = f"{directory}/{MEMORY_FILE}"
-        path = f"{directory}/{STATE_FILE}"
-        try:
-            with open(path) as file:
-                document = json.load(file)
-            self.runs = [Run(*run) for run in document["runs"]]
-            self.state = parse_state(document)
-        except OSError as error:
-            raise HostResource(f"{path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HostResource(f"{path}: not a machine's state: {error!r}") from error
         self.files: dict[str, int] = {}
-        try:
-            for name in {self.memory_path, *(run.path for run in self.runs if run.path)}:
-                self.files[name] = open_file(name)
-            self.check_size()
-        except BaseException:
-            self.close()
-            raise
+        with SealedDirectory(directory) as sealed:
+            self.touched = read_touched(sealed)
+            self._read_state(sealed)
+            try:
+                self.files[self.memory_path] = sealed.open(MEMORY_FILE)
+                for path in {run.path for run in self.runs if run.path}:
+                    self.files[path] = sealed.open_outside(path)
+                self.check_size()
+            except BaseException:
+                self.close()
+                raise
+
+    def _read_state(self, sealed: SealedDirectory) -> None:
+        path = f"{sealed.path}/{STATE_FILE}"
+        with open(sealed.open(STATE_FILE), encoding="utf-8") as file:
+            try:
+                document = json.load(file)
+                self.runs = [Run(*run) for run in document["runs"]]
+                self.state = parse_state(document)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise HostResource(f"{path}: not a machine's state: {error!r}") from error
 
     def check_size(self) -> None:
         end = max((run.offset + run.length for run in self.runs if not run.path), default=0)
@@ -99,13 +101,6 @@ class Snapshot:
     def close(self) -> None:
         while self.files:
             os.close(self.files.popitem()[1])
-
-
-def open_file(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostResource(f"{path}: {error.strerror}") from error
 
 
 def parse_state(document: dict[str, Any]) -> MachineState:

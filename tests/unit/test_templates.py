@@ -37,6 +37,7 @@ from shim.machine.templates.store import (
     make_directory,
     place_template,
     remove_template,
+    seal_template,
     verify_template,
 )
 
@@ -150,9 +151,13 @@ def test_of_two_that_are_made_at_once_one_stays(config: Config) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_changed_byte_is_found_and_its_file_named(config: Config, name: str) -> None:
+    """Even where the seal cannot tell: after an error of the disk, say."""
     template = make(config)
     verify_template(template)
     Path(template.path, name).write_text(f"What {name} holds")
+    with pytest.raises(HostResource, match=f"/{name}: changed since it was sealed: mtime"):
+        verify_template(template)
+    seal_template(config, template.path)
     with pytest.raises(HostResource, match=f"/{name}: not as it was written"):
         verify_template(template)
 
@@ -227,9 +232,27 @@ def test_a_class_without_a_template_gets_one(config: Config, offered: list[Machi
     assert offered == [CLASS]
 
 
-def test_one_that_is_spoilt_is_made_anew(config: Config, offered: list[MachineClass]) -> None:
+def replace_directory(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: (path / "memory").write_text("spoilt"),
+        lambda path: (path / "touched").chmod(0o622),
+        lambda path: path.chmod(0o777),
+        lambda path: (path / "seal").unlink(),
+        replace_directory,
+    ],
+    ids=["content", "a file's mode", "the directory's mode", "no seal", "symbolic link"],
+)
+def test_one_that_is_spoilt_is_made_anew(
+    config: Config, offered: list[MachineClass], change: Callable[[Path], None]
+) -> None:
     template = make(config)
-    Path(template.path, "memory").write_text("spoilt")
+    change(Path(template.path))
     offer_template(config, CLASS)
     assert offered == [CLASS]
     verify_template(get_template(config, template.name))
@@ -244,6 +267,17 @@ def test_one_that_was_refused_is_made_anew_once(
     offer_template(config, CLASS, refused)
     assert offered == [CLASS]
     assert read_number(find_template(config, CLASS)) not in (0, refused)
+
+
+def test_one_that_was_changed_has_another_number(config: Config) -> None:
+    """So machines that were prewarmed from it are not used; mtime was set back."""
+    path = make(config).path
+    number = read_number(path)
+    memory = Path(path, "memory")
+    before = memory.stat()
+    memory.write_text("changed")
+    os.utime(memory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert read_number(path) not in (0, number)
 
 
 def test_a_template_that_is_gone_has_no_number(config: Config) -> None:

@@ -123,6 +123,6 @@ def use_template(config: Config, machine: MachineClass) -> str:
 def read_number(directory: str) -> int:
     """Tells a template from its successor, by the time when it was saved; 0 for none."""
     try:
-        return os.stat(f"{directory}/{MEMORY}").st_mtime_ns if directory else 0
+        return os.stat(f"{directory}/{MEMORY}").st_ctime_ns if directory else 0
     except OSError:
         return 0
