@@ -98,7 +98,7 @@ def pool() -> Iterator[Pool]:
 
 
 def make_wish(name: str = "n", limit: int = 1) -> Wish:
-    return Wish(name, limit, "", "/run", 1, 1 << 30, 0)
+    return Wish(name, limit, "", "/run", 1, 1 << 30, 0, "tenant")
 
 
 def add_process(pool: Pool, pid: int, name: str = "n") -> socket.socket:
