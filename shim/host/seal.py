@@ -24,8 +24,8 @@ from shim.errors import HostResource
 from shim.host.verity import enable_verity, measure_verity
 
 SEAL: Final = "seal"
-CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h
-TICK_S: Final = 0.004
+TICKS_S: Final = 0.02
+"""At least two ticks of the kernel's clock, from which it takes ctime (CONFIG_HZ)."""
 OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place: no wait
 OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -36,9 +36,9 @@ def seal_directory(path: str, names: Iterable[str], outside: Iterable[str] = ())
     """Writes the seal of the files that exist; a former one is replaced.
 
     No descriptor of a file may be open for writing.  `outside`: absolute paths of files
-    that belong to others, and may be changed by them.
+    that others may own and write to; a change of theirs is found like any other.
     """
-    with Directory(path) as directory:
+    with OwnDirectory(path) as directory:
         present = [name for name in names if os.path.lexists(f"{path}/{name}")]
         files = {name: _seal_file(directory, name) for name in present}
     for name in outside:
@@ -48,20 +48,15 @@ def seal_directory(path: str, names: Iterable[str], outside: Iterable[str] = ())
         finally:
             os.close(fd)
     temporary = f"{path}/.{SEAL}"
-    _wait_tick(max(int(fields["ctime"]) for fields in files.values()))
+    # Hazard: a change in the tick of the last one would leave ctime as it is.
+    time.sleep(TICKS_S)
     with open(temporary, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o600)
         json.dump(files, file)
     os.rename(temporary, f"{path}/{SEAL}")
 
 
-def _wait_tick(ctime_ns: int) -> None:
-    """Hazard: a change in the same tick of the kernel's clock would leave ctime as it is."""
-    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= ctime_ns:
-        time.sleep(TICK_S)
-
-
-def _seal_file(directory: "Directory", name: str) -> Fields:
+def _seal_file(directory: "OwnDirectory", name: str) -> Fields:
     fd = directory.open(name)
     try:
         enable_verity(fd)  # first: it may change the times
@@ -83,7 +78,7 @@ def _describe(fd: int) -> Fields:
     }
 
 
-class Directory:
+class OwnDirectory:
     """One that only this process's user can change, and whose entries nobody else can
     replace.  A context manager; HostResource names what is wrong."""
 
@@ -123,7 +118,7 @@ class Directory:
         os.close(self.fd)
 
 
-class SealedDirectory(Directory):
+class SealedDirectory(OwnDirectory):
     """A directory that has a seal: opens only files that are as they were."""
 
     def __init__(self, path: str) -> None:

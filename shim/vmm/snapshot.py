@@ -51,13 +51,20 @@ def read_touched(sealed: SealedDirectory) -> bytes | None:
     """None if no trial clone has run."""
     if TOUCHED_FILE not in sealed.names:
         return None
-    with open(sealed.open(TOUCHED_FILE), "rb") as file:
-        packed = file.read()
+    packed = read_file(sealed, TOUCHED_FILE)
     if len(packed) % RANGE.size:
         raise HostResource(
             f"{sealed.path}/{TOUCHED_FILE}: {len(packed)} bytes are no list of pages"
         )
     return packed
+
+
+def read_file(sealed: SealedDirectory, name: str) -> bytes:
+    try:
+        with open(sealed.open(name), "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise HostResource(f"{sealed.path}/{name}: {error.strerror}") from error
 
 
 class Snapshot:
@@ -80,14 +87,14 @@ class Snapshot:
                 raise
 
     def _read_state(self, sealed: SealedDirectory) -> None:
-        path = f"{sealed.path}/{STATE_FILE}"
-        with open(sealed.open(STATE_FILE), encoding="utf-8") as file:
-            try:
-                document = json.load(file)
-                self.runs = [Run(*run) for run in document["runs"]]
-                self.state = parse_state(document)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise HostResource(f"{path}: not a machine's state: {error!r}") from error
+        text = read_file(sealed, STATE_FILE)
+        try:
+            document = json.loads(text)
+            self.runs = [Run(*run) for run in document["runs"]]
+            self.state = parse_state(document)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            path = f"{sealed.path}/{STATE_FILE}"
+            raise HostResource(f"{path}: not a machine's state: {error!r}") from error
 
     def check_size(self) -> None:
         end = max((run.offset + run.length for run in self.runs if not run.path), default=0)
