@@ -90,7 +90,7 @@ class Guest:
     def create(
         self, name: str, script: str, privileged: bool = False, **limits: int
     ) -> socket.socket:
-        """Created, not started; its stdout.  `privileged`: all of the guest is open to it."""
+        """Created, not started; its stdout.  `privileged`: it sees all of the guest."""
         token, stdout = self.open_stream("from_guest")
         namespaces: list[dict[str, str]] = [{"type": kind} for kind in NAMESPACES]
         namespaces.append({"type": "network", "path": "/proc/1/ns/net"})
@@ -125,12 +125,13 @@ class Guest:
 
 
 def open_guest(spec: dict[str, Any]) -> None:
-    """The guest's processes, devices and memory."""
+    """The guest's processes and its memory."""
     sets = ("bounding", "effective", "permitted")
     spec["process"]["capabilities"] = dict.fromkeys(sets, CAPABILITIES)
-    spec["mounts"].append({"destination": "/dev", "type": "devtmpfs", "source": "devtmpfs"})
+    spec["mounts"].append({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"})
     linux = spec["linux"]
     linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "pid"]
+    linux["devices"] = [{"path": "/dev/mem", "type": "c", "major": 1, "minor": 1}]
     linux["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
 
 

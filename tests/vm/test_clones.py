@@ -22,7 +22,7 @@ echo "agent's stack=$(grep stack /proc/1/maps)"
 echo "generation=$(dd if=/dev/mem bs={NUMBER_BYTES} skip={GENERATION_GPA // NUMBER_BYTES} count=1 \
     2>/dev/null | od -A n -t x1)"
 echo "stack=$(grep stack /proc/self/maps)"
-echo "random=$(dd if=/dev/urandom bs=32 count=1 2>/dev/null | od -A n -t x1 -w32)"
+echo "random=$(dd if=/dev/urandom bs=16 count=1 2>/dev/null | od -A n -t x1)"
 for path in {" ".join(IDENTITIES)}; do
     echo "$path=$(cat /proc/1/root$path 2>&1)"
 done
