@@ -1,6 +1,6 @@
 """A snapshot of a stopped machine as two files: `memory`, and `state.json`.
 
-A third one, `touched`, exists if a trial clone has run: the working set, which later
+A third one, `working_set`, exists if a trial clone has run: the working set, which later
 clones map early.  Each clone reads it: it is an array that native code uses
 unchanged.  All are opened through the seal of their directory (shim/host/seal.py).
 
@@ -14,13 +14,13 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proto.contract import MEMORY_FILE, STATE_FILE, TOUCHED_FILE
+from proto.contract import MEMORY_FILE, STATE_FILE, WORKING_SET_FILE
 from shim.errors import HostResource
 from shim.host.seal import SealedDirectory
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
 from shim.vmm.kvm.part import PartState
-from shim.vmm.kvm.working_set import RANGE, Touched, pack_touched
+from shim.vmm.kvm.working_set import RANGE, TouchedPages, pack_working_set
 
 FORMAT: Final = 2
 
@@ -38,8 +38,8 @@ def write_snapshot(
     write_all(state_fd, json.dumps(document).encode())
 
 
-def write_touched(fd: int, touched: Iterable[Touched]) -> None:
-    write_all(fd, pack_touched(touched))
+def write_working_set(fd: int, touched: Iterable[TouchedPages]) -> None:
+    write_all(fd, pack_working_set(touched))
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -47,14 +47,14 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def read_touched(sealed: SealedDirectory) -> bytes | None:
+def read_working_set(sealed: SealedDirectory) -> bytes | None:
     """None if no trial clone has run."""
-    if TOUCHED_FILE not in sealed.names:
+    if WORKING_SET_FILE not in sealed.names:
         return None
-    packed = read_file(sealed, TOUCHED_FILE)
+    packed = read_file(sealed, WORKING_SET_FILE)
     if len(packed) % RANGE.size:
         raise HostResource(
-            f"{sealed.path}/{TOUCHED_FILE}: {len(packed)} bytes are no list of pages"
+            f"{sealed.path}/{WORKING_SET_FILE}: {len(packed)} bytes are no list of pages"
         )
     return packed
 
@@ -75,7 +75,7 @@ class Snapshot:
         self.memory_path = f"{directory}/{MEMORY_FILE}"
         self.files: dict[str, int] = {}
         with SealedDirectory(directory) as sealed:
-            self.touched = read_touched(sealed)
+            self.working_set = read_working_set(sealed)
             self._read_state(sealed)
             try:
                 self.files[self.memory_path] = sealed.open(MEMORY_FILE)

@@ -8,7 +8,7 @@ import pytest
 
 from shim.config import Config
 from shim.errors import InvalidArgument
-from shim.machine.held import name_held
+from shim.machine.prewarmed import name_prewarmed
 from shim.machine.templates.identity import describe_class, name_class
 from shim.oci.annotations import POD_NAMESPACE_ANNOTATION
 from shim.sandbox.plan import MachinePlan, plan_machine
@@ -54,7 +54,7 @@ def test_namespaces_have_templates_and_prewarmed_machines_of_their_own(
     config = replace(SEPARATE, image_dir=str(image))
     classes = [plan(bundle, config, tenant).machine_class for tenant in ("one", "other", "one")]
     templates = [name_class(describe_class(config, each)) for each in classes]
-    machines = [name_held(config, each, "") for each in classes]
+    machines = [name_prewarmed(config, each, "") for each in classes]
     for names in (templates, machines):
         assert names[0] != names[1]
         assert names[0] == names[2]

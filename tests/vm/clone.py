@@ -15,7 +15,7 @@ from tests.vm.guest import Guest
 from tests.vm.machine import DEADLINE_S, VmmProcess
 
 HOST_NAME = "clones-host"
-FILES = (contract.MEMORY_FILE, contract.STATE_FILE, contract.TOUCHED_FILE)
+FILES = (contract.MEMORY_FILE, contract.STATE_FILE, contract.WORKING_SET_FILE)
 
 
 def save_template(directory: Path, origin: Path, **changes: Any) -> str:
@@ -44,19 +44,19 @@ def cloned(template: str, directory: Path, **changes: Any) -> Iterator[Guest]:
         guest = Guest(vmm, directory)
         assert guest.begin(template, **changes)["cloned"]
         guest.faults_at_start = count_faults(vmm.process.pid)
-        awaken(guest)
+        renew_identity(guest)
         yield guest
         guest.close()
 
 
-def awaken(guest: Guest) -> None:
+def renew_identity(guest: Guest) -> None:
     guest.wait_agent()
-    request = pb.AwakenRequest(
+    request = pb.RenewIdentityRequest(
         entropy=secrets.token_bytes(contract.ENTROPY_BYTES),
         realtime_ns=time.time_ns(),
         hostname=HOST_NAME,
     )
-    guest.stub.Awaken(request, timeout=DEADLINE_S)
+    guest.stub.RenewIdentity(request, timeout=DEADLINE_S)
 
 
 def count_faults(pid: int) -> int:

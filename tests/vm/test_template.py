@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm.clone import HOST_NAME, awaken, cloned, count_faults, save_template, seal
+from tests.vm.clone import HOST_NAME, cloned, count_faults, renew_identity, save_template, seal
 from tests.vm.conftest import MIB
 from tests.vm.guest import Guest, make_config
 from tests.vm.machine import Refused, VmmProcess
@@ -88,17 +88,17 @@ def test_a_prewarmed_clone_does_not_notice_that_it_had_to_wait(
     log = (tmp_path / "log").open("w")
     with VmmProcess() as vmm, log, Path("/proc/self/ns/net").open() as namespace:
         guest = Guest(vmm, tmp_path / "held")
-        assert guest.begin(template, "hold") == {}
+        assert guest.begin(template, "prewarm") == {}
         with pytest.raises(Refused, match="already booted"):
-            guest.vmm.request("hold", make_config(tmp_path).to_json())
+            guest.vmm.request("prewarm", make_config(tmp_path).to_json())
         time.sleep(2 * took + 10)
         started = time.monotonic()
         fds = [log.fileno(), namespace.fileno()]
         assert vmm.request("start", fds=fds)["cloned"]
-        with pytest.raises(Refused, match="not held"):
+        with pytest.raises(Refused, match="not prewarmed"):
             vmm.request("start", fds=fds)
         assert Path(f"/proc/{vmm.process.pid}/fd/2").readlink() == tmp_path / "log"
-        awaken(guest)
+        renew_identity(guest)
         assert read_uptime(guest) <= uptime + time.monotonic() - started + 1
         guest.close()
 
@@ -106,7 +106,7 @@ def test_a_prewarmed_clone_does_not_notice_that_it_had_to_wait(
 def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_path: Path) -> None:
     """Fewer than half of the page faults are left, and the container runs as before."""
     faults = []
-    touched = Path(template, "touched")
+    touched = Path(template, "working_set")
     for name in ("first", "second"):
         with cloned(template, tmp_path / name, saves=True) as guest:
             guest.make_root("run")
@@ -114,7 +114,7 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
             faults.append(count_faults(guest.vmm.process.pid) - guest.faults_at_start)
             if name == "first":
                 with touched.open("xb") as file:
-                    guest.vmm.request("note_touched", fds=[file.fileno()])
+                    guest.vmm.request("save_working_set", fds=[file.fileno()])
                 seal(Path(template))
                 assert guest.run("run", "echo on") == (0, b"on\n")
     touched.unlink()
