@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,15 @@ from shim.machine.templates.store import (
     make_directory,
     place_template,
 )
+from shim.oci.annotations import POD_NAMESPACE_ANNOTATION
 from tests.e2e.conftest import Configure
 from tests.e2e.ctr import DEBIAN, Ctr
-from tests.e2e.test_template import sampan
+from tests.e2e.test_template import sampan, was_cloned
 
 PROBE = (Path(__file__).parent / "probe_clone.py").read_text()
 FLAGS = ("--cap-add", "CAP_NET_ADMIN")
 WORD = 1 << 32
-OTHER = "other-tenant"
-
-
-def was_cloned(name: str, namespace: str = "default") -> bool:
-    return bool(json.loads(sampan("counters", namespace, name))["cloned"])
+PODS = ("team-a", "team-b")
 
 
 @pytest.fixture(scope="module")
@@ -110,28 +106,21 @@ def test_each_clones_clock_is_the_hosts(clones: list[dict[str, Any]]) -> None:
 
 
 def test_namespaces_have_no_page_of_a_template_in_common(
-    ctr: Ctr,
-    configure: Configure,
-    tmp_path: Path,
-    debian_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    ctr: Ctr, configure: Configure, tmp_path: Path
 ) -> None:
-    """With `template_scope: namespace`; the second one's template is made of the first one's
-    files."""
+    """With `template_scope: namespace`, for pods' namespaces; the second one's template is
+    made of the first one's files."""
     configure(template_scope="namespace", templates="use", templates_dir=tmp_path / "templates")
-    first = get_template(load_config(), sampan("template", "create", "--scope", "default").strip())
-    second = copy_for(OTHER, first)
+    made = sampan("template", "create", "--scope", f"default/{PODS[0]}").strip()
+    first = get_template(load_config(), made)
+    second = copy_for(f"default/{PODS[1]}", first)
     assert first.name != second.name
     mapped = []
-    for namespace in ("default", OTHER):
-        monkeypatch.setenv("CONTAINERD_NAMESPACE", namespace)
-        name = ctr.start("sleep", "1000", image=str(debian_root), flags=("--rootfs",))
-        try:
-            assert was_cloned(name, namespace)
-            mapped.append(list_mapped(ctr.task_pid(name), (first, second)))
-        finally:
-            ctr.remove(name)
-    subprocess.run(["ctr", "namespace", "remove", OTHER], check=False, capture_output=True)
+    for pod in PODS:
+        flags = ("--annotation", f"{POD_NAMESPACE_ANNOTATION}={pod}")
+        name = ctr.start("sleep", "1000", flags=flags)
+        assert was_cloned(name)
+        mapped.append(list_mapped(ctr.task_pid(name), (first, second)))
     assert mapped == [[first.name], [second.name]]
 
 
