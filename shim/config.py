@@ -19,6 +19,7 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 HOST_NAMESPACES: Final = ("refuse", "guest")
 HOST_CGROUP: Final = ("always", "never")
 TEMPLATES: Final = ("auto", "use", "never")
+TEMPLATE_SCOPES: Final = ("host", "namespace")
 VHOST_NET: Final = ("auto", "never")
 JAIL: Final = ("on", "require", "log", "off")
 
@@ -34,6 +35,9 @@ class Config:
     templates: str = "auto"
     """Containers start from a template if there is one; otherwise they boot, and one is made
     for later containers (`auto`) or not (`use`).  `never`: each boots."""
+    template_scope: str = "host"
+    """Who shares a template: all containers of the host, or only those of one namespace, as
+    containerd calls its tenants."""
     templates_dir: str = "/var/lib/sampan/templates"
     max_templates: int = 8
     """A template that is made automatically replaces the least recently used one."""
@@ -195,6 +199,7 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "kernel": _absolute_path,
     "kernel_arguments": _text,
     "templates": _one_of(TEMPLATES),
+    "template_scope": _one_of(TEMPLATE_SCOPES),
     "templates_dir": _absolute_path,
     "max_templates": _whole(1, 1000),
     "ready_machines": _whole(0, 64),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from shim.config import Config, load_config
-from shim.errors import SampanError
+from shim.errors import InvalidArgument, SampanError
 from shim.machine.size import MIB, MachineSize
 from shim.machine.templates.identity import MachineClass, find_template
 from shim.machine.templates.store import (
@@ -35,6 +35,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         making.add_argument("--vcpus", type=int, help="of the machine; default: as configured")
         making.add_argument("--memory-mib", type=int, help="of the machine; default: as configured")
         making.add_argument("--nics", type=int, help="of the machine; default: as configured")
+        making.add_argument(
+            "--scope", default="", help="the namespace that uses it (template_scope: namespace)"
+        )
         if name == "ensure":
             making.add_argument(
                 "--refused",
@@ -82,18 +85,31 @@ def choose_class(options: argparse.Namespace, config: Config) -> MachineClass:
     size = MachineSize(
         options.vcpus or config.vcpus, (options.memory_mib or config.memory_mib) * MIB
     )
-    return MachineClass(size, config.nics if options.nics is None else options.nics)
+    nics = config.nics if options.nics is None else options.nics
+    return MachineClass(size, nics, check_scope(options.scope, config))
+
+
+def check_scope(scope: str, config: Config) -> str:
+    """One that no container of this configuration would use is refused."""
+    if scope and config.template_scope != "namespace":
+        raise InvalidArgument(f"--scope {scope}: template_scope is {config.template_scope}")
+    if not scope and config.template_scope == "namespace":
+        raise InvalidArgument("template_scope is namespace: --scope has to name one")
+    return scope
 
 
 def print_templates(_: argparse.Namespace, config: Config) -> None:
     for template in list_templates(config):
         described = template.described["class"]
         size = MachineSize(described["vcpus"], described["memory_bytes"])
-        used = find_template(config, MachineClass(size, described["nics"])) == template.path
+        scope = described.get("scope", "")
+        machine_class = MachineClass(size, described["nics"], scope)
+        used = find_template(config, machine_class) == template.path
+        used &= bool(scope) == (config.template_scope == "namespace")
         print(
             f"{template.name} {'*' if used else '-'} vcpus={size.vcpus} "
             f"memory_mib={size.memory_bytes // MIB} nics={described['nics']} "
-            f"kernel={described['kernel'][0]}"
+            f"kernel={described['kernel'][0]}{f' scope={scope}' if scope else ''}"
         )
 
 

@@ -38,7 +38,7 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
     try:
         config = load_config(arguments.config_path or None)
         log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
-        plan = plan_machine(arguments.bundle, config)
+        plan = plan_machine(arguments.bundle, config, arguments.namespace)
         cgroup = enter_bounds(plan.bounds, arguments.sandbox)
         launched = begin_machine(arguments, config, plan, vmm_stderr)
         if cgroup is not None:

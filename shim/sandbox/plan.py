@@ -8,6 +8,7 @@ from shim.machine.bounds import HostBounds
 from shim.machine.namespace import count_nics
 from shim.machine.size import MIB, MachineSize, SizeRules, size_machine
 from shim.machine.templates.identity import MachineClass, use_template
+from shim.oci.annotations import find_tenant
 from shim.oci.cgroup import find_cgroup, limit_processors
 from shim.oci.spec import find_network, parse_spec
 
@@ -23,7 +24,8 @@ class MachinePlan(NamedTuple):
     """Paths of the host that the container uses: its namespace, sources of its mounts."""
 
 
-def plan_machine(bundle: str, config: Config) -> MachinePlan:
+def plan_machine(bundle: str, config: Config, tenant: str) -> MachinePlan:
+    """`tenant`: whose container it is, as its front end tells them apart."""
     with open(f"{bundle}/config.json", "rb") as file:
         spec = parse_spec(file.read())
     rules = SizeRules(
@@ -35,7 +37,9 @@ def plan_machine(bundle: str, config: Config) -> MachinePlan:
     )
     size = size_machine(spec, rules)
     network_path = find_network(spec)
-    machine_class = MachineClass(size, count_nics(network_path, config))
+    annotations = spec.get("annotations") or {}
+    scope = find_tenant(tenant, annotations) if config.template_scope == "namespace" else ""
+    machine_class = MachineClass(size, count_nics(network_path, config), scope)
     template = "" if config.templates == "never" else use_template(config, machine_class)
     sources = (mount.get("source") or "" for mount in spec.get("mounts") or [])
     host_paths = [path for path in (network_path or "", *sources) if path.startswith("/")]

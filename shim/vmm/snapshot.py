@@ -2,7 +2,7 @@
 
 A third one, `working_set`, exists if a trial clone has run: the working set, which later
 clones map early.  Each clone reads it: it is an array that native code uses
-unchanged.
+unchanged.  All are opened through the seal of their directory (shim/host/seal.py).
 
 Owns the format.  Bytes of KVM and of the devices are stored unchanged, in
 base64; only their source knows what they mean.
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from proto.contract import MEMORY_FILE, STATE_FILE, WORKING_SET_FILE
 from shim.errors import HostResource
+from shim.host.seal import SealedDirectory
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
 from shim.vmm.kvm.part import PartState
@@ -46,46 +47,53 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def read_working_set(directory: str) -> bytes | None:
+def read_working_set(sealed: SealedDirectory) -> bytes | None:
     """None if no trial clone has run."""
-    path = f"{directory}/{WORKING_SET_FILE}"
-    try:
-        with open(path, "rb") as file:
-            packed = file.read()
-    except FileNotFoundError:
+    if WORKING_SET_FILE not in sealed.names:
         return None
-    except OSError as error:
-        raise HostResource(f"{path}: {error.strerror}") from error
+    packed = read_file(sealed, WORKING_SET_FILE)
     if len(packed) % RANGE.size:
+        path = f"{sealed.path}/{WORKING_SET_FILE}"
         raise HostResource(f"{path}: {len(packed)} bytes are not a list of pages")
     return packed
 
 
+def read_file(sealed: SealedDirectory, name: str) -> bytes:
+    try:
+        with open(sealed.open(name), "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise HostResource(f"{sealed.path}/{name}: {error.strerror}") from error
+
+
 class Snapshot:
     """Read when made, and keeps its files open; `map` once there is guest memory, and
-    `close` after that."""
+    `close` after that.  HostResource for a file that is not as it was sealed."""
 
     def __init__(self, directory: str) -> None:
-        self.working_set = read_working_set(directory)
         self.memory_path = f"{directory}/{MEMORY_FILE}"
-        path = f"{directory}/{STATE_FILE}"
+        self.files: dict[str, int] = {}
+        with SealedDirectory(directory) as sealed:
+            self.working_set = read_working_set(sealed)
+            self._read_state(sealed)
+            try:
+                self.files[self.memory_path] = sealed.open(MEMORY_FILE)
+                for path in {run.path for run in self.runs if run.path}:
+                    self.files[path] = sealed.open_outside(path)
+                self.check_size()
+            except BaseException:
+                self.close()
+                raise
+
+    def _read_state(self, sealed: SealedDirectory) -> None:
+        text = read_file(sealed, STATE_FILE)
         try:
-            with open(path) as file:
-                document = json.load(file)
+            document = json.loads(text)
             self.runs = [Run(*run) for run in document["runs"]]
             self.state = parse_state(document)
-        except OSError as error:
-            raise HostResource(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            path = f"{sealed.path}/{STATE_FILE}"
             raise HostResource(f"{path}: not a machine's state: {error!r}") from error
-        self.files: dict[str, int] = {}
-        try:
-            for name in {self.memory_path, *(run.path for run in self.runs if run.path)}:
-                self.files[name] = open_file(name)
-            self.check_size()
-        except BaseException:
-            self.close()
-            raise
 
     def check_size(self) -> None:
         end = max((run.offset + run.length for run in self.runs if not run.path), default=0)
@@ -100,13 +108,6 @@ class Snapshot:
     def close(self) -> None:
         while self.files:
             os.close(self.files.popitem()[1])
-
-
-def open_file(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostResource(f"{path}: {error.strerror}") from error
 
 
 def parse_state(document: dict[str, Any]) -> MachineState:

@@ -59,7 +59,7 @@ def hand_off(
         return 0
     try:
         config = load_config(new.options.config_path or None)
-        plan = plan_machine(new.invocation.bundle, config)
+        plan = plan_machine(new.invocation.bundle, config, new.invocation.namespace)
     except (SampanError, OSError):
         return 0  # the server finds this out, and reports it
     name = name_prewarmed(config, plan.machine_class, plan.template)

@@ -35,10 +35,11 @@ class PrewarmRequest(NamedTuple):
     vcpus: int
     memory_bytes: int
     nics: int
+    scope: str
 
     @property
     def machine_class(self) -> MachineClass:
-        return MachineClass(MachineSize(self.vcpus, self.memory_bytes), self.nics)
+        return MachineClass(MachineSize(self.vcpus, self.memory_bytes), self.nics, self.scope)
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class Pool:
             size.vcpus,
             size.memory_bytes,
             machine_class.nics,
+            machine_class.scope,
         )
         with suppress(OSError):  # the server is gone, or hangs
             self.request_sender.send(json.dumps(request).encode())

@@ -42,7 +42,7 @@ from shim.config import load_config
 from shim.machine.templates.identity import describe_class, name_class
 from shim.sandbox.plan import plan_machine
 config = load_config()
-described = describe_class(config, plan_machine(os.getcwd(), config).machine_class)
+described = describe_class(config, plan_machine(os.getcwd(), config, "n").machine_class)
 path = os.path.join(config.templates_dir, name_class(described))
 os.makedirs(path)
 for name in ("memory", "template.json"):

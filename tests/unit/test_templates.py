@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from shim.cli.main import main
+from shim.cli.main import main, make_parser
+from shim.cli.template import choose_class
 from shim.config import Config
 from shim.errors import AlreadyExists, HostResource, NotFound
 from shim.host.spawn import TREE
@@ -37,6 +38,7 @@ from shim.machine.templates.store import (
     make_directory,
     place_template,
     remove_template,
+    seal_template,
     verify_template,
 )
 
@@ -73,8 +75,9 @@ def test_one_that_was_made_is_found(config: Config) -> None:
         MachineClass(MachineSize(2, 512 * MIB), 1),
         MachineClass(MachineSize(1, 513 * MIB), 1),
         MachineClass(MachineSize(1, 512 * MIB), 2),
+        MachineClass(MachineSize(1, 512 * MIB), 1, "tenant"),
     ],
-    ids=["vcpus", "memory", "nics"],
+    ids=["vcpus", "memory", "nics", "scope"],
 )
 def test_it_serves_no_other_class(config: Config, other: MachineClass) -> None:
     make(config)
@@ -150,9 +153,13 @@ def test_of_two_that_are_made_at_once_one_stays(config: Config) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_changed_byte_is_found_and_its_file_named(config: Config, name: str) -> None:
+    """Even where the seal cannot tell: after an error of the disk, say."""
     template = make(config)
     verify_template(template)
     Path(template.path, name).write_text(f"What {name} holds")
+    with pytest.raises(HostResource, match=f"/{name}: changed since it was sealed: mtime"):
+        verify_template(template)
+    seal_template(config, template.path)
     with pytest.raises(HostResource, match=f"/{name}: has changed since it was written"):
         verify_template(template)
 
@@ -204,6 +211,56 @@ def test_the_command_lists_verifies_and_removes(
     assert "no template" in capsys.readouterr().err
 
 
+SCOPED = replace(CLASS, scope="k8s.io/team-a")
+
+
+@pytest.mark.parametrize(
+    ("scope", "words", "expected"),
+    [
+        ("host", (), CLASS),
+        ("namespace", ("--scope", "k8s.io/team-a"), SCOPED),
+        ("host", ("--scope", "n"), "--scope n: template_scope is host"),
+        ("namespace", (), "template_scope is namespace: --scope has to name one"),
+    ],
+)
+def test_a_template_that_no_container_would_use_is_not_made(
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
+    classes_made: list[MachineClass],
+    scope: str,
+    words: tuple[str, ...],
+    expected: MachineClass | str,
+) -> None:
+    path = tmp_path / "config.yaml"
+    keys = {"image_dir": config.image_dir, "templates_dir": config.templates_dir}
+    path.write_text(json.dumps({**keys, "template_scope": scope}))
+    monkeypatch.setenv("SAMPAN_CONFIG", str(path))
+    status = main(["template", "ensure", "--memory-mib", "512", *words])
+    if isinstance(expected, str):
+        assert (status, classes_made) == (1, [])
+        assert expected in capsys.readouterr().err
+        return
+    assert (status, classes_made) == (0, [expected])
+    assert main(["template", "ls"]) == 0
+    line = capsys.readouterr().out
+    assert f"* vcpus=1 memory_mib={512}" in line
+    assert line.rstrip().endswith(f" scope={expected.scope}" if expected.scope else "vmlinux")
+
+
+def test_a_scoped_one_is_of_no_use_to_a_host_that_shares_them(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    path = tmp_path / "config.yaml"
+    keys = {"image_dir": config.image_dir, "templates_dir": config.templates_dir}
+    path.write_text(json.dumps(keys))
+    monkeypatch.setenv("SAMPAN_CONFIG", str(path))
+    template = make(config, SCOPED)
+    assert main(["template", "ls"]) == 0
+    assert capsys.readouterr().out.startswith(f"{template.name} - ")
+
+
 def touch_use(template: Template, when: int) -> None:
     os.utime(f"{template.path}/{DESCRIPTION}", (when, when))
 
@@ -229,11 +286,27 @@ def test_a_class_without_a_template_gets_one(
     assert classes_made == [CLASS]
 
 
+def replace_directory(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: (path / "memory").write_text("damaged"),
+        lambda path: (path / "working_set").chmod(0o622),
+        lambda path: path.chmod(0o777),
+        lambda path: (path / "seal").unlink(),
+        replace_directory,
+    ],
+    ids=["content", "a file's mode", "the directory's mode", "no seal", "symbolic link"],
+)
 def test_one_that_is_damaged_is_made_again(
-    config: Config, classes_made: list[MachineClass]
+    config: Config, classes_made: list[MachineClass], change: Callable[[Path], None]
 ) -> None:
     template = make(config)
-    Path(template.path, "memory").write_text("damaged")
+    change(Path(template.path))
     ensure_template(config, CLASS)
     assert classes_made == [CLASS]
     verify_template(get_template(config, template.name))
@@ -248,6 +321,31 @@ def test_one_that_was_refused_is_made_again_once(
     ensure_template(config, CLASS, refused)
     assert classes_made == [CLASS]
     assert read_number(find_template(config, CLASS)) not in (0, refused)
+
+
+def test_one_that_was_changed_has_another_number(config: Config) -> None:
+    """So machines that were prewarmed from it are not used; mtime was set back."""
+    path = make(config).path
+    number = read_number(path)
+    memory = Path(path, "memory")
+    before = memory.stat()
+    memory.write_text("changed")
+    os.utime(memory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert read_number(path) not in (0, number)
+
+
+def test_a_template_is_requested_for_the_class_that_had_none(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command that a shim starts."""
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(background, "spawn", lambda command, *_, **__: commands.append(command))
+    for machine_class in (CLASS, SCOPED):
+        background.start_in_background(machine_class, "", "", mounts=-1, log_fd=-1)
+        words = commands[-1][commands[-1].index("template") :]
+        scope = "namespace" if machine_class.scope else "host"
+        options = make_parser().parse_args(words)
+        assert choose_class(options, replace(config, template_scope=scope)) == machine_class
 
 
 def test_a_template_that_is_gone_has_no_number(config: Config) -> None:

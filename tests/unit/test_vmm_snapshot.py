@@ -10,6 +10,7 @@ import pytest
 
 from native.ffi import ffi
 from shim.errors import HostResource
+from shim.host.seal import seal_directory
 from shim.vmm.address_map import MIB, PAGE_BYTES, Gpa, Range
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import CHUNK_BYTES
@@ -57,11 +58,19 @@ def save(directory: Path, state: MachineState, ram: GuestRam) -> None:
         open("/proc/self/pagemap", "rb") as pages,
     ):
         write_snapshot(memory.fileno(), file.fileno(), state, ram, pages.fileno())
+    seal(directory)
+
+
+def seal(directory: Path) -> None:
+    kernel = directory / "kernel"
+    outside = [str(kernel)] if kernel.exists() else []
+    seal_directory(str(directory), ("memory", "state.json", "working_set"), outside)
 
 
 def touch(directory: Path, touched: list[TouchedPages]) -> None:
     with (directory / "working_set").open("xb") as file:
         write_working_set(file.fileno(), touched)
+    seal(directory)
 
 
 def put_back(directory: Path, ram: GuestRam) -> None:
@@ -164,8 +173,36 @@ def test_what_is_no_state_is_refused_with_its_name(
 ) -> None:
     save(tmp_path, STATE, rams[0])
     change(tmp_path / "state.json")
+    seal(tmp_path)
     with pytest.raises(HostResource, match=r"state\.json: "):
         Snapshot(str(tmp_path))
+
+
+def test_what_was_changed_after_its_seal_is_refused(tmp_path: Path, rams) -> None:
+    """Each of the files, and the kernel's, of which a clone has pages too."""
+    saved, _ = rams
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(os.urandom(CHUNK_BYTES))
+    fd = os.open(kernel, os.O_RDONLY)
+    saved.map(Gpa(MIB), fd, 0, CHUNK_BYTES, str(kernel))
+    os.close(fd)
+    saved.write(LOW.gpa, b"x")
+    save(tmp_path, STATE, saved)
+    touch(tmp_path, [TouchedPages(0, PAGE_BYTES, True)])
+    Snapshot(str(tmp_path)).close()
+    for name in ("memory", "state.json", "working_set", "kernel"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(HostResource, match=f"{name}: changed since it was sealed: mtime"):
+            Snapshot(str(tmp_path))
+        seal(tmp_path)
+
+
+def test_a_working_set_that_is_not_in_the_seal_is_not_used(tmp_path: Path, rams) -> None:
+    save(tmp_path, STATE, rams[0])
+    (tmp_path / "working_set").write_bytes(pack_working_set([TouchedPages(MIB, PAGE_BYTES, False)]))
+    with closing(Snapshot(str(tmp_path))) as snapshot:
+        assert snapshot.working_set is None
 
 
 def test_a_memory_file_of_another_size_is_refused(tmp_path: Path, rams) -> None:
@@ -173,6 +210,7 @@ def test_a_memory_file_of_another_size_is_refused(tmp_path: Path, rams) -> None:
     saved.write(Gpa(0), b"x")
     save(tmp_path, STATE, saved)
     os.truncate(tmp_path / "memory", PAGE_BYTES)
+    seal(tmp_path)
     with pytest.raises(HostResource, match="memory: has 4096 bytes, "):
         put_back(tmp_path, restored)
 
@@ -232,6 +270,7 @@ def test_a_watch_that_ends_leaves_the_memory_as_it_is(rams) -> None:
 def test_what_is_no_list_of_pages_is_refused_with_its_name(tmp_path: Path, rams) -> None:
     save(tmp_path, STATE, rams[0])
     (tmp_path / "working_set").write_bytes(bytes(25))
+    seal(tmp_path)
     with pytest.raises(HostResource, match=r"/working_set: 25 bytes are not a list of pages"):
         Snapshot(str(tmp_path))
 

@@ -98,7 +98,7 @@ def pool() -> Iterator[Pool]:
 
 
 def make_request(name: str = "n", limit: int = 1) -> PrewarmRequest:
-    return PrewarmRequest(name, limit, "", "/run", 1, 1 << 30, 0)
+    return PrewarmRequest(name, limit, "", "/run", 1, 1 << 30, 0, "tenant")
 
 
 def add_process(pool: Pool, pid: int, name: str = "n") -> socket.socket:

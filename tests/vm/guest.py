@@ -17,7 +17,14 @@ from proto.gen.agent.v1 import agent_pb2_grpc
 from tests.vm.conftest import IMAGE, MIB
 from tests.vm.machine import DEADLINE_S, VmmProcess
 
-APPLETS = ("sh", "cat", "dd", "echo", "grep", "head", "tail", "sleep")
+APPLETS = ("sh", "cat", "dd", "echo", "grep", "head", "tail", "sleep", "od")
+CAPABILITIES = (
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_PTRACE",
+    "CAP_SYSLOG",
+    "CAP_DAC_OVERRIDE",
+)
 NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 
@@ -80,18 +87,22 @@ class Guest:
             self.vmm.request("open_stream", arguments, [theirs.fileno()])
         return token, ours
 
-    def create(self, name: str, script: str, **limits: int) -> socket.socket:
-        """Created, not started; its stdout."""
+    def create(
+        self, name: str, script: str, privileged: bool = False, **limits: int
+    ) -> socket.socket:
+        """Created, not started; its stdout.  `privileged`: it sees all of the guest."""
         token, stdout = self.open_stream("from_guest")
         namespaces: list[dict[str, str]] = [{"type": kind} for kind in NAMESPACES]
         namespaces.append({"type": "network", "path": "/proc/1/ns/net"})
-        spec = {
+        spec: dict[str, Any] = {
             "ociVersion": "1.0.2",
             "process": {"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]},
             "root": {"path": f"{contract.GUEST_ROOTFS_DIR}/{name}"},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
             "linux": {"namespaces": namespaces, "resources": {"memory": limits}},
         }
+        if privileged:
+            open_guest(spec)
         self.stub.CreateContainer(
             pb.CreateContainerRequest(
                 container_id=name,
@@ -102,15 +113,26 @@ class Guest:
         )
         return stdout
 
-    def run(self, name: str, script: str) -> tuple[int, bytes]:
+    def run(self, name: str, script: str, privileged: bool = False) -> tuple[int, bytes]:
         """Exit status and output."""
         ref = pb.ProcessRef(container_id=name)
-        with self.create(name, script) as stdout:
+        with self.create(name, script, privileged) as stdout:
             self.stub.StartProcess(ref, timeout=DEADLINE_S)
             output = b"".join(iter(lambda: stdout.recv(MIB), b""))
         status = self.stub.WaitProcess(ref, timeout=DEADLINE_S).exit_status
         self.stub.DeleteProcess(ref, timeout=DEADLINE_S)
         return status, output
+
+
+def open_guest(spec: dict[str, Any]) -> None:
+    """The guest's processes and its memory."""
+    sets = ("bounding", "effective", "permitted")
+    spec["process"]["capabilities"] = dict.fromkeys(sets, CAPABILITIES)
+    spec["mounts"].append({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"})
+    linux = spec["linux"]
+    linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] != "pid"]
+    linux["devices"] = [{"path": "/dev/mem", "type": "c", "major": 1, "minor": 1}]
+    linux["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
 
 
 def bind_on_itself(root: Path) -> None:

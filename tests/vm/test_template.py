@@ -1,65 +1,25 @@
 """A machine is saved once and restored many times: clones share the agent and nothing else."""
 
 import json
-import secrets
+import os
+import shutil
 import time
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proto import contract
-from proto.gen.agent.v1 import agent_pb2 as pb
+from tests.vm.clone import HOST_NAME, cloned, count_faults, renew_identity, save_template, seal
 from tests.vm.conftest import MIB
 from tests.vm.guest import Guest, make_config
-from tests.vm.machine import DEADLINE_S, Refused, VmmProcess
-
-HOST_NAME = "clones-host"
-RANDOM = "dd if=/dev/urandom bs=32 count=1 2>/dev/null; cat /proc/sys/kernel/random/boot_id"
+from tests.vm.machine import Refused, VmmProcess
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_template(tmp_path_factory.mktemp("template"), tmp_path_factory.mktemp("origin"))
-
-
-def save_template(directory: Path, origin: Path, **changes: Any) -> str:
-    """Once the agent has answered."""
-    with VmmProcess() as vmm:
-        guest = Guest(vmm, origin)
-        guest.boot(saves=True, **changes)
-        guest.close()
-        with (
-            (directory / contract.MEMORY_FILE).open("xb") as memory,
-            (directory / contract.STATE_FILE).open("xb") as state,
-        ):
-            vmm.request("save", fds=[memory.fileno(), state.fileno()])
-    return str(directory)
-
-
-@contextmanager
-def cloned(template: str, directory: Path, **changes: Any) -> Iterator[Guest]:
-    directory.mkdir()
-    with VmmProcess() as vmm:
-        guest = Guest(vmm, directory)
-        assert guest.begin(template, **changes)["cloned"]
-        guest.faults_at_start = count_faults(vmm.process.pid)
-        renew_identity(guest)
-        yield guest
-        guest.close()
-
-
-def renew_identity(guest: Guest) -> None:
-    guest.wait_agent()
-    request = pb.RenewIdentityRequest(
-        entropy=secrets.token_bytes(contract.ENTROPY_BYTES),
-        realtime_ns=time.time_ns(),
-        hostname=HOST_NAME,
-    )
-    guest.stub.RenewIdentity(request, timeout=DEADLINE_S)
 
 
 def read_uptime(guest: Guest) -> float:
@@ -83,18 +43,6 @@ def test_much_output_comes_through_whole(template: str, tmp_path: Path) -> None:
         guest.make_root("output")
         status, output = guest.run("output", f"head -c {32 * MIB} /dev/zero")
         assert (status, len(output)) == (0, 32 * MIB)
-
-
-def test_clones_have_no_random_number_in_common(template: str, tmp_path: Path) -> None:
-    outputs = []
-    for name in ("one", "two"):
-        with cloned(template, tmp_path / name) as guest:
-            guest.make_root("random")
-            outputs.append(guest.run("random", RANDOM)[1])
-    first, second = outputs
-    assert len(first) == len(second) > 32
-    assert first[:32] != second[:32]
-    assert first[32:] != second[32:]
 
 
 def test_a_clones_kernel_is_told_once_that_it_is_another_machine(
@@ -158,15 +106,19 @@ def test_a_prewarmed_clone_does_not_notice_that_it_had_to_wait(
 def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_path: Path) -> None:
     """Fewer than half of the page faults are left, and the container runs as before."""
     faults = []
+    touched = Path(template, "working_set")
     for name in ("first", "second"):
-        with cloned(template, tmp_path / name) as guest:
+        with cloned(template, tmp_path / name, saves=True) as guest:
             guest.make_root("run")
             assert guest.run("run", "echo hello") == (0, b"hello\n")
             faults.append(count_faults(guest.vmm.process.pid) - guest.faults_at_start)
             if name == "first":
-                guest.vmm.request("save_working_set", {"directory": template})
+                with touched.open("xb") as file:
+                    guest.vmm.request("save_working_set", fds=[file.fileno()])
+                seal(Path(template))
                 assert guest.run("run", "echo on") == (0, b"on\n")
-    Path(template, "working_set").unlink()
+    touched.unlink()
+    seal(Path(template))
     assert faults[1] < faults[0] / 2, faults
 
 
@@ -198,12 +150,37 @@ def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
     for name in ("state.json", "memory"):
         (damaged / name).write_bytes(Path(template, name).read_bytes())
     damage(damaged)
+    seal(damaged)
     with VmmProcess() as vmm:
         directory = tmp_path / "guest"
         directory.mkdir()
         guest = Guest(vmm, directory)
         assert not guest.begin(str(damaged), **changes)["cloned"]
         guest.close()
+
+
+def test_a_changed_template_costs_a_boot_and_one_line(
+    template: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The line says which file and what differs; mtime was set back."""
+    changed = tmp_path / "changed"
+    shutil.copytree(template, changed, copy_function=shutil.copy2)
+    changed.chmod(0o700)
+    seal(changed)
+    memory = changed / "memory"
+    before = memory.stat()
+    with memory.open("r+b") as file:
+        file.write(b"changed")
+    os.utime(memory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with VmmProcess() as vmm:
+        directory = tmp_path / "guest"
+        directory.mkdir()
+        guest = Guest(vmm, directory)
+        assert not guest.begin(str(changed))["cloned"]
+        guest.close()
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if str(changed) in line]
+    assert f"{memory}: changed since it was sealed: ctime is " in line
+    assert line.endswith("; booting instead")
 
 
 def test_a_rate_that_was_measured_a_little_differently_is_no_hindrance(
@@ -216,14 +193,10 @@ def test_a_rate_that_was_measured_a_little_differently_is_no_hindrance(
         (other / name).write_bytes(Path(template, name).read_bytes())
     khz = read_tsc_khz(other)
     set_tsc_khz(other, khz + khz // 10_000)
+    seal(other)
     with cloned(str(other), tmp_path / "clone") as guest:
         guest.make_root("run")
         assert guest.run("run", "sleep 0.1; echo fine") == (0, b"fine\n")
-
-
-def count_faults(pid: int) -> int:
-    """proc(5), /proc/PID/stat, minflt: KVM's faults on the guest's behalf are among them."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 def read_tsc_khz(path: Path) -> int:

@@ -55,6 +55,7 @@ def start_in_background(
         *("template", "ensure", "--vcpus", str(machine_class.size.vcpus)),
         *("--memory-mib", str(machine_class.size.memory_bytes // MIB)),
         *("--nics", str(machine_class.nics), "--refused", str(read_number(refused))),
+        *([f"--scope={machine_class.scope}"] if machine_class.scope else []),
     )
     named = {PATH_VARIABLE: config_path} if config_path else {}
     try:

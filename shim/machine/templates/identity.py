@@ -39,6 +39,8 @@ class MachineClass:
 
     size: MachineSize
     nics: int
+    scope: str = ""
+    """The tenant who alone uses it; "" is a template of all."""
 
 
 def describe_class(config: Config, machine: MachineClass) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def describe_class(config: Config, machine: MachineClass) -> dict[str, Any]:
         "vcpus": machine.size.vcpus,
         "memory_bytes": machine.size.memory_bytes,
         "nics": machine.nics,
+        "scope": machine.scope,
         "kernel": [config.kernel_path, *identify(config.kernel_path)],
         "kernel_arguments": config.kernel_arguments,
         "image": [config.image_root, *identify(config.image_root)],
@@ -121,8 +124,8 @@ def use_template(config: Config, machine: MachineClass) -> str:
 
 
 def read_number(directory: str) -> int:
-    """Tells a template from its successor, by the time when it was saved; 0 for none."""
+    """Tells a template from its successor, and from itself after a change; 0 for none."""
     try:
-        return os.stat(f"{directory}/{MEMORY}").st_mtime_ns if directory else 0
+        return os.stat(f"{directory}/{MEMORY}").st_ctime_ns if directory else 0
     except OSError:
         return 0

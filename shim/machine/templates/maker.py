@@ -24,7 +24,12 @@ from shim.machine.machine import SandboxMachine
 from shim.machine.namespace import PreparedNetwork
 from shim.machine.request import LaunchRequest
 from shim.machine.templates.identity import MachineClass, describe_class, name_class
-from shim.machine.templates.store import Template, make_directory, place_template
+from shim.machine.templates.store import (
+    Template,
+    make_directory,
+    place_template,
+    seal_template,
+)
 from shim.machine.templates.trial import run_trial, try_clone
 
 STDERR: Final = 2
@@ -51,6 +56,7 @@ async def make_template(config: Config, machine_class: MachineClass) -> Template
                 await run_trial(machine)
                 await wait_idle(machine)
                 await machine.save(directory)
+        await asyncio.to_thread(seal_template, config, directory)
         with own_sandbox(described) as sandbox:
             async with running(config, machine_class, sandbox, directory) as machine:
                 await try_clone(machine)

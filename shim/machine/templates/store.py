@@ -4,8 +4,10 @@
         template.json        the class in plain words, checksums
         memory state.json    the stopped machine (shim/vmm/snapshot.py)
         working_set          a clone's working set, if it is known
+        seal                 what these were when they were complete (shim/host/seal.py)
 
-A template is made beside its place and renamed into it; it never changes afterwards.
+A template is made beside its place and renamed into it; it never changes afterwards, and
+one that does is not used.
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from typing import Any, Final
 
 from shim.config import Config
 from shim.errors import HostResource, NotFound
+from shim.host.seal import SealedDirectory, seal_directory
 from shim.machine.templates.identity import DESCRIPTION, MEMORY, name_class
 
 FILES: Final = (MEMORY, "state.json", "working_set")
@@ -67,8 +70,14 @@ def make_directory(config: Config) -> str:
     return path
 
 
+def seal_template(config: Config, directory: str) -> None:
+    """Nothing may have a file open for writing."""
+    seal_directory(directory, FILES, outside=(config.kernel_path,))
+
+
 def place_template(config: Config, directory: str, described: dict[str, Any]) -> Template:
-    """Takes the filled directory over.  A template that exists already stays."""
+    """Seals the filled directory and takes it over.  A template that exists already stays."""
+    seal_template(config, directory)
     path = os.path.join(config.templates_dir, name_class(described))
     document = {"class": described, "sha256": digest_files(directory)}
     with open(f"{directory}/{DESCRIPTION}", "x", encoding="utf-8") as file:
@@ -86,7 +95,10 @@ def remove_template(template: Template) -> None:
     """Running clones keep their memory: the file's space is freed with the last of them."""
     hidden = os.path.join(os.path.dirname(template.path), f".old-{template.name}-{os.getpid()}")
     os.rename(template.path, hidden)
-    shutil.rmtree(hidden)
+    if os.path.islink(hidden):
+        os.unlink(hidden)
+    else:
+        shutil.rmtree(hidden)
 
 
 def verify_template(template: Template) -> None:
@@ -98,17 +110,17 @@ def verify_template(template: Template) -> None:
 
 
 def digest_files(directory: str) -> dict[str, str]:
-    """Of the files that exist."""
-    names = [name for name in FILES if os.path.exists(f"{directory}/{name}")]
-    return {name: digest_file(f"{directory}/{name}") for name in names}
+    """Of those of a sealed directory."""
+    with SealedDirectory(directory) as sealed:
+        return {name: digest_file(sealed, name) for name in FILES if name in sealed.names}
 
 
-def digest_file(path: str) -> str:
+def digest_file(sealed: SealedDirectory, name: str) -> str:
     digest = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(sealed.open(name), "rb", buffering=0) as file:
             while block := file.read(HASH_BLOCK_BYTES):
                 digest.update(block)
     except OSError as error:
-        raise HostResource(f"{path}: {error.strerror}") from error
+        raise HostResource(f"{sealed.path}/{name}: {error.strerror}") from error
     return digest.hexdigest()
