@@ -22,6 +22,8 @@ from tests.vm.machine import DEADLINE_S, VmmProcess
 SECONDS = float(os.environ.get("SAMPAN_FUZZ_SECONDS", "20"))
 SEED = int(os.environ.get("SAMPAN_FUZZ_SEED", "1"))
 ROUND_S = 10.0
+MOST_SHORT_ROUNDS = 6
+"""In a slow machine the attack gets more time, until it has reached everything."""
 DEVICES = {"sampan-image", "sampan-rootfs", "sampan-volumes", "vsock", "nic0", "balloon"}
 OF_VHOST = "nic0"
 """Where the host's kernel serves its queues, the vmm counts no chains."""
@@ -110,19 +112,17 @@ def add_up(rounds: list[Ended]) -> Counter[str]:
     return total
 
 
-def check_depth(total: Counter[str]) -> None:
-    """The attack has reached what it is for."""
-    assert total["exits of io"] > 0
-    assert total["exits of mmio"] > 0
-    assert all(total[space] > 0 for space in SPACES), total
-    assert total["frames that the tap had"] > 0
-    assert total["bytes that streams had"] > 0
+def list_missed(rounds: list[Ended]) -> list[str]:
+    """What the attack is for, and has not reached."""
+    total = add_up(rounds)
+    wanted = {"exits of io", "exits of mmio", "frames that the tap had", "bytes that streams had"}
+    wanted.update(SPACES)
     for device in DEVICES:
-        assert total[f"{device} activations"] > 0, device
-        assert total[f"{device} notify_exits"] > 0, device
-        assert total[f"{device} chains"] > 0 or device == OF_VHOST, device
-    for share in ("sampan-image", "sampan-rootfs", "sampan-volumes"):
-        assert total[f"{share} kinds of request"] > 1, share
+        wanted |= {f"{device} activations", f"{device} notify_exits"}
+    wanted.update(f"{device} chains" for device in DEVICES - {OF_VHOST})
+    missed = [name for name in wanted if total[name] == 0]
+    shares = [device for device in DEVICES if device.startswith("sampan-")]
+    return missed + [s for s in shares if total[f"{s} kinds of request"] < 2]
 
 
 def test_a_hostile_guest_harms_neither_its_vmm_nor_the_host_nor_a_neighbour(
@@ -133,7 +133,7 @@ def test_a_hostile_guest_harms_neither_its_vmm_nor_the_host_nor_a_neighbour(
     rounds: list[Ended] = []
     end = time.monotonic() + SECONDS
     with kernel_log() as lines:
-        while not rounds or time.monotonic() < end:
+        while time.monotonic() < end or (list_missed(rounds) and len(rounds) < MOST_SHORT_ROUNDS):
             directory = tmp_path / str(len(rounds))
             before = neighbour.read_counts()[-1]
             rounds.append(Attack(directory, kernel, SEED + len(rounds)).run(ROUND_S))
@@ -144,7 +144,7 @@ def test_a_hostile_guest_harms_neither_its_vmm_nor_the_host_nor_a_neighbour(
     ends = Counter(ended.reason for ended in rounds)
     print(f"{len(rounds)} machines, seeds from {SEED} on, ended by {dict(ends)}")
     print("\n".join(f"{name}: {count}" for name, count in sorted(total.items())))
-    check_depth(total)
+    assert list_missed(rounds) == []
     assert [line for line in lines if ALARMING.search(line)] == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
     counts = neighbour.read_counts()
