@@ -13,14 +13,15 @@ TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 PY_DIRS := shim agent native proto image tests benchmarks docs
 TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
 TYPED_TESTS := tests benchmarks
-C_FILES = $(shell find native tests/native tests/fuzz -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
+C_FILES = $(shell find native tests/native tests/fuzz tests/vm/hostile_guest -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
 CHECKS := check-format check-lint check-types check-layers check-proto check-c-format \
 	check-unit check-c-unit check-fuzz
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow calls suites build-conformance conformance shimtest versions fuzz fuzz-packages soak \
+	test-slow calls suites build-conformance conformance shimtest versions fuzz fuzz-machine \
+	fuzz-packages soak \
 	run bench bench-shimtest fmt proto pictures image lock clean
 
 help: ## this list
@@ -123,6 +124,16 @@ fuzz: $(LOCKED) native fuzz-packages ## hostile guests and callers; SECONDS= (of
 	@$(MAKE) --no-print-directory -C tests/fuzz fuzz SECONDS=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),900)
 	@SAMPAN_FUZZ_ROUNDS=$(ROUNDS) SAMPAN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) \
 		$(BIN)/python -m pytest -o timeout=3600 $(wildcard tests/unit/test_*fuzz*.py)
+
+# vhost-net is in the test host alone; the fuzzer is compiled here.
+fuzz-machine: SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
+fuzz-machine: debian-packages fuzz-packages ## a guest that attacks its machine, in the test host; SECONDS=, SEED=
+	@$(MAKE) --no-print-directory -C tests/fuzz ../../build/fuzz/asan/fuzz_net
+	@mkdir -p build/fuzz-machine/asan && cp build/fuzz/asan/fuzz_net build/fuzz-machine/asan
+	@SAMPAN_FUZZ_SECONDS=$(SECONDS) SAMPAN_FUZZ_SEED=$(or $(SEED),$$(date +%s)) REQUIRE_VM=1 \
+		$(TESTHOST) --timeout $$((3 * $(SECONDS) + 600)) --put build/fuzz-machine:/root/fuzz -- sh -c \
+		'python3 -m pytest -s -o timeout=0 tests/vm/test_hostile_guest.py && \
+		 python3 tests/fuzz/run.py --seconds $(SECONDS) --out /root/fuzz asan/net@vhost'
 
 fuzz-packages:
 	@requirements/install-debian fuzz.txt

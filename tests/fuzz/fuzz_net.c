@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A hostile guest's queues of a network device with two pairs: headers, chains and
- * commands as the input has them, with packets that come in between. */
+ * commands as the input has them, with packets that come in between.
+ *
+ * FUZZ_WIRE=tap|vhost (root): the other end is a tap of the kernel, whose packets the
+ * device or vhost-net moves, instead of sockets. */
 #define DRIVER_PAIRS 2
 #include "input.h"
 #include "net_driver.h"
 #include "settle.h"
+#include "tap.h"
+
+#include <stdlib.h>
 
 #define USED_QUEUE_SLOTS 32
 #define LONGEST_SENT 20000
@@ -12,7 +18,21 @@
 static struct driver d;
 static int second_wire;
 
-static void attach(void)
+static void attach_tap(bool by_vhost)
+{
+	struct ifreq link = {.ifr_name = "tap0"};
+	int taps[DRIVER_PAIRS], vhosts[DRIVER_PAIRS];
+
+	enter_network();
+	for (unsigned i = 0; i < DRIVER_PAIRS; i++) {
+		taps[i] = open_tap(&link);
+		vhosts[i] = by_vhost ? open_vhost() : -1;
+	}
+	d.wire = second_wire = open_wire(&link);
+	CHECK_EQUAL(net_device_attach(d.device, taps, by_vhost ? vhosts : NULL, DRIVER_PAIRS), 0);
+}
+
+static void attach_sockets(void)
 {
 	int first[2], second[2];
 
@@ -155,11 +175,15 @@ static void step(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	const char *wire = getenv("FUZZ_WIRE");
 	struct input in = {data, size};
 
 	if (!d.ram) {
 		driver_new(&d);
-		attach();
+		if (wire)
+			attach_tap(strcmp(wire, "vhost") == 0);
+		else
+			attach_sockets();
 	}
 	start(take_u8(&in));
 	while (more(&in))

@@ -4,71 +4,11 @@
  * Compiled with DRIVER_PAIRS=2 the device has two pairs of queues, and the tap too.
  * The packets go by the device's own thread, or by vhost-net.  On the tap's other end
  * is a packet socket, which sees every frame that the guest sends. */
-#include <fcntl.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-
 #include "net_cases.h"
-
-#define MTU 65521 /* a tap's greatest */
+#include "tap.h"
 
 static const char *const mode_names[] = {"vmm", "vhost"};
 static bool by_vhost;
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	CHECK(fd >= 0);
-	CHECK_EQUAL(write(fd, text, strlen(text)), strlen(text));
-	close(fd);
-}
-
-static int open_tap(struct ifreq *link)
-{
-	const int header = NET_HEADER_BYTES;
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-
-	CHECK(fd >= 0);
-	link->ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-	if (DRIVER_PAIRS > 1)
-		link->ifr_flags |= IFF_MULTI_QUEUE;
-	CHECK_EQUAL(ioctl(fd, TUNSETIFF, link), 0);
-	CHECK_EQUAL(ioctl(fd, TUNSETVNETHDRSZ, &header), 0);
-	return fd;
-}
-
-/* Up, and able to carry a frame of any size. */
-static void raise_link(struct ifreq *link, int socket_fd)
-{
-	link->ifr_mtu = MTU;
-	CHECK_EQUAL(ioctl(socket_fd, SIOCSIFMTU, link), 0);
-	link->ifr_flags = IFF_UP;
-	CHECK_EQUAL(ioctl(socket_fd, SIOCSIFFLAGS, link), 0);
-}
-
-static int open_wire(struct ifreq *link)
-{
-	const int yes = 1, room = 64 << 20;
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
-
-	CHECK(fd >= 0);
-	raise_link(link, fd);
-	CHECK_EQUAL(ioctl(fd, SIOCGIFINDEX, link), 0);
-	address.sll_ifindex = link->ifr_ifindex;
-	CHECK_EQUAL(setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes)), 0);
-	CHECK_EQUAL(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)), 0);
-	CHECK_EQUAL(setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)), 0);
-	CHECK_EQUAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
-}
 
 static void attach_wire_by(struct driver *d, bool vhost)
 {
@@ -77,8 +17,7 @@ static void attach_wire_by(struct driver *d, bool vhost)
 
 	for (unsigned i = 0; i < DRIVER_PAIRS; i++) {
 		taps[i] = open_tap(&link);
-		vhosts[i] = vhost ? open("/dev/vhost-net", O_RDWR | O_CLOEXEC) : -1;
-		CHECK(vhosts[i] >= 0 || !vhost);
+		vhosts[i] = vhost ? open_vhost() : -1;
 	}
 	d->wire = open_wire(&link);
 	d->wire_cut = NET_HEADER_BYTES;
@@ -277,9 +216,7 @@ int main(int argc, char **argv)
 	}
 	by_vhost = strcmp(argv[1], mode_names[true]) == 0;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	CHECK_EQUAL(unshare(CLONE_NEWNET), 0);
-	/* The kernel sends nothing by itself on these links. */
-	write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+	enter_network();
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		if (argc < 3 || strcmp(argv[2], cases[i].name) == 0)
 			run_case(i);

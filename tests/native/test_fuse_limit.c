@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The FUSE server at its limit of descriptors, seen from the client. */
+#include <pthread.h>
 #include <sys/resource.h>
 
 #include "fuse_client.h"
@@ -62,11 +63,50 @@ static void what_is_forgotten_makes_room(void)
 	client_free(&c);
 }
 
+#define LIVES 4000
+
+/* Another thread of the guest's; what the limit refuses is made the next time. */
+static void *make_and_forget(void *context)
+{
+	const struct fuse_mknod_in in = {.mode = S_IFREG | 0600};
+	static struct client other;
+
+	other.server = ((struct client *)context)->server;
+	other.room = CLIENT_ROOM;
+	CHECK_EQUAL(fuse_server_enter_thread(other.server), 0);
+	for (unsigned i = 0; i < LIVES; i++) {
+		if (client_call(&other, FUSE_MKNOD, ROOT, BODY(in), STRING("other"), END) < 0)
+			continue;
+		client_forget(&other, REPLY(&other, struct fuse_entry_out)->nodeid, 1);
+		CHECK_EQUAL(client_call(&other, FUSE_UNLINK, ROOT, STRING("other"), END), 0);
+	}
+	return NULL;
+}
+
+/* The search for a descriptor to close looks at places that are just being given to other
+ * files: TSan sees whether it may. */
+static void room_is_made_while_files_come_and_go(void)
+{
+	pthread_t thread;
+	unsigned count;
+
+	client_new(&c, EXCLUSIVE);
+	count = make_all() - 8;
+	for (unsigned i = count; i < count + 8; i++)
+		client_forget(&c, nodes[i], 1);
+	CHECK_EQUAL(pthread_create(&thread, NULL, make_and_forget, &c), 0);
+	for (unsigned i = 0; i < LIVES; i++)
+		(void)client_write(&c, nodes[i * 7 % count], 0, 0, "text");
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	client_free(&c);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
 		TEST(what_could_be_made_can_be_written_and_read),
 		TEST(what_is_forgotten_makes_room),
+		TEST(room_is_made_while_files_come_and_go),
 	};
 	struct rlimit limit;
 

@@ -2,6 +2,7 @@
 /* The rings of a split virtqueue and their notifications: virtio 1.2 §2.7.6 to
  * §2.7.10. */
 #include <errno.h>
+#include <pthread.h>
 
 #include "memory/iovec.h"
 #include "ring_driver.h"
@@ -287,6 +288,42 @@ static void flat_copies_stop_at_the_end_of_either_side(void)
 	CHECK_EQUAL(b[2], 1);
 }
 
+/* --- figures ------------------------------------------------------------------ */
+
+#define SERVED 2000
+
+static void *serve(void *context)
+{
+	struct ring *r = context;
+
+	for (unsigned i = 0; i < SERVED; i++) {
+		ring_offer(r, 0);
+		CHECK_EQUAL(virtqueue_pop(&r->vq, &chain), 1);
+		virtqueue_push(&r->vq, chain.head, 0);
+		virtqueue_signal(&r->vq);
+	}
+	return NULL;
+}
+
+/* By the thread that asks for figures: TSan sees whether it may. */
+static void counters_are_read_while_the_queue_is_served(void)
+{
+	struct ring r;
+	pthread_t thread;
+	uint64_t pops = 0, signals = 0;
+
+	ring_setup(&r, SIZE, false);
+	ring_describe(&r, 0, DATA_GPA, 1, READ, 0);
+	CHECK_EQUAL(pthread_create(&thread, NULL, serve, &r), 0);
+	while (pops < SERVED || signals < SERVED) {
+		CHECK(__atomic_load_n(&r.vq.pops, __ATOMIC_RELAXED) >= pops);
+		pops = __atomic_load_n(&r.vq.pops, __ATOMIC_RELAXED);
+		signals = __atomic_load_n(&r.vq.signals, __ATOMIC_RELAXED);
+	}
+	CHECK_EQUAL(pthread_join(thread, NULL), 0);
+	ring_teardown(&r);
+}
+
 static const struct test tests[] = {
 	TEST(more_chains_than_the_queue_holds_are_refused),
 	TEST(an_index_that_goes_back_is_refused),
@@ -303,6 +340,7 @@ static const struct test tests[] = {
 	TEST(a_queue_of_odd_size_place_or_alignment_does_not_start),
 	TEST(a_queue_may_end_where_memory_ends),
 	TEST(flat_copies_stop_at_the_end_of_either_side),
+	TEST(counters_are_read_while_the_queue_is_served),
 };
 
 int main(int argc, char **argv)

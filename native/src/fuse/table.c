@@ -71,6 +71,19 @@ static struct fuse_entry *take_new(struct fuse_table *table)
 	return entry;
 }
 
+typedef uint64_t __attribute__((may_alias)) word;
+
+/* Bounds: an entry is a structure of whole words, as its first member has one.  Word by
+ * word: the search for idle descriptors looks at entries of any state. */
+static void clear(const struct fuse_table *table, struct fuse_entry *entry)
+{
+	word *words = (word *)(entry + 1);
+	const size_t count = (table->entry_bytes - sizeof(*entry)) / sizeof(*words);
+
+	for (size_t i = 0; i < count; i++)
+		__atomic_store_n(&words[i], 0, __ATOMIC_RELAXED);
+}
+
 void *fuse_table_add(struct fuse_table *table)
 {
 	struct fuse_entry *entry;
@@ -83,7 +96,7 @@ void *fuse_table_add(struct fuse_table *table)
 	pthread_mutex_unlock(&table->lock);
 	if (!entry)
 		return NULL;
-	memset(entry + 1, 0, table->entry_bytes - sizeof(*entry));
+	clear(table, entry);
 	/* Release: a thread that finds the entry by its id sees it cleared. */
 	atomic_store_explicit(&entry->state, generation << 32 | ALIVE | 1, memory_order_release);
 	return entry;

@@ -120,6 +120,12 @@ static int walk(struct virtqueue *vq, struct virtqueue_chain *chain, const struc
 	return -EPROTO;
 }
 
+/* One thread at a time writes a counter, any may read it. */
+static void count(uint64_t *counter, int step)
+{
+	__atomic_store_n(counter, *counter + (uint64_t)(int64_t)step, __ATOMIC_RELAXED);
+}
+
 int virtqueue_pop(struct virtqueue *vq, struct virtqueue_chain *ret_chain)
 {
 	const struct vring_avail *avail = vq->driver;
@@ -141,14 +147,14 @@ int virtqueue_pop(struct virtqueue *vq, struct virtqueue_chain *ret_chain)
 	if (walk(vq, ret_chain, vq->desc, vq->size, ret_chain->head, false) < 0)
 		return violation(vq);
 	vq->next_avail++;
-	vq->pops++;
+	count(&vq->pops, 1);
 	return 1;
 }
 
 void virtqueue_unpop(struct virtqueue *vq)
 {
 	vq->next_avail--;
-	vq->pops--;
+	count(&vq->pops, -1);
 }
 
 void virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t written)
@@ -188,7 +194,7 @@ void virtqueue_signal(struct virtqueue *vq)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!driver_wants_signal(vq))
 		return;
-	vq->signals++;
+	count(&vq->signals, 1);
 	/* Fails only when the counter is full: the interrupt is pending then. */
 	(void)!write(vq->call_fd, &one, sizeof(one));
 }

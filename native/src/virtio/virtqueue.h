@@ -35,7 +35,7 @@ struct virtqueue {
 	uint16_t signalled_used;
 	bool signalled_valid;
 	bool broken;		/* a violation was seen: pops return -EPROTO until reset */
-	uint64_t pops, signals; /* counters for the figures */
+	uint64_t pops, signals; /* counters for the figures; read with __atomic_load_n */
 };
 
 /* A chain: first the parts that the device reads, then those that it writes. */
