@@ -24,6 +24,7 @@ from agent.errors import (
     InvalidArgument,
     NotFound,
 )
+from agent.hooks import check_hooks
 from agent.lifecycle import State, Step
 from agent.oom import OomWatch
 from agent.process import Process
@@ -65,6 +66,7 @@ class GuestContainer:
     async def create(self) -> int:
         """On failure nothing is left."""
         around, init = self._around, self._init
+        check_hooks(self._spec.document)
         try:
             init.stdio.expect(around.streams)
             await init.stdio.connect(around.streams)

@@ -23,11 +23,13 @@ async def create_container(
     """Undoes all steps when one fails."""
     guest = translate_spec(plan.spec, plan.container_id, plan.context)
     async with AsyncExitStack() as undo:
+        undo.push_async_callback(plan.hooks.run_stopped)
         await plan.stdio.open()
         undo.callback(plan.stdio.close)
         await machine.wait_booted()
         await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
         undo.push_async_callback(asyncio.to_thread, files.unmount)
+        await machine.until_end(plan.hooks.run_created())
         agent = await machine.wait_agent()
         container = Container(plan, machine, agent, files, listener, on_stopped=on_stopped)
         tokens = plan.stdio.join(machine)

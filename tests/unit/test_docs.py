@@ -225,7 +225,8 @@ def test_every_annotation_of_ours_is_in_the_table() -> None:
 def test_messages_that_are_quoted_are_messages_of_the_code() -> None:
     rows = read_table(TREE / "docs/operations.md", "## Troubleshooting")
     quoted = [message for row in rows for message in read_code(row[0])]
-    code = "".join(path.read_text() for path in (TREE / "shim").rglob("*.py"))
+    files = (path for package in ("shim", "agent") for path in (TREE / package).rglob("*.py"))
+    code = "".join(path.read_text() for path in files)
     assert len(quoted) > 10
     assert [message for message in quoted if message not in code] == []
 
