@@ -17,7 +17,8 @@ def check_hooks(document: dict[str, Any]) -> None:
     for index, hook in enumerate(hooks):
         path = hook.get("path", "")
         if not os.path.exists(path):
+            field = f"hooks.createContainer[{index}].path"
             raise InvalidArgument(
-                f"hooks.createContainer[{index}].path: {path!r}: there is no such file in the guest, "
+                f"{field}: {path!r}: there is no such file in the guest, "
                 "where this hook runs; createRuntime hooks run on the host"
             )
