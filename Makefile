@@ -20,7 +20,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow calls suites build-conformance conformance shimtest versions fuzz fuzz-packages soak \
+	test-slow calls suites build-conformance conformance shimtest versions docker fuzz fuzz-packages soak \
 	run bench bench-shimtest fmt proto pictures image lock clean
 
 help: ## this list
@@ -111,6 +111,10 @@ shimtest: debian-packages build-conformance ## containerd's own shim suite, samp
 	@$(TESTHOST) --containerd 2.1 --timeout 7200 --put build/conformance:/root/conformance \
 		--get /tmp/conformance:build/conformance/logs -- \
 		python3 -m tests.conformance --binaries /root/conformance
+
+docker: debian-packages ## calls of docker under runc and under sampan, compared; ONLY=
+	@REQUIRE_E2E=1 $(TESTHOST) --clients docker --timeout 7200 -- \
+		python3 -m tests.clients docker $(ONLY)
 
 versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
 	@for version in 1.6 2.1; do \
