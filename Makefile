@@ -11,7 +11,7 @@ JOBS ?= $(shell nproc)
 TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 
 PY_DIRS := shim agent native proto image tests benchmarks docs
-TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
+TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control names network generate)
 TYPED_TESTS := tests benchmarks
 C_FILES = $(shell find native tests/native tests/fuzz -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 

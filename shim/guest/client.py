@@ -189,6 +189,14 @@ class AgentClient:
         request = agent_pb2.ConfigureNetworkRequest(nics=[asdict(nic) for nic in nics])
         await _call(self._stub.ConfigureNetwork, request, CALL_TIMEOUT_S)
 
+    async def serve_names(self, address: str, questions: str, answers: str) -> None:
+        """Questions to a name server at `address` come by the one stream from now on, their
+        answers go by the other one; both are named by their tokens."""
+        request = agent_pb2.ServeNamesRequest(
+            address=address, question_token=questions, answer_token=answers
+        )
+        await _call(self._stub.ServeNames, request, START_TIMEOUT_S)
+
     async def watch_oom_kills(self) -> AsyncIterator[str]:
         """Ids of containers in which the kernel has killed a process for lack of memory."""
         call = self._stub.WatchEvents(agent_pb2.WatchEventsRequest())

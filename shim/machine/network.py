@@ -1,24 +1,31 @@
 """A sandbox's network: the namespace that its machine is in.
 
-Owns the namespace's descriptor and what it has added to the namespace's
-interfaces.  The taps are the vmm's and end with it; the redirections on
-interfaces of others (CNI) are removed, by `close`, or by
+Owns the namespace's descriptor, what it has added to the namespace's interfaces, and
+the relay to its name server.  The taps are the vmm's and end with it; the redirections
+on interfaces of others (CNI) are removed, by `close`, or by
 shim/machine/network_note.py for a shim that was killed.
 """
 
 import asyncio
 import logging
 import os
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
+from proto.control import Direction
 from proto.network import GuestNic
 from shim.host.fds import close_all
 from shim.host.netns import entered, list_links
 from shim.host.vhost import open_vhost_net
 from shim.machine.directory import SandboxDirectory
+from shim.machine.names import ADDRESS, NameRelay, find_name_server
 from shim.machine.namespace import PreparedNetwork
 from shim.machine.network_note import release_links, write_note
+from shim.machine.streams import Stream
 from shim.net.plan import NetworkPlan, find_new, plan_network
+
+if TYPE_CHECKING:
+    from shim.guest.client import AgentClient
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +33,13 @@ log = logging.getLogger(__name__)
 class NetworkedMachine(Protocol):
     """What a network needs of its machine."""
 
-    async def wait_agent(self) -> object: ...
+    async def wait_agent(self) -> "AgentClient": ...
+
+    async def until_end(self, work: Coroutine[Any, Any, None]) -> None: ...
 
     async def attach_nic(self, nic: int, mac: str, fds: list[int]) -> None: ...
 
-    async def configure_network(self, nics: list[GuestNic]) -> None: ...
+    def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream: ...
 
 
 class SandboxNetwork:
@@ -46,26 +55,28 @@ class SandboxNetwork:
         self._sandbox = sandbox
         self._prepared = prepared
         self._joined: list[str] = []
+        self._names: NameRelay | None = None
         self._lock = asyncio.Lock()
 
     async def join(self) -> None:
-        """The guest has every interface of the namespace when it returns."""
+        """The guest has every interface of the namespace when it returns, and its name
+        server on a loopback address."""
         if self._prepared is None:
             return
         async with self._lock:
             names = await asyncio.to_thread(list_links, self._prepared.namespace)
-            if not find_new(names, self._joined):
-                return
-            await self._machine.wait_agent()
-            nics = await self._wire(self._prepared)
-            if nics:
-                await self._machine.configure_network(nics)
+            if find_new(names, self._joined):
+                await self._join_links(self._prepared)
+            if self._names is None and find_name_server(self._prepared.namespace):
+                await self._serve_names(self._prepared)
 
     async def close(self) -> None:
         """After the machine has ended; idempotent."""
         if self._prepared is None:
             return
         prepared, self._prepared = self._prepared, None
+        if self._names is not None:
+            self._names.close()
         try:
             if prepared.path:  # one made here ends with its last descriptor
                 problems = await asyncio.to_thread(release_links, prepared.namespace, self._joined)
@@ -73,6 +84,18 @@ class SandboxNetwork:
                     log.error("network namespace %s: %s", prepared.path, problem)
         finally:
             os.close(prepared.namespace)
+
+    async def _join_links(self, prepared: PreparedNetwork) -> None:
+        agent = await self._machine.wait_agent()
+        nics = await self._wire(prepared)
+        if nics:
+            await self._machine.until_end(agent.configure_network(nics))
+
+    async def _serve_names(self, prepared: PreparedNetwork) -> None:
+        agent = await self._machine.wait_agent()
+        self._names = NameRelay(prepared.namespace)
+        questions, answers = self._names.open(self._machine.open_stream)
+        await self._machine.until_end(agent.serve_names(ADDRESS, questions, answers))
 
     async def _wire(self, prepared: PreparedNetwork) -> list[GuestNic]:
         plan, backends = await asyncio.to_thread(wire, prepared)

@@ -133,6 +133,20 @@ class NicNeighbour(_message.Message):
     mac: str
     def __init__(self, address: _Optional[str] = ..., mac: _Optional[str] = ...) -> None: ...
 
+class ServeNamesRequest(_message.Message):
+    __slots__ = ("address", "question_token", "answer_token")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    question_token: str
+    answer_token: str
+    def __init__(self, address: _Optional[str] = ..., question_token: _Optional[str] = ..., answer_token: _Optional[str] = ...) -> None: ...
+
+class ServeNamesResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ContainerRef(_message.Message):
     __slots__ = ("container_id",)
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
