@@ -139,7 +139,7 @@ class AgentService:
     async def ConfigureNetwork(
         self, request: pb.ConfigureNetworkRequest
     ) -> pb.ConfigureNetworkResponse:
-        await network.configure(request.nics, self._sandbox.around.reaper)
+        await network.configure(request.nics, request.gone, self._sandbox.around.reaper)
         return pb.ConfigureNetworkResponse()
 
     async def ServeNames(self, request: pb.ServeNamesRequest) -> pb.ServeNamesResponse:

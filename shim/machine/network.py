@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from proto.control import Direction
 from proto.network import GuestNic
+from shim.errors import SampanError
 from shim.host.fds import close_all
 from shim.host.netns import entered, list_links
 from shim.host.vhost import open_vhost_net
 from shim.machine.directory import SandboxDirectory
+from shim.machine.link_watch import LinkWatch
 from shim.machine.names import ADDRESS, NameRelay, find_name_server
 from shim.machine.namespace import PreparedNetwork
 from shim.machine.network_note import release_links, write_note
@@ -56,30 +58,56 @@ class SandboxNetwork:
         self._prepared = prepared
         self._joined: list[str] = []
         self._names: NameRelay | None = None
+        self._watch: LinkWatch | None = None
+        self._following: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
 
     async def join(self) -> None:
         """The guest has every interface of the namespace when it returns, and its name
-        server on a loopback address."""
+        server on a loopback address.  Later changes are followed."""
         if self._prepared is None:
             return
+        if self._watch is None:
+            self._watch = LinkWatch(self._prepared.namespace, self._follow)
         async with self._lock:
-            names = await asyncio.to_thread(list_links, self._prepared.namespace)
-            if find_new(names, self._joined):
-                await self._join_links(self._prepared)
-            if self._names is None and find_name_server(self._prepared.namespace):
-                await self._serve_names(self._prepared)
+            await self._update(self._prepared)
+
+    async def _update(self, prepared: PreparedNetwork) -> None:
+        names = await asyncio.to_thread(list_links, prepared.namespace)
+        if gone := [nic for nic, name in enumerate(self._joined) if name and name not in names]:
+            await self._leave_links(gone)
+        if find_new(names, self._joined):
+            await self._join_links(prepared)
+        if self._names is None and find_name_server(prepared.namespace):
+            await self._serve_names(prepared)
+
+    def _follow(self) -> None:
+        task = asyncio.create_task(self._follow_change())
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def _follow_change(self) -> None:
+        """Of a container that runs: nobody waits for the result."""
+        try:
+            await self.join()
+        except (SampanError, OSError) as error:
+            log.warning("a change of the network is not followed: %s", error)
 
     async def close(self) -> None:
         """After the machine has ended; idempotent."""
         if self._prepared is None:
             return
         prepared, self._prepared = self._prepared, None
+        if self._watch is not None:
+            self._watch.close()
+        for task in self._following:
+            task.cancel()
         if self._names is not None:
             self._names.close()
         try:
             if prepared.path:  # one made here ends with its last descriptor
-                problems = await asyncio.to_thread(release_links, prepared.namespace, self._joined)
+                left = [name for name in self._joined if name]
+                problems = await asyncio.to_thread(release_links, prepared.namespace, left)
                 for problem in problems:
                     log.error("network namespace %s: %s", prepared.path, problem)
         finally:
@@ -90,6 +118,13 @@ class SandboxNetwork:
         nics = await self._wire(prepared)
         if nics:
             await self._machine.until_end(agent.configure_network(nics))
+
+    async def _leave_links(self, gone: list[int]) -> None:
+        """Their interfaces of the machine are not used again."""
+        agent = await self._machine.wait_agent()
+        await self._machine.until_end(agent.configure_network([], gone))
+        for nic in gone:
+            self._joined[nic] = ""
 
     async def _serve_names(self, prepared: PreparedNetwork) -> None:
         agent = await self._machine.wait_agent()
@@ -102,7 +137,7 @@ class SandboxNetwork:
         try:
             self._joined += [join.nic.name for join in plan.joins]
             if prepared.path:
-                write_note(self._sandbox, prepared.path, self._joined)
+                write_note(self._sandbox, prepared.path, [name for name in self._joined if name])
             for join in plan.joins:
                 await self._machine.attach_nic(join.nic.nic, join.nic.mac, backends[join.tap])
         finally:

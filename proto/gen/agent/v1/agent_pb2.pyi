@@ -70,10 +70,12 @@ class CorrectClockResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ConfigureNetworkRequest(_message.Message):
-    __slots__ = ("nics",)
+    __slots__ = ("nics", "gone")
     NICS_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
     nics: _containers.RepeatedCompositeFieldContainer[Nic]
-    def __init__(self, nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ...) -> None: ...
+    gone: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., gone: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ConfigureNetworkResponse(_message.Message):
     __slots__ = ()

@@ -243,7 +243,7 @@ class AgentServicer:
 
     def ConfigureNetwork(self, request, context):
         """Gives interfaces of the machine their names, addresses and routes, and
-        brings them up.  INVALID_ARGUMENT names the interface and what is wrong.
+        brings them up; or takes them down.  INVALID_ARGUMENT names the interface and what is wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
