@@ -9,7 +9,7 @@ shim/machine/network_note.py for a shim that was killed.
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from proto.control import Direction
@@ -133,7 +133,7 @@ class SandboxNetwork:
         await self._machine.until_end(agent.serve_names(ADDRESS, questions, answers))
 
     async def _wire(self, prepared: PreparedNetwork) -> list[GuestNic]:
-        plan, backends = await asyncio.to_thread(wire, prepared)
+        plan, backends = await asyncio.to_thread(wire, prepared, self._joined)
         try:
             self._joined += [join.nic.name for join in plan.joins]
             if prepared.path:
@@ -146,14 +146,16 @@ class SandboxNetwork:
         return [join.nic for join in plan.joins]
 
 
-def wire(prepared: PreparedNetwork) -> tuple[NetworkPlan, dict[str, list[int]]]:
+def wire(
+    prepared: PreparedNetwork, joined: Collection[str] = ()
+) -> tuple[NetworkPlan, dict[str, list[int]]]:
     """On a thread of its own.  The plan, and by tap the descriptors, which the caller owns:
     the tap's queues, and as many of vhost-net or none."""
     # pyroute2 imports as long as a guest boots: only where there is something to join.
     from shim.net import netlink  # noqa: PLC0415
 
     with entered(prepared.namespace):
-        plan = plan_network(netlink.read_links(), prepared.nics, prepared.queues)
+        plan = plan_network(netlink.read_links(), prepared.nics, prepared.queues, joined)
         backends = netlink.apply(plan.operations)
     if prepared.vhost:
         for fds in backends.values():
