@@ -14,8 +14,11 @@ BUSYBOX = Path("/usr/bin/busybox")
 IMAGE = "localhost/sampan/busybox:1"
 DEADLINE_S = 120
 PRELUDE = """\
+set -o pipefail
 run() { docker run --runtime "$RUNTIME" "$@"; }
 retry() { for _ in $(seq 100); do "$@" >/dev/null 2>&1 && break; sleep 0.3; done; "$@"; }
+# Of an error the part that both runtimes have, about the program.
+say_exec() { sed 's/.*exec: /exec: /; s/: [a-z ]*[.]*$//'; }
 """
 """What every call may use."""
 CLEAN_UP = """\
