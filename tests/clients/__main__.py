@@ -1,9 +1,9 @@
 """`python3 -m tests.clients docker [SCENARIO…]`: each call under runc and under sampan.
 
 Runs where containerd, both runtimes and the client's programs are installed
-(`tests/testhost/run --clients docker`).  Prints a Markdown table, then every difference in
-full, then how long a run took.  Exit status 1 when a call differs and its client's file of
-reasons does not say why.
+(`tests/testhost/run --clients docker`).  Prints for each scenario a Markdown table and
+every difference in full, and at the end how long a run took.  Exit status 1 when a call
+differs and its client's file of reasons does not say why.
 """
 
 import argparse
@@ -57,14 +57,12 @@ def measure() -> None:
 
 
 def report(scenarios: tuple[Scenario, ...], reasons: Mapping[str, str]) -> int:
-    print("| call | under sampan |\n|---|---|", flush=True)
-    runs: list[dict[str, Outcomes]] = []
+    unexplained: list[str] = []
     for scenario in scenarios:
-        runs.append(compare(scenario))
-        print_table(runs[-1], reasons)
-    for found in runs:
-        print_differences(found)
-    unexplained = [name for found in runs for name in find_unexplained(found, reasons)]
+        runs = compare(scenario)
+        print_table(scenario.name, runs, reasons)
+        print_differences(runs)
+        unexplained += find_unexplained(runs, reasons)
     if unexplained:
         print("\nno known reason:", *unexplained, sep="\n  ")
     return 1 if unexplained else 0

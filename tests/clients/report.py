@@ -8,8 +8,6 @@ from pathlib import Path
 
 from tests.clients.step import Outcomes
 
-MAX_SHOWN = 160
-
 
 def read_reasons(path: Path) -> dict[str, str]:
     lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
@@ -21,14 +19,15 @@ def find_unexplained(runs: Mapping[str, Outcomes], reasons: Mapping[str, str]) -
     return [name for name in theirs if theirs[name] != ours[name] and name not in reasons]
 
 
-def print_table(runs: Mapping[str, Outcomes], reasons: Mapping[str, str]) -> None:
+def print_table(name: str, runs: Mapping[str, Outcomes], reasons: Mapping[str, str]) -> None:
     theirs, ours = runs.values()
-    for name in theirs:
-        if theirs[name] == ours[name]:
+    print(f"\n| {name} | under sampan |\n|---|---|")
+    for call in theirs:
+        if theirs[call] == ours[call]:
             verdict = "the same"
         else:
-            verdict = reasons.get(name, "**differs, no known reason**")
-        print(f"| `{name}` | {verdict} |", flush=True)
+            verdict = reasons.get(call, "**differs, no known reason**")
+        print(f"| `{call}` | {verdict} |", flush=True)
 
 
 def print_differences(runs: Mapping[str, Outcomes]) -> None:

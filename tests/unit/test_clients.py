@@ -41,8 +41,11 @@ def test_a_difference_needs_a_reason(capsys: pytest.CaptureFixture[str]) -> None
     runs = {"runc": {"a": "0", "b": "0", "c": "0"}, "sampan": {"a": "0", "b": "1", "c": "1"}}
     reasons = {"b": "because"}
     assert find_unexplained(runs, reasons) == ["c"]
-    print_table(runs, reasons)
+    print_table("some", runs, reasons)
     assert capsys.readouterr().out.splitlines() == [
+        "",
+        "| some | under sampan |",
+        "|---|---|",
         "| `a` | the same |",
         "| `b` | because |",
         "| `c` | **differs, no known reason** |",
