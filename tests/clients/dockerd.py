@@ -18,7 +18,7 @@ set -o pipefail
 run() { docker run --runtime "$RUNTIME" "$@"; }
 retry() { for _ in $(seq 100); do "$@" >/dev/null 2>&1 && break; sleep 0.3; done; "$@"; }
 # Of an error the part that both runtimes have, about the program.
-say_exec() { sed 's/.*exec: /exec: /; s/: [a-z ]*[.]*$//'; }
+say_exec() { tr -d '\\r' | sed 's/.*exec: /exec: /; s/: [a-z ]*[.]*$//'; }
 """
 """What every call may use."""
 CLEAN_UP = """\
