@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -238,8 +239,8 @@ class Container:
         try:
             await self._machine.until_end(self.hooks.run_started())
         except HostResource:
-            if self.init.is_alive:
-                call = self._agent.signal_process(self.init.name, SIGKILL, False)
+            call = self._agent.signal_process(self.init.name, SIGKILL, False)
+            with suppress(SampanError):  # it has ended already
                 await self._machine.until_end(call)
             raise
 

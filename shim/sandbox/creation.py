@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -10,6 +11,8 @@ from shim.machine.machine import SandboxMachine
 from shim.oci.guest import translate_spec
 from shim.sandbox.container import Container, ContainerPlan
 from shim.sandbox.events import Listener
+
+log = logging.getLogger(__name__)
 
 
 async def create_container(
@@ -28,7 +31,7 @@ async def create_container(
         undo.callback(plan.stdio.close)
         await machine.wait_booted()
         await asyncio.to_thread(files.mount, plan.rootfs, guest.volumes)
-        undo.push_async_callback(asyncio.to_thread, files.unmount)
+        undo.push_async_callback(unmount, files, plan.container_id)
         await machine.until_end(plan.hooks.run_created())
         agent = await machine.wait_agent()
         container = Container(plan, machine, agent, files, listener, on_stopped=on_stopped)
@@ -40,3 +43,11 @@ async def create_container(
         undo.pop_all()
         return container
     raise AssertionError("unreachable: nothing in the stack swallows errors")
+
+
+async def unmount(files: ContainerFiles, container_id: str) -> None:
+    """A failure here must not hide why there is no container."""
+    try:
+        await asyncio.to_thread(files.unmount)
+    except OSError as error:
+        log.error("container %r: %s", container_id, error)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shim.errors import HostResource
+from shim.errors import HostResource, NotFound
 from shim.guest.values import ProcessName
 from shim.host.program import Program, ProgramEnd
 from tests.fakes.guest import PID, FakeMachine
@@ -114,6 +114,17 @@ async def test_a_poststart_hook_that_fails_ends_the_container(harness: Harness) 
     assert (await harness.call("Wait", id="c1")).exit_status == 137
     assert (await harness.call("Delete", id="c1")).exit_status == 137
     assert harness.publisher.topics == ["create", "start", "exit", "delete"]
+
+
+async def test_a_poststart_hook_that_fails_is_told_though_the_program_has_ended(
+    harness: Harness,
+) -> None:
+    harness.programs.ends["/poststart"] = ProgramEnd(2, "")
+    await harness.create()
+    harness.machine.agent.signal_error = NotFound("process already finished")
+    with pytest.raises(HostResource, match=r"hooks.poststart\[0\]"):
+        await harness.call("Start", id="c1")
+    harness.end(INIT, 0)
 
 
 async def test_a_poststop_hook_that_fails_stops_neither_the_others_nor_the_delete(
