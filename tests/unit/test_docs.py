@@ -4,6 +4,7 @@ tests/e2e/test_docs.py runs what can be run; this file checks the rest.
 """
 
 import argparse
+import json
 import re
 import shlex
 import tomllib
@@ -38,7 +39,9 @@ CODE: Final = re.compile(r"`([^`]+)`")
 TARGET: Final = re.compile(r"^([a-z][a-z-]*):", re.M)
 GROUND: Final = re.compile(r"^(Emulated|Hardware speed|Count), (\d{4}-\d{2}-\d{2})", re.M)
 TESTHOST_RUN: Final = "tests/testhost/run"
-OTHERS: Final = frozenset(("apt", "cat", "tail", "rm", "ln", "pkill", "python3", "ip", "ctr"))
+OTHERS: Final = frozenset(
+    ("apt", "cat", "tail", "rm", "ln", "pkill", "python3", "ip", "ctr", "docker")
+)
 """Programs of the system: only their file arguments are checked."""
 NUMBERS: Final = re.compile(r"^(\d+) to (\d+)$")
 
@@ -155,6 +158,11 @@ def test_containerds_configuration_names_the_runtime_and_pods_its_handler() -> N
     named = [yaml.safe_load(block.text)["handler"] for block in blocks_of("kubernetes")]
     assert named
     assert set(named) == handlers
+
+
+def test_dockers_configuration_names_the_runtime() -> None:
+    configured = [json.loads(block.text) for block in blocks_of("docker")]
+    assert configured == [{"default-runtime": "io.containerd.sampan.v2"}]
 
 
 @pytest.mark.parametrize("document", list_documents(), ids=lambda path: path.name)
