@@ -77,7 +77,7 @@ class SandboxNetwork:
         if gone := [nic for nic, name in enumerate(self._joined) if name and name not in names]:
             await self._leave_links(gone)
         if find_new(names, self._joined):
-            await self._join_links(prepared)
+            await self._join_new(prepared)
         if self._names is None and find_name_server(prepared.namespace):
             await self._serve_names(prepared)
 
@@ -113,9 +113,9 @@ class SandboxNetwork:
         finally:
             os.close(prepared.namespace)
 
-    async def _join_links(self, prepared: PreparedNetwork) -> None:
+    async def _join_new(self, prepared: PreparedNetwork) -> None:
         agent = await self._machine.wait_agent()
-        nics = await self._wire(prepared)
+        nics = await self._attach(prepared)
         if nics:
             await self._machine.until_end(agent.configure_network(nics))
 
@@ -132,8 +132,8 @@ class SandboxNetwork:
         questions, answers = self._names.open(self._machine.open_stream)
         await self._machine.until_end(agent.serve_names(ADDRESS, questions, answers))
 
-    async def _wire(self, prepared: PreparedNetwork) -> list[GuestNic]:
-        plan, backends = await asyncio.to_thread(wire, prepared, self._joined)
+    async def _attach(self, prepared: PreparedNetwork) -> list[GuestNic]:
+        plan, backends = await asyncio.to_thread(join_links, prepared, self._joined)
         try:
             self._joined += [join.nic.name for join in plan.joins]
             if prepared.path:
@@ -146,7 +146,7 @@ class SandboxNetwork:
         return [join.nic for join in plan.joins]
 
 
-def wire(
+def join_links(
     prepared: PreparedNetwork, joined: Collection[str] = ()
 ) -> tuple[NetworkPlan, dict[str, list[int]]]:
     """On a thread of its own.  The plan, and by tap the descriptors, which the caller owns:
