@@ -11,7 +11,7 @@ JOBS ?= $(shell nproc)
 TESTHOST := tests/testhost/run $(if $(KERNEL),--kernel $(KERNEL))
 
 PY_DIRS := shim agent native proto image tests benchmarks docs
-TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control network generate)
+TYPED := -p shim -p agent -p image -m native.ffi $(addprefix -m proto.,clock contract control names network generate)
 TYPED_TESTS := tests benchmarks
 C_FILES = $(shell find native tests/native tests/fuzz tests/vm/hostile_guest -name '*.[ch]' -not -path '*/build/*' 2>/dev/null)
 
@@ -20,7 +20,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow calls suites build-conformance conformance shimtest versions fuzz fuzz-machine \
+	test-slow calls suites build-conformance conformance shimtest versions docker fuzz fuzz-machine \
 	fuzz-packages soak \
 	run bench bench-shimtest fmt proto pictures image lock clean
 
@@ -112,6 +112,10 @@ shimtest: debian-packages build-conformance ## containerd's own shim suite, samp
 	@$(TESTHOST) --containerd 2.1 --timeout 7200 --put build/conformance:/root/conformance \
 		--get /tmp/conformance:build/conformance/logs -- \
 		python3 -m tests.conformance --binaries /root/conformance
+
+docker: debian-packages ## calls of docker under runc and under sampan, compared; ONLY=
+	@REQUIRE_E2E=1 $(TESTHOST) --clients docker --timeout 7200 -- \
+		python3 -m tests.clients docker $(ONLY)
 
 versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
 	@for version in 1.6 2.1; do \

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from agent import shares
+from agent import linux, shares
 from agent.cgroup import Cgroup, write_file
 from agent.console import say
 from agent.crun import Crun, remove_file
@@ -24,6 +24,7 @@ from agent.errors import (
     InvalidArgument,
     NotFound,
 )
+from agent.hooks import check_create_hooks, check_start_hooks
 from agent.lifecycle import State, Step
 from agent.oom import OomWatch
 from agent.process import Process
@@ -65,6 +66,7 @@ class GuestContainer:
     async def create(self) -> int:
         """On failure nothing is left."""
         parts, init = self._parts, self._init
+        check_create_hooks(self._spec.document)
         try:
             init.stdio.expect(parts.streams)
             await init.stdio.connect(parts.streams)
@@ -83,6 +85,7 @@ class GuestContainer:
 
     async def start(self) -> int:
         init = self._init
+        check_start_hooks(self._spec.document, self._has_file)
         init.step(Step.START)
         try:
             await self._parts.crun.run(["start", self.id], program=self._spec.init.program)
@@ -209,9 +212,9 @@ class GuestContainer:
             os.rmdir(self._bundle)
 
     def _has_file(self, path: str) -> bool:
-        """Looks as the container's processes do, unless a link in `path` is
-        absolute."""
-        return path.startswith("/") and os.path.exists(f"/proc/{self._init.pid}/root{path}")
+        """Looks as the container's processes do."""
+        root = f"/proc/{self._init.pid}/root"
+        return path.startswith("/") and linux.exists_in_root(root, path)
 
     def _discard(self, process: Process) -> None:
         process.stdio.forget(self._parts.streams)

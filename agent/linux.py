@@ -20,8 +20,21 @@ IN_NONBLOCK: Final = os.O_NONBLOCK
 IN_CLOEXEC: Final = os.O_CLOEXEC
 
 SYS_FINIT_MODULE: Final = 313  # asm/unistd_64.h
+SYS_OPENAT2: Final = 437
+RESOLVE_NO_MAGICLINKS: Final = 0x2  # linux/openat2.h
+RESOLVE_IN_ROOT: Final = 0x10
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class OpenHow(ctypes.Structure):
+    """struct open_how of linux/openat2.h."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
 
 
 class Timex(ctypes.Structure):
@@ -83,6 +96,21 @@ def sync_file_system(path: str) -> None:
         check(_libc.syncfs(fd), "syncfs", path)
     finally:
         os.close(fd)
+
+
+def exists_in_root(root: str, path: str) -> bool:
+    """Whether a process with `root` as its root would find `path`."""
+    how = OpenHow(os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    try:
+        directory = os.open(root, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return False
+    name, size = os.fsencode(path), ctypes.sizeof(how)
+    fd = _libc.syscall(SYS_OPENAT2, directory, name, ctypes.byref(how), ctypes.c_size_t(size))
+    os.close(directory)
+    if fd >= 0:
+        os.close(fd)
+    return bool(fd >= 0)
 
 
 def load_module(path: str) -> None:

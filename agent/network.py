@@ -39,15 +39,16 @@ def bring_up(name: str) -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, IFREQ.pack(name.encode(), flags | IFF_UP))
 
 
-async def configure(nics: Sequence[pb.Nic], reaper: Reaper) -> None:
+async def configure(nics: Sequence[pb.Nic], gone: Sequence[int], reaper: Reaper) -> None:
     """RuntimeFailure with ip's message if the kernel refuses something."""
     modules.load_nic_driver()
     devices = list_devices()
-    for nic in nics:
-        if nic.nic >= len(devices):
+    for number, name in [*((nic.nic, nic.name) for nic in nics), *((nic, "gone") for nic in gone)]:
+        if number >= len(devices):
             count = len(devices)
-            raise InvalidArgument(f"nic {nic.nic} ({nic.name}): the machine has {count} interfaces")
-    await run_batch("".join(f"{line}\n" for line in write_batch(nics, devices)), reaper)
+            raise InvalidArgument(f"nic {number} ({name}): the machine has {count} interfaces")
+    lines = [*write_removals(gone, devices), *write_batch(nics, devices)]
+    await run_batch("".join(f"{line}\n" for line in lines), reaper)
 
 
 async def run_batch(batch: str, reaper: Reaper) -> None:
@@ -86,6 +87,14 @@ def list_devices() -> list[str]:
         if driver.exists() and driver.resolve().name == modules.NIC_DRIVER:
             found.append((os.fspath((link / "device").resolve()), link.name))
     return [name for _, name in sorted(found)]
+
+
+def write_removals(gone: Sequence[int], devices: Sequence[str]) -> Iterator[str]:
+    """Pure: lines of ip(8).  An interface that is down has no routes; its name is free."""
+    for nic in gone:
+        yield f"link set dev {devices[nic]} down"
+        yield f"address flush dev {devices[nic]}"
+        yield f"link set dev {devices[nic]} name {TEMPORARY}{nic}"
 
 
 def write_batch(nics: Sequence[pb.Nic], devices: Sequence[str]) -> Iterator[str]:

@@ -6,15 +6,20 @@ gRPC: agent/server.py serves them.
 
 import time
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent import clock, identity, network
+from agent.errors import AlreadyExists
 from agent.reaper import Exit
 from agent.sandbox import Sandbox
 from agent.spec import parse_object
 from agent.stdio import StdioRequest, parse_stdio
+from agent.streams import parse_token
 from proto import contract
 from proto.gen.agent.v1 import agent_pb2 as pb
+
+if TYPE_CHECKING:
+    from agent.names import NameServer
 
 
 class GuestInfo(NamedTuple):
@@ -34,6 +39,7 @@ class AgentService:
         self._host_clock = host_clock
         self._info = info
         self._listening_ns = 0
+        self._names: NameServer | None = None
 
     def listening(self) -> None:
         self._listening_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -133,8 +139,22 @@ class AgentService:
     async def ConfigureNetwork(
         self, request: pb.ConfigureNetworkRequest
     ) -> pb.ConfigureNetworkResponse:
-        await network.configure(request.nics, self._sandbox.parts.reaper)
+        await network.configure(request.nics, request.gone, self._sandbox.parts.reaper)
         return pb.ConfigureNetworkResponse()
+
+    async def ServeNames(self, request: pb.ServeNamesRequest) -> pb.ServeNamesResponse:
+        # Few guests need it, and what is not imported needs no memory.
+        from agent.names import open_name_server  # noqa: PLC0415
+
+        if self._names is not None:
+            raise AlreadyExists("the guest has a name server")
+        self._names = await open_name_server(
+            request.address,
+            parse_token(request.question_token, "question_token"),
+            parse_token(request.answer_token, "answer_token"),
+            self._sandbox.parts.streams,
+        )
+        return pb.ServeNamesResponse()
 
 
 def read_stdio(stdio: pb.Stdio) -> StdioRequest:

@@ -27,6 +27,7 @@ KINDS: Final = {
     "sh": ("e2e", "shape"),
     "yaml": ("config", "kubernetes"),
     "toml": ("containerd",),
+    "json": ("docker",),
     "text": ("",),
 }
 

@@ -21,6 +21,7 @@ from shim.containerd.server_arguments import ServerArguments
 from shim.containerd.task import TaskService
 from shim.errors import SampanError
 from shim.host.cgroup import HostCgroup
+from shim.host.program import HostPrograms
 from shim.host.reaper import Reaper
 from shim.machine.launch import LaunchedMachine
 from shim.machine.machine import SandboxMachine
@@ -62,6 +63,7 @@ async def serve_tasks(
         sandbox_id=arguments.sandbox_id,
         machine=machine,
         listener=events,
+        run_program=HostPrograms(reaper, arguments.host_mounts, cgroup).run,
         shares_guest=config.host_namespaces == "guest",
     )
     server = make_server(arguments, containers, events, reaper, over.set)

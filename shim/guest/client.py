@@ -184,10 +184,20 @@ class AgentClient:
         response = await _call(self._stub.GetStats, _container(container_id), CALL_TIMEOUT_S)
         return {name: dict(file.values) for name, file in response.files.items()}
 
-    async def configure_network(self, nics: Sequence[GuestNic]) -> None:
-        """Names, addresses and routes of the machine's interfaces; brings them up."""
-        request = agent_pb2.ConfigureNetworkRequest(nics=[asdict(nic) for nic in nics])
+    async def configure_network(self, nics: Sequence[GuestNic], gone: Sequence[int] = ()) -> None:
+        """Names, addresses and routes of the machine's interfaces; brings them up, and
+        takes those with the numbers `gone` down."""
+        described = [asdict(nic) for nic in nics]
+        request = agent_pb2.ConfigureNetworkRequest(nics=described, gone=gone)
         await _call(self._stub.ConfigureNetwork, request, CALL_TIMEOUT_S)
+
+    async def serve_names(self, address: str, questions: str, answers: str) -> None:
+        """Questions to a name server at `address` come by the one stream from now on, their
+        answers go by the other one; both are named by their tokens."""
+        request = agent_pb2.ServeNamesRequest(
+            address=address, question_token=questions, answer_token=answers
+        )
+        await _call(self._stub.ServeNames, request, START_TIMEOUT_S)
 
     async def watch_oom_kills(self) -> AsyncIterator[str]:
         """Ids of containers in which the kernel has killed a process for lack of memory."""

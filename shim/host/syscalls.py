@@ -2,7 +2,7 @@
 
 Owns nothing; every failure is an OSError with the call's name and the path.
 Numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl), flags
-those of linux/mount.h, linux/openat2.h, linux/prctl.h and linux/sched.h.
+those of linux/close_range.h, linux/mount.h, linux/openat2.h, linux/prctl.h and linux/sched.h.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ NR_MOVE_MOUNT: Final = 429
 NR_FSOPEN: Final = 430
 NR_FSCONFIG: Final = 431
 NR_FSMOUNT: Final = 432
+NR_CLOSE_RANGE: Final = 436
 NR_OPENAT2: Final = 437
 NR_MOUNT_SETATTR: Final = 442
 
@@ -44,6 +45,8 @@ MS_SLAVE: Final = 1 << 19
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 
+CLOSE_RANGE_UNSHARE: Final = 2
+CLOSE_RANGE_CLOEXEC: Final = 4
 CLONE_FS: Final = 0x200
 CLONE_NEWNS: Final = 0x20000
 CLONE_NEWPID: Final = 0x20000000
@@ -235,6 +238,14 @@ def enter_namespace_of_mounts(fd: int) -> None:
     """For the calling thread, which then shares root and working directory with no other."""
     _check(_libc.unshare(CLONE_FS), "unshare CLONE_FS")
     _check(_libc.setns(fd, CLONE_NEWNS), "setns CLONE_NEWNS")
+
+
+def give_up_descriptors(first: int) -> None:
+    """The calling thread gets a table of descriptors of its own, in which all from `first` on
+    are closed by an exec."""
+    flags = ctypes.c_uint(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)
+    numbers = (ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF))
+    _syscall("close_range", NR_CLOSE_RANGE, "", *numbers, flags)
 
 
 def keep_capabilities(mask: int) -> None:

@@ -23,7 +23,6 @@ from proto.contract import (
     WORKING_SET_FILE,
 )
 from proto.control import Direction, NicArgs, Operation, StoppedEvent, StreamClosedEvent
-from proto.network import GuestNic
 from shim.errors import GuestFault, SampanError
 from shim.guest.clock import keep_clock
 from shim.host.cgroup import HostCgroup
@@ -130,10 +129,6 @@ class SandboxMachine:
         vmm gets descriptors of its own."""
         arguments = NicArgs(nic, mac)._asdict()
         await self._control.send(Operation.ATTACH_NIC, arguments, fds)
-
-    async def configure_network(self, nics: list[GuestNic]) -> None:
-        agent = await self.wait_agent()
-        await self.until_end(agent.configure_network(nics))
 
     async def read_counters(self) -> dict[str, Any]:
         counters: dict[str, Any] = await self._control.request(Operation.COUNTERS, {})

@@ -53,14 +53,24 @@ class NetworkPlan:
     joins: tuple[Join, ...]
 
 
-def plan_network(links: Sequence[Interface], nics: int, queues: int = 1) -> NetworkPlan:
-    """For a machine with `nics` of `queues` pairs each; an interface that has a tap already
-    is skipped.
+def plan_network(
+    links: Sequence[Interface], nics: int, queues: int = 1, joined: Collection[str] = ()
+) -> NetworkPlan:
+    """For a machine with `nics` of `queues` pairs each, which has the interfaces `joined`.
 
-    InvalidArgument when there are more interfaces than nics.
+    InvalidArgument when there are more interfaces than nics, or when one is another
+    machine's.
     """
     taken = {link.name for link in links if link.name.startswith(TAP_PREFIX)}
     wanted = [link for link in choose(links) if tap_name(link) not in taken]
+    foreign = [
+        link.name for link in choose(links) if tap_name(link) in taken and link.name not in joined
+    ]
+    if foreign:
+        raise InvalidArgument(
+            f"network namespace: {', '.join(foreign)}: a container in another microVM has it, and "
+            "two microVMs cannot share a network namespace"
+        )
     if len(taken) + len(wanted) > nics:
         names = ", ".join(link.name for link in wanted)
         raise InvalidArgument(

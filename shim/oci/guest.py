@@ -15,6 +15,7 @@ from typing import Any, Final
 from proto.contract import GUEST_ROOTFS_DIR
 from shim.errors import InvalidArgument
 from shim.oci.annotations import EXCLUSIVE_ANNOTATION
+from shim.oci.hooks import keep_guest_hooks
 from shim.oci.mounts import Volume, translate_mounts
 
 GUEST_NETWORK: Final = "/proc/self/ns/net"
@@ -28,8 +29,6 @@ HOST_ONLY_KINDS: Final = {
     "pid": "the host's processes",
 }
 PROCESS_NAMESPACE: Final = re.compile(r"/proc/(\d+)/ns/(\w+)")
-HOST_HOOKS: Final = ("prestart", "createRuntime", "poststart", "poststop")
-GUEST_HOOKS: Final = ("createContainer", "startContainer")
 CRUN_ANNOTATIONS: Final = ("run.oci.", "org.systemd.property.")
 """Instructions to crun, which runc ignores."""
 
@@ -90,7 +89,7 @@ def translate_spec(spec: dict[str, Any], container_id: str, context: HostContext
         "root": {**spec["root"], "path": f"{GUEST_ROOTFS_DIR}/{container_id}"},
         "process": translate_process(spec["process"], context.terminal, context.rlimits),
         "mounts": mounts,
-        "hooks": translate_hooks(spec.get("hooks") or {}),
+        "hooks": keep_guest_hooks(spec.get("hooks") or {}),
         "annotations": translate_annotations(annotations),
         "linux": translate_linux(spec.get("linux") or {}, container_id, context),
     }
@@ -110,16 +109,6 @@ def translate_process(
         if limit.type not in named
     ]
     return {**kept, "terminal": terminal, "rlimits": [*listed, *inherited]}
-
-
-def translate_hooks(hooks: dict[str, Any]) -> dict[str, Any]:
-    for name in HOST_HOOKS:
-        if hooks.get(name):
-            raise InvalidArgument(
-                f"hooks.{name}: {hooks[name][0].get('path')!r}: hooks that run on the host are "
-                "not supported yet"
-            )
-    return {name: hooks[name] for name in GUEST_HOOKS if hooks.get(name)}
 
 
 def translate_annotations(annotations: dict[str, str]) -> dict[str, str]:

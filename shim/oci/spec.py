@@ -92,7 +92,10 @@ LINUX: Final = Record(
         "rootfsPropagation": TEXT,
     }
 )
-HOOK: Final = Record({"path": Text(absolute=True), "args": TEXTS, "env": TEXTS})
+HOOK: Final = Record(
+    {"path": Text(absolute=True), "args": TEXTS, "env": TEXTS, "timeout": Whole(1)},
+    required=frozenset({"path"}),
+)
 HOOK_NAMES: Final = (
     "prestart",
     "createRuntime",

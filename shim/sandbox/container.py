@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from shim.errors import (
     AlreadyExists,
     FailedPrecondition,
     GuestFault,
+    HostResource,
     NotFound,
     SampanError,
     Unavailable,
@@ -41,6 +43,7 @@ from shim.sandbox.events import (
     ProcessExited,
     ProcessStarted,
 )
+from shim.sandbox.hooks import HostHooks
 from shim.sandbox.lifecycle import Action, State
 from shim.sandbox.process import ContainerProcess
 from shim.sandbox.rlimits import read_rlimits
@@ -64,6 +67,7 @@ class ContainerPlan:
     context: HostContext
     rootfs: tuple[HostMount, ...]
     stdio: ProcessStdio
+    hooks: HostHooks
 
 
 class Container:
@@ -88,6 +92,7 @@ class Container:
         self._machine = machine
         self._agent = agent
         self._files = files
+        self.hooks = plan.hooks
         self._listener = listener
         self._on_stopped = on_stopped
         self._cleaning_up: asyncio.Task[None] | None = None
@@ -120,6 +125,8 @@ class Container:
             self._listener.handle(ProcessStarted(process.name))
             if exec_id:
                 process.watch(self._agent, lambda status: self._finish_exec(process, status))
+            else:
+                await self._run_poststart()
 
     def add_exec(self, exec_id: str, process_json: bytes, ends: HostStreams) -> None:
         """Only records it: the guest is told at its start."""
@@ -206,6 +213,7 @@ class Container:
         for process in self.execs.values():
             process.stdio.close()
         await self.clean_up(last)
+        await self.hooks.run_stopped()
         self.init.stdio.close()
         return await self.init.wait_exit()
 
@@ -225,6 +233,16 @@ class Container:
 
     def begin_watch(self) -> None:
         self.init.watch(self._agent, self._finish_init)
+
+    async def _run_poststart(self) -> None:
+        """Its failure ends the container."""
+        try:
+            await self._machine.until_end(self.hooks.run_started())
+        except HostResource:
+            call = self._agent.signal_process(self.init.name, SIGKILL, False)
+            with suppress(SampanError):  # it has ended already
+                await self._machine.until_end(call)
+            raise
 
     async def _clean_up(self, last: bool) -> None:
         if last:

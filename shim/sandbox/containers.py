@@ -14,12 +14,14 @@ from typing import Final
 
 from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
 from shim.host.mounts import HostMount
+from shim.host.program import RunProgram
 from shim.machine.bounds import change_bounds
 from shim.machine.files import ContainerFiles
 from shim.machine.machine import SandboxMachine
 from shim.machine.shares import ShareTree
 from shim.oci.cgroup import change_processors
 from shim.oci.guest import HostContext
+from shim.oci.hooks import plan_hooks
 from shim.oci.spec import MAX_SPEC_BYTES, parse_resources, parse_spec
 from shim.sandbox.container import (
     Container,
@@ -27,6 +29,7 @@ from shim.sandbox.container import (
 )
 from shim.sandbox.creation import create_container
 from shim.sandbox.events import ContainerDeleted, Listener, OutOfMemory
+from shim.sandbox.hooks import HostHooks
 from shim.sandbox.oom_limit import OomLimit
 from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
@@ -46,12 +49,14 @@ class Containers:
         sandbox_id: str,
         machine: SandboxMachine | SampanError,
         listener: Listener,
+        run_program: RunProgram,
         shares_guest: bool = False,
         make_files: Callable[[ShareTree, str], ContainerFiles] = ContainerFiles,
     ) -> None:
         self._sandbox_id = sandbox_id
         self._machine = machine
         self._listener = listener
+        self._run_program = run_program
         self._shares_guest = shares_guest
         self._make_files = make_files
         self._containers: dict[str, Container] = {}
@@ -116,6 +121,7 @@ class Containers:
             await asyncio.wait(self._creating.values(), timeout=CLEAN_UP_TIMEOUT_S)
         for container in list(self._containers.values()):
             await container.clean_up(last=True)
+            await container.hooks.run_stopped()
         if self._background:
             await asyncio.wait(self._background, timeout=CLEAN_UP_TIMEOUT_S)
 
@@ -151,6 +157,7 @@ class Containers:
             ),
             rootfs=rootfs or (bind_root(spec["root"]["path"], bundle),),
             stdio=ProcessStdio(ends),
+            hooks=HostHooks(plan_hooks(spec, container_id, bundle), machine.pid, self._run_program),
         )
         files = self._make_files(machine.shares, container_id)
         return await create_container(

@@ -23,6 +23,7 @@ class FakeAgent:
         self.calls: list[tuple[object, ...]] = []
         self.start_error: SampanError | None = None
         self.create_error: SampanError | None = None
+        self.signal_error: SampanError | None = None
         self.delay_start = asyncio.Event()
         self.delay_start.set()
         self.delay_create = asyncio.Event()
@@ -59,6 +60,8 @@ class FakeAgent:
 
     async def signal_process(self, process: ProcessName, signal: int, everyone: bool) -> None:
         self.calls.append(("signal", process, signal, everyone))
+        if self.signal_error is not None:
+            raise self.signal_error
         if process not in self.exits:
             raise NotFound(f"no process {process}")
         if signal != 9 or not self.obeys:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from shim.containerd.task import SERVICES, TaskService
 from shim.errors import SampanError
 from shim.guest.values import ProcessName
 from shim.host.mounts import HostMount
+from shim.host.program import Program, ProgramEnd
 from shim.host.reaper import Reaper
 from shim.oci.mounts import Volume
 from shim.sandbox.containers import Containers
@@ -61,6 +62,23 @@ class FakeFiles:
             FakeFiles.mounted.remove(self.container_id)
 
 
+class FakePrograms:
+    """HostPrograms that start nothing; `ends` by path, 0 if not there."""
+
+    def __init__(self) -> None:
+        self.ran: list[Program] = []
+        self.ends: dict[str, ProgramEnd | OSError] = {}
+        self.on_run: Callable[[Program], object] = id
+
+    async def run(self, program: Program) -> ProgramEnd:
+        self.ran.append(program)
+        self.on_run(program)
+        end = self.ends.get(program.path, ProgramEnd(0, ""))
+        if isinstance(end, OSError):
+            raise end
+        return end
+
+
 class Harness:
     """A TaskService with everything around it, and a bundle."""
 
@@ -68,6 +86,7 @@ class Harness:
         FakeFiles.error, FakeFiles.mounted = None, []
         self.machine: Any = machine
         self.publisher = RecordingPublisher()
+        self.programs = FakePrograms()
         self.reaper = Reaper(asyncio.get_running_loop())
         pid = machine.pid if isinstance(machine, FakeMachine) else 0
         events = EventPublisher(self.publisher, pid)  # type: ignore[arg-type]
@@ -75,13 +94,17 @@ class Harness:
             sandbox_id=sandbox_id,
             machine=machine,
             listener=events,
+            run_program=self.programs.run,
             make_files=FakeFiles,  # type: ignore[arg-type]
         )
         self.over = False
         self.service = TaskService(self.containers, events, self._start_logger, self._shut_down)
         self.bundle = tmp_path / "bundle"
         self.bundle.mkdir()
-        (self.bundle / "config.json").write_text(json.dumps(SPEC))
+        self.write_spec()
+
+    def write_spec(self, **changes: Any) -> None:
+        (self.bundle / "config.json").write_text(json.dumps({**SPEC, **changes}))
 
     def _start_logger(self, container_id: str, spec: LoggerSpec) -> LoggingProgram:
         return start_logger(spec, container_id, "ns", self.reaper)

@@ -93,8 +93,10 @@ def receive(tap: int, kind: int) -> bytes:
             return frame
 
 
-def join_up(namespace: int, nics: int, queues: int = 1) -> tuple[NetworkPlan, dict[str, list[int]]]:
-    return join_links(PreparedNetwork(namespace, "", nics, queues))
+def join_up(
+    namespace: int, nics: int, queues: int = 1, joined: tuple[str, ...] = ()
+) -> tuple[NetworkPlan, dict[str, list[int]]]:
+    return join_links(PreparedNetwork(namespace, "", nics, queues), joined)
 
 
 def close_taps(taps: dict[str, list[int]]) -> None:
@@ -154,14 +156,14 @@ def test_a_second_check_finds_nothing_to_do_and_a_new_interface_is_joined(
     container: int, outside: int
 ) -> None:
     _, taps = join_up(container, 2)
-    plan, none = join_up(container, 2)
+    plan, none = join_up(container, 2, joined=("eth0",))
     assert (plan.joins, none) == ((), {})
     add_link(container, outside, "net1")
-    plan, more = join_up(container, 2)
+    plan, more = join_up(container, 2, joined=("eth0",))
     assert [(join.nic.nic, join.nic.name) for join in plan.joins] == [(1, "net1")]
     add_link(container, outside, "net2")
     with pytest.raises(InvalidArgument, match="no room for net2: the machine has 2"):
-        join_up(container, 2)
+        join_up(container, 2, joined=("eth0", "net1"))
     close_taps({**taps, **more})
 
 

@@ -13,8 +13,9 @@ MAX_C_TEST_LINES = 800  # one device's driver-side tests stay in one file
 MAX_FUNCTION_LINES = 80
 MAX_CHANGE_CHARACTERS = 130
 MAX_C_TEST_FUNCTION_LINES = 100  # a fuzzer's table of bodies, one case an opcode
+# With a slash docker's registry; without one the name of Debian's package.
 REGISTRY_HOST = re.compile(
-    r"(?:[a-z0-9-]+\.)*(?:debian\.org/debian|pypi\.org|pythonhosted\.org|docker\.io|quay\.io"
+    r"(?:[a-z0-9-]+\.)*(?:debian\.org/debian|pypi\.org|pythonhosted\.org|docker\.io/|quay\.io"
     r"|ghcr\.io|gcr\.io|registry\.k8s\.io|proxy\.golang\.org|crates\.io)"
 )
 MADE_DIRS = {"build", "dist", "__pycache__"}

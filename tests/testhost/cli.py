@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.capabilities import probe_kvm
 from tests.testhost.base import provide_base
 from tests.testhost.cache import cache_directory
+from tests.testhost.clients import CLIENTS, provide_clients
+from tests.testhost.clients import PLACE as CLIENTS_PLACE
 from tests.testhost.containerd import PLACE, SUITES, provide_containerd
 from tests.testhost.emulated import EmulatedHost
 from tests.testhost.guest_image import DEBIAN, KERNELS, provide_guest_image
@@ -59,6 +61,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--containerd", choices=SUITES, metavar="VERSION", help="instead of the base's"
     )
+    parser.add_argument("--clients", choices=CLIENTS, help="with the programs of this client")
     parser.add_argument(
         "--kernel", choices=KERNELS, default=DEBIAN, help="the guest image's (default: debian)"
     )
@@ -135,6 +138,8 @@ def run_job(options: argparse.Namespace, scratch: Path, built: Built, *, here: b
     puts, stream = scratch / "puts.tar", scratch / "gets.tar"
     if options.containerd:
         options.put.append((provide_containerd(options.containerd), PLACE))
+    if options.clients:
+        options.put.append((provide_clients(options.clients), CLIENTS_PLACE))
     pack_puts(options.put, puts)
     if here:
         host: Host = ThisMachine(built, scratch, puts)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from agent import network
 from agent.cgroup import MAX_VALUE, parse_keyed, parse_nested, parse_single
 from agent.crun import explain_failure
 from agent.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
@@ -246,3 +247,11 @@ def test_only_paths_on_the_hosts_shares_are_flushed() -> None:
         f"{contract.GUEST_ROOTFS_DIR}/c1",
         f"{contract.GUEST_VOLUMES_DIR}/c1/0",
     )
+
+
+def test_interfaces_that_are_gone_lose_link_addresses_and_name() -> None:
+    assert list(network.write_removals([1], ["ens1", "eth1"])) == [
+        "link set dev eth1 down",
+        "address flush dev eth1",
+        "link set dev eth1 name sampan-nic1",
+    ]

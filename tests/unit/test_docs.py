@@ -4,6 +4,7 @@ tests/e2e/test_docs.py runs what can be run; this file checks the rest.
 """
 
 import argparse
+import json
 import re
 import shlex
 import tomllib
@@ -38,7 +39,9 @@ CODE: Final = re.compile(r"`([^`]+)`")
 TARGET: Final = re.compile(r"^([a-z][a-z-]*):", re.M)
 GROUND: Final = re.compile(r"^(Emulated|Hardware speed|Count), (\d{4}-\d{2}-\d{2})", re.M)
 TESTHOST_RUN: Final = "tests/testhost/run"
-OTHERS: Final = frozenset(("apt", "cat", "tail", "rm", "ln", "pkill", "python3", "ip", "ctr"))
+OTHERS: Final = frozenset(
+    ("apt", "cat", "tail", "rm", "ln", "pkill", "python3", "ip", "ctr", "docker")
+)
 """Programs of the system: only their file arguments are checked."""
 NUMBERS: Final = re.compile(r"^(\d+) to (\d+)$")
 
@@ -157,6 +160,11 @@ def test_containerds_configuration_names_the_runtime_and_pods_its_handler() -> N
     assert set(named) == handlers
 
 
+def test_dockers_configuration_names_the_runtime() -> None:
+    configured = [json.loads(block.text) for block in blocks_of("docker")]
+    assert configured == [{"default-runtime": "io.containerd.sampan.v2"}]
+
+
 @pytest.mark.parametrize("document", list_documents(), ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     broken = []
@@ -225,7 +233,8 @@ def test_every_annotation_of_ours_is_in_the_table() -> None:
 def test_messages_that_are_quoted_are_messages_of_the_code() -> None:
     rows = read_table(TREE / "docs/operations.md", "## Troubleshooting")
     quoted = [message for row in rows for message in read_code(row[0])]
-    code = "".join(path.read_text() for path in (TREE / "shim").rglob("*.py"))
+    files = (path for package in ("shim", "agent") for path in (TREE / package).rglob("*.py"))
+    code = "".join(path.read_text() for path in files)
     assert len(quoted) > 10
     assert [message for message in quoted if message not in code] == []
 

@@ -34,10 +34,16 @@ def test_an_empty_namespace_needs_nothing() -> None:
 
 def test_what_has_its_tap_already_is_left_alone_and_the_next_takes_the_next_nic() -> None:
     links = [make_link(), make_link("sampan5", 6, "tun"), make_link("net1", 7)]
-    plan = plan_network(links, 2)
+    plan = plan_network(links, 2, joined=["eth0"])
     assert [(join.tap, join.nic.nic, join.nic.name) for join in plan.joins] == [
         ("sampan7", 1, "net1")
     ]
+
+
+def test_an_interface_of_another_microvm_is_refused_by_name() -> None:
+    links = [make_link(), make_link("sampan5", 6, "tun")]
+    with pytest.raises(InvalidArgument, match="network namespace: eth0: a container in another"):
+        plan_network(links, 2)
 
 
 def test_interfaces_come_in_the_order_in_which_they_were_made() -> None:

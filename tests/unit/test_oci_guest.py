@@ -140,15 +140,11 @@ def test_limits_that_the_spec_does_not_set_are_inherited_as_under_runc() -> None
     ]
 
 
-@pytest.mark.parametrize("name", ["prestart", "createRuntime", "poststart", "poststop"])
-def test_a_hook_that_runs_on_the_host_is_refused_by_name(name: str) -> None:
-    with pytest.raises(InvalidArgument, match=f"hooks.{name}: '/usr/bin/cni'"):
-        translate(hooks={name: [{"path": "/usr/bin/cni"}]})
-
-
-def test_hooks_of_the_container_are_passed_on() -> None:
-    hooks = {"startContainer": [{"path": "/bin/x"}], "prestart": []}
-    assert translate(hooks=hooks)["hooks"] == {"startContainer": [{"path": "/bin/x"}]}
+def test_only_the_hooks_of_the_container_namespace_are_passed_on() -> None:
+    ours = {"startContainer": [{"path": "/bin/x"}], "createContainer": [{"path": "/bin/y"}]}
+    names = ("prestart", "createRuntime", "poststart", "poststop")
+    host = {name: [{"path": "/z"}] for name in names}
+    assert translate(hooks={**ours, **host})["hooks"] == ours
 
 
 def test_annotations_that_would_command_crun_are_dropped() -> None:

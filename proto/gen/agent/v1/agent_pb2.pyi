@@ -70,10 +70,12 @@ class CorrectClockResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ConfigureNetworkRequest(_message.Message):
-    __slots__ = ("nics",)
+    __slots__ = ("nics", "gone")
     NICS_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
     nics: _containers.RepeatedCompositeFieldContainer[Nic]
-    def __init__(self, nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ...) -> None: ...
+    gone: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., gone: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ConfigureNetworkResponse(_message.Message):
     __slots__ = ()
@@ -132,6 +134,20 @@ class NicNeighbour(_message.Message):
     address: str
     mac: str
     def __init__(self, address: _Optional[str] = ..., mac: _Optional[str] = ...) -> None: ...
+
+class ServeNamesRequest(_message.Message):
+    __slots__ = ("address", "question_token", "answer_token")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    question_token: str
+    answer_token: str
+    def __init__(self, address: _Optional[str] = ..., question_token: _Optional[str] = ..., answer_token: _Optional[str] = ...) -> None: ...
+
+class ServeNamesResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ContainerRef(_message.Message):
     __slots__ = ("container_id",)

@@ -119,6 +119,11 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.FromString,
                 _registered_method=True)
+        self.ServeNames = channel.unary_unary(
+                '/sampan.agent.v1.Agent/ServeNames',
+                request_serializer=agent_dot_v1_dot_agent__pb2.ServeNamesRequest.SerializeToString,
+                response_deserializer=agent_dot_v1_dot_agent__pb2.ServeNamesResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServicer:
@@ -238,7 +243,15 @@ class AgentServicer:
 
     def ConfigureNetwork(self, request, context):
         """Gives interfaces of the machine their names, addresses and routes, and
-        brings them up.  INVALID_ARGUMENT names the interface and what is wrong.
+        brings them up; or takes them down.  INVALID_ARGUMENT names the interface and what is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ServeNames(self, request, context):
+        """Listens on an address of lo for questions to a name server of the host's
+        namespace (proto/names.py), until the guest ends.  ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -331,6 +344,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.ConfigureNetwork,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.SerializeToString,
+            ),
+            'ServeNames': grpc.unary_unary_rpc_method_handler(
+                    servicer.ServeNames,
+                    request_deserializer=agent_dot_v1_dot_agent__pb2.ServeNamesRequest.FromString,
+                    response_serializer=agent_dot_v1_dot_agent__pb2.ServeNamesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -792,6 +810,33 @@ class Agent:
             '/sampan.agent.v1.Agent/ConfigureNetwork',
             agent_dot_v1_dot_agent__pb2.ConfigureNetworkRequest.SerializeToString,
             agent_dot_v1_dot_agent__pb2.ConfigureNetworkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ServeNames(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.agent.v1.Agent/ServeNames',
+            agent_dot_v1_dot_agent__pb2.ServeNamesRequest.SerializeToString,
+            agent_dot_v1_dot_agent__pb2.ServeNamesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,1 @@
+"""What clients do with a runtime: each call under runc and under sampan, compared."""
