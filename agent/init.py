@@ -73,7 +73,8 @@ def open_console() -> None:
 
 
 def run_server(started_ns: int) -> None:
-    streams, relay = listen_vsock(contract.STREAM_PORT), listen_vsock(contract.AGENT_PORT)
+    ports = (contract.AGENT_PORT, contract.STREAM_PORT, contract.EVENTS_PORT)
+    relay, streams, events = (listen_vsock(port) for port in ports)
     # Imported here, as it takes longer than everything before it.
     import asyncio  # noqa: PLC0415
 
@@ -82,13 +83,15 @@ def run_server(started_ns: int) -> None:
     from agent.service import GuestInfo  # noqa: PLC0415
 
     bundle.remove()
-    places = Places(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
+    places = Places(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", relay, streams, events)
     info = GuestInfo(os.uname().release, started_ns)
     host_clock = HostClock()
 
     def do_later() -> None:
         # These objects stay alive, and a collection writes to every object that it
-        # visits: each clone would copy those pages of the template.
+        # visits: each clone would copy those pages of the template.  Hazard: a cycle
+        # that is frozen stays, with all that it refers to, such as a gRPC server.
+        gc.collect()
         gc.freeze()
         modules.load_later()
         host_clock.open()

@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proto.contract import (
@@ -79,6 +80,8 @@ class SandboxMachine:
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
         self._sandbox = launched.request.sandbox
         self._config = launched.request.config
+        self._saves = launched.request.saves
+        """Then its agent's server is to run at that moment."""
         self._cgroup = cgroup
         self._stop_requested = False
         self._stopped_because = ""
@@ -226,7 +229,8 @@ class SandboxMachine:
                 # gRPC takes long to import; the guest boots meanwhile.
                 connect = await asyncio.to_thread(_import_client)
                 # The vmm's socket listens already: the connection is set up meanwhile.
-                self._agent = connect(self._sandbox.agent_socket)
+                paths = (self._sandbox.agent_socket, self._sandbox.events_socket)
+                self._agent = connect(*paths, stays_open=self._saves)
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
                 await self._greet(self._agent)
@@ -271,7 +275,8 @@ class SandboxMachine:
         """What a boot has cost, for `sampan counters`; the vmm's steps in microseconds."""
         try:
             counters = await self.read_counters()
-            write_json(self._sandbox.counters, {**counters, "timings_us": timings_us})
+            found = json.dumps({**counters, "timings_us": timings_us})
+            Path(self._sandbox.counters).write_text(found, encoding="utf-8")
         except (SampanError, OSError) as error:
             log.warning("the vmm's counters: %s", error)
 
@@ -330,11 +335,6 @@ class SandboxMachine:
     def _quote_console(self) -> str:
         tail = read_console_tail(self._sandbox.console)
         return f"; the guest's last words: {tail}" if tail else ""
-
-
-def write_json(path: str, value: Any) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(value, file)
 
 
 def _import_client() -> "type[AgentClient]":

@@ -23,7 +23,7 @@ CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 PRELUDE = f"""\
 {CONTROL}
 hold, fds = receive()
-assert hold["op"] == "hold" and len(fds) == 2
+assert hold["op"] == "hold" and len(fds) == 3
 open(hold["args"]["console_path"], "w").close()
 """
 HELD = PRELUDE + "send(id=1, result={})\n"
@@ -95,7 +95,7 @@ def test_what_the_machine_has_goes_with_it_to_its_sandbox(
     launched = start_held(held, replace(held.request, sandbox=other))
     assert (launched.pid, launched.request.sandbox) == (held.pid, other)
     assert not Path(sandbox.path).exists()
-    assert {"agent.sock", "console.log", "vmm.pid"} <= set(os.listdir(other.path))
+    assert {"agent.sock", "console.log", "events.sock", "vmm.pid"} <= set(os.listdir(other.path))
     assert launched.shares.scratch == other.scratch
 
 
