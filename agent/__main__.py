@@ -14,6 +14,7 @@ from agent import linux
 from agent.clock import HostClock
 from agent.listener import listen_unix
 from agent.mounts import CGROUP_ROOT
+from agent.on_demand import LINGER_S
 from agent.server import Places, serve_agent
 from agent.service import GuestInfo
 
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--events", required=True, help="unix socket of the events")
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--cgroup-root", default=CGROUP_ROOT)
+    parser.add_argument("--linger", type=float, default=LINGER_S, help="seconds")
     arguments = parser.parse_args()
     linux.become_subreaper()
     places = Places(
@@ -34,6 +36,7 @@ def main() -> None:
         relay=listen_unix(arguments.relay),
         streams=listen_unix(arguments.streams),
         events=listen_unix(arguments.events),
+        linger_s=arguments.linger,
     )
     info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     asyncio.run(serve_agent(places, info, HostClock()))

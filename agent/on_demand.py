@@ -26,10 +26,7 @@ class OnDemand:
     """enter() and leave() for each user; close() when none can come any more."""
 
     def __init__(
-        self,
-        server: Server,
-        before_stop: Callable[[], None] = lambda: None,
-        linger_s: float = LINGER_S,
+        self, server: Server, before_stop: Callable[[], None], linger_s: float = LINGER_S
     ) -> None:
         """`before_stop`: called when the server is about to stop."""
         self._server = server

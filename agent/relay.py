@@ -14,7 +14,7 @@ from functools import partial
 
 from agent.console import say
 from agent.listener import accept_nowait
-from agent.on_demand import OnDemand, Server
+from agent.on_demand import LINGER_S, OnDemand, Server
 from agent.pump import Pump
 
 
@@ -54,11 +54,13 @@ class Joint:
 class Relay:
     """open() in the running loop; close() ends every joint, and then the server."""
 
-    def __init__(self, listener: socket.socket, server: Server, target: str) -> None:
+    def __init__(
+        self, listener: socket.socket, server: Server, target: str, linger_s: float = LINGER_S
+    ) -> None:
         """`target`: the unix socket at which the server listens once it is started."""
         self._listener = listener
         self._target = target
-        self._demand = OnDemand(server, self._end_advance)
+        self._demand = OnDemand(server, self._end_advance, linger_s)
         self._joints: set[Joint] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._in_advance = True

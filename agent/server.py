@@ -13,6 +13,7 @@ from agent.console import say
 from agent.container import Surroundings
 from agent.crun import Crun
 from agent.events import Events
+from agent.on_demand import LINGER_S
 from agent.oom import OomWatch
 from agent.reaper import Reaper
 from agent.relay import Relay
@@ -38,6 +39,8 @@ class Places(NamedTuple):
     """Listening; container stdio."""
     events: socket.socket
     """Listening; ends of processes."""
+    linger_s: float = LINGER_S
+    """How long the gRPC server stays without a connection."""
 
 
 async def serve_agent(
@@ -56,7 +59,7 @@ async def serve_agent(
         sandbox = open_sandbox(places, owned)
         service = AgentService(sandbox, info, host_clock)
         rpc = RpcServer(service, places.grpc_path)
-        relay = Relay(places.relay, rpc, places.grpc_path)
+        relay = Relay(places.relay, rpc, places.grpc_path, places.linger_s)
         await relay.open()
         service.listening()
         events = Events(places.events, sandbox)

@@ -41,6 +41,11 @@ class AgentClient:
         await self._events.close()
         await self._channel.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a channel; calls are made without one, too."""
+        return self._channel.is_open
+
     async def wait_info(self) -> AgentInfo:
         """Waits until the agent answers; the caller limits the time."""
         info = await self._channel.call_first("GetInfo", agent_pb2.GetInfoRequest)

@@ -83,8 +83,10 @@ class Agent:
     """The agent's process, its client, and the things that it must not leave
     behind."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
+        """`options`: more words of the agent's command line."""
         self.directory = directory
+        self.options = options
         self.run_dir = directory / "run"
         self.tasks: list[Task] = []
         self.prefix = secrets.token_hex(3)
@@ -102,6 +104,7 @@ class Agent:
             "--run-dir": str(self.run_dir),
         }
         command += [word for option in options.items() for word in option]
+        command += self.options
         self.errors = open(self.directory / "stderr", "w+b")
         self.process = subprocess.Popen(
             command, cwd=TREE, stdin=subprocess.DEVNULL, stderr=self.errors
