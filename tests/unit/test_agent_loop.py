@@ -9,7 +9,7 @@ import os
 import pty
 import socket
 import tty
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -317,10 +317,33 @@ def test_only_the_host_is_let_in() -> None:
 # --- relay --------------------------------------------------------------------
 
 
-def open_relay(directory: Path) -> Relay:
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class InnerServer:
+    """In gRPC's place."""
+
+    def __init__(self, path: Path, serve: Serve) -> None:
+        self._path = path
+        self._serve = serve
+        self.starts = 0
+        self.stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        self.starts += 1
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+
+    async def stop(self) -> None:
+        self._server.close()
+        self.stopped.set()
+
+
+async def open_relay(directory: Path, serve: Serve, linger_s: float = 60) -> Relay:
     """Relays from the socket `outer` to a server that listens at `inner`."""
-    relay = Relay(listen_unix(str(directory / "outer")), str(directory / "inner"))
-    relay.open()
+    server = InnerServer(directory / "inner", serve)
+    outer = listen_unix(str(directory / "outer"))
+    relay = Relay(outer, server, str(directory / "inner"), linger_s)
+    await relay.open()
     return relay
 
 
@@ -334,18 +357,16 @@ async def test_a_relay_carries_both_ways_and_each_end_by_itself(tmp_path: Path) 
         writer.close()
         answered.put_nowait(None)
 
-    server = await asyncio.start_unix_server(answer, tmp_path / "inner")
-    relay = open_relay(tmp_path)
+    relay = await open_relay(tmp_path, answer)
     reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
     question = os.urandom(MIB)
     writer.write(question)
     writer.write_eof()
     assert await reader.read() == b"got " + question
     writer.close()
-    relay.close()
+    await relay.close()
     for _ in range(2):  # the spare connection, too
         await answered.get()
-    server.close()
 
 
 async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> None:
@@ -357,8 +378,7 @@ async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> No
         writer.write(b"hello")
         greeted.put_nowait(writer)
 
-    server = await asyncio.start_unix_server(greet, tmp_path / "inner")
-    relay = open_relay(tmp_path)
+    relay = await open_relay(tmp_path, greet)
     for _ in range(2):
         inner = await greeted.get()
         reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
@@ -367,9 +387,62 @@ async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> No
         assert await reader.read() == b""
         writer.close()
     last = await greeted.get()  # the spare one
-    relay.close()
+    await relay.close()
     last.close()
-    server.close()
+
+
+async def test_a_server_without_a_connection_goes_and_comes_back(tmp_path: Path) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read())
+        writer.close()
+
+    server = InnerServer(tmp_path / "inner", echo)
+    outer = listen_unix(str(tmp_path / "outer"))
+    relay = Relay(outer, server, str(tmp_path / "inner"), 0)
+    await relay.open()
+    for starts in (1, 2, 3):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
+        writer.write(b"hello")
+        writer.write_eof()
+        assert await reader.read() == b"hello"
+        writer.close()
+        assert server.starts == starts
+        await server.stopped.wait()
+        server.stopped.clear()
+    await relay.close()
+
+
+async def test_who_comes_to_a_server_that_cannot_start_is_told_by_the_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And the next one may find it well."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    server = InnerServer(tmp_path / "inner", greet)
+    outer = listen_unix(str(tmp_path / "outer"))
+    relay = Relay(outer, server, str(tmp_path / "inner"), 0)
+    await relay.open()
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
+    assert await reader.read() == b"hello"
+    writer.close()
+    await server.stopped.wait()
+    server.start, start = refuse, server.start  # type: ignore[method-assign]
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
+    assert await reader.read() == b""
+    writer.close()
+    server.start = start  # type: ignore[method-assign]
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
+    assert await reader.read() == b"hello"
+    writer.close()
+    await relay.close()
+    assert "the server did not start" in capfd.readouterr().err
+
+
+async def refuse() -> None:
+    raise OSError("no room")
 
 
 # --- watches ------------------------------------------------------------------
@@ -398,15 +471,39 @@ async def test_each_kill_is_told_once_also_when_several_come_together(tmp_path: 
     oom = OomWatch(files)
     cgroup = Counter(tmp_path / "memory.events")
     oom.add("c1", cgroup)  # type: ignore[arg-type]
-    with oom.subscribe() as kills:
+    kills: asyncio.Queue[int] = asyncio.Queue()
+    with oom.follow("c1", 0, kills.put_nowait):
         cgroup.write(2)
-        assert [tuple(await kills.get()) for _ in range(2)] == [("c1", 1), ("c1", 2)]
+        assert [await kills.get() for _ in range(2)] == [1, 2]
         cgroup.write(3)
         oom.check("c1", cgroup)  # type: ignore[arg-type]
         oom.check("c1", cgroup)  # type: ignore[arg-type]
-        assert tuple(await kills.get()) == ("c1", 3)
+        assert await kills.get() == 3
         assert kills.empty()
     oom.remove("c1")
+    files.close()
+
+
+@pytest.mark.parametrize(("known", "told"), [(0, [2]), (1, [2]), (2, [])])
+async def test_who_comes_later_is_told_how_many_he_has_missed(
+    tmp_path: Path, known: int, told: list[int]
+) -> None:
+    """Only of his own container."""
+    files = FileWatch()
+    files.open()
+    oom = OomWatch(files)
+    for name in ("c1", "c2"):
+        cgroup = Counter(tmp_path / name)
+        oom.add(name, cgroup)  # type: ignore[arg-type]
+        cgroup.write(2)
+        oom.check(name, cgroup)  # type: ignore[arg-type]
+    kills: list[int] = []
+    with oom.follow("c1", known, kills.append):
+        assert kills == told
+        oom.check("c2", cgroup)  # type: ignore[arg-type]
+    cgroup.write(3)
+    oom.check("c1", cgroup)  # type: ignore[arg-type]
+    assert kills == told
     files.close()
 
 
