@@ -50,10 +50,12 @@ class RpcServer:
         self._service = service
         self._path = path
         self._server: Any = None
+        self._work: set[asyncio.Future[Any]] = set()
+        """Calls that are being served, also those whose caller has gone."""
 
     async def start(self) -> None:
         server = grpc.aio.server(options=OPTIONS)
-        server.add_generic_rpc_handlers((make_handlers(self._service),))
+        server.add_generic_rpc_handlers((make_handlers(self._service, self._work),))
         server.add_insecure_port(f"unix:{self._path}")
         await server.start()
         self._server = server
@@ -67,25 +69,37 @@ class RpcServer:
         gc.collect()
 
 
-def make_handlers(service: AgentService) -> Any:
+def make_handlers(service: AgentService, working: set["asyncio.Future[Any]"]) -> Any:
     """One handler for each method of the .proto; a missing coroutine is an error at
     the start."""
     description = agent_pb2.DESCRIPTOR.services_by_name["Agent"]
     handlers = {}
     for method in description.methods:
         answer = GetMessageClass(method.output_type)
+        behaviour = getattr(service, method.name)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-            make_unary(getattr(service, method.name), method.name, answer),
+            make_unary(behaviour, method.name, answer, working),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=answer.SerializeToString,
         )
     return grpc.method_handlers_generic_handler(description.full_name, handlers)
 
 
-def make_unary(behaviour: Behaviour, name: str, empty: Callable[[], Any]) -> Handler:
+def make_unary(
+    behaviour: Behaviour,
+    name: str,
+    empty: Callable[[], Any],
+    working: set["asyncio.Future[Any]"],
+) -> Handler:
+    def forget(work: "asyncio.Future[Any]") -> None:
+        working.discard(work)
+        if not work.cancelled():
+            work.exception()  # else asyncio would log it, if the caller has gone
+
     async def handle(request: Any, context: Any) -> Any:
         work = asyncio.ensure_future(behaviour(request))
-        work.add_done_callback(retrieve_result)
+        working.add(work)
+        work.add_done_callback(forget)
         # It is finished even if the caller has gone, which cancels this.
         await asyncio.wait({work})
         error = work.exception()
@@ -106,10 +120,3 @@ def describe(error: BaseException, name: str) -> tuple[Any, str]:
     # An error of the kernel, or a mistake here: it ends this call, never the guest.
     say(f"{name}: {error!r}")
     return grpc.StatusCode.INTERNAL, f"{name}: {error}"
-
-
-def retrieve_result(task: "asyncio.Future[Any]") -> None:
-    """Fetches the result for a caller that has gone; else asyncio would log a
-    warning."""
-    if not task.cancelled():
-        task.exception()

@@ -1,6 +1,7 @@
 """Builds everything that serves, in one place, and runs it in one event loop."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -66,11 +67,22 @@ async def serve_agent(
         events.open()
         owned.callback(events.close)
         await sandbox.around.crun.read_version()
-        loop.call_later(LATER_S, do_later)
+        loop.call_later(LATER_S, settle, do_later)
         await stopping.wait()
         await relay.close()
         await sandbox.end_all()
         await sandbox.delete_all()
+
+
+def settle(do_later: Callable[[], None]) -> None:
+    """These objects stay alive, and a collection writes to every object that it visits:
+    each clone would copy those pages of the template.
+
+    Hazard: a cycle that is frozen stays, with all that it refers to, such as a gRPC server.
+    """
+    gc.collect()
+    gc.freeze()
+    do_later()
 
 
 def open_sandbox(places: Places, owned: ExitStack) -> Sandbox:

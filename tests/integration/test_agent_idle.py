@@ -16,11 +16,14 @@ from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 
+import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.server import LATER_S
 from benchmarks.usage import count_sleeps
+from proto.gen.agent.v1 import agent_pb2 as pb
 from shim.errors import NotFound
 from shim.guest.client import AgentClient
 from shim.guest.values import ProcessName, StdioTokens
@@ -70,6 +73,11 @@ def wait_one_thread(pid: int) -> None:
         time.sleep(0.01)
 
 
+def refuse(agent: Agent) -> None:
+    with pytest.raises(grpc.RpcError, match="nobody"):
+        agent.stub.GetStats(pb.ContainerRef(container_id="nobody"))
+
+
 def count_wakeups(*pids: int) -> int:
     before = count_sleeps(frozenset(pids))
     time.sleep(WATCHED_S)
@@ -80,10 +88,14 @@ def count_wakeups(*pids: int) -> int:
 
 
 def test_idle_no_thread_of_grpc_is_left_and_an_end_is_told(tmp_path: Path) -> None:
-    """Neither side wakes; a call between opens both sides, which then end again."""
+    """Neither side wakes; a call between opens both sides, which then end again.  Also when
+    the agent has frozen its objects while the server was in use, and refused calls."""
     with Agent(tmp_path) as agent:
         task = running(agent, ["sleep", "1000"])
         init = task.pids()[0]
+        refuse(agent)
+        time.sleep(LATER_S)
+        refuse(agent)
         agent.channel.close()
         command = [sys.executable, "-m", "tests.integration.idle_client"]
         command += [agent.relay_path, agent.events_path, task.container_id]
@@ -226,8 +238,9 @@ STEP = st.tuples(
 )
 
 
+@pytest.mark.timeout(300)
 @settings(
-    max_examples=int(ROUNDS or 15),
+    max_examples=int(ROUNDS or 10),
     derandomize=ROUNDS is None,
     deadline=None,
     database=None,
