@@ -15,7 +15,7 @@ from agent.clock import HostClock
 from agent.listener import listen_unix
 from agent.mounts import CGROUP_ROOT
 from agent.on_demand import LINGER_S
-from agent.server import Places, serve_agent
+from agent.server import ServerPaths, serve_agent
 from agent.service import GuestInfo
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--linger", type=float, default=LINGER_S, help="seconds")
     arguments = parser.parse_args()
     linux.become_subreaper()
-    places = Places(
+    paths = ServerPaths(
         run_dir=arguments.run_dir,
         cgroup_root=arguments.cgroup_root,
         grpc_path=f"{arguments.run_dir}/agent.sock",
@@ -39,7 +39,7 @@ def main() -> None:
         linger_s=arguments.linger,
     )
     info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-    asyncio.run(serve_agent(places, info, HostClock()))
+    asyncio.run(serve_agent(paths, info, HostClock()))
 
 
 main()

@@ -80,7 +80,7 @@ class Events:
         with ExitStack() as following:
             if not ref.exec_id:
                 tell = partial(tell_kill, writer, request.watch)
-                oom = self._sandbox.around.oom
+                oom = self._sandbox.parts.oom
                 following.enter_context(oom.follow(ref.container_id, request.oom_kills, tell))
             end = await process.wait()
         send(writer, pb.ProcessEvent(watch=request.watch, exited=write_exit(end)))

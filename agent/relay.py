@@ -18,7 +18,7 @@ from agent.on_demand import LINGER_S, OnDemand, Server
 from agent.pump import Pump
 
 
-class Joint:
+class RelayedConnection:
     """Two connections and the pumps in both directions; owns all of them until both have
     ended."""
 
@@ -52,7 +52,7 @@ class Joint:
 
 
 class Relay:
-    """open() in the running loop; close() ends every joint, and then the server."""
+    """open() in the running loop; close() ends every connection, and then the server."""
 
     def __init__(
         self, listener: socket.socket, server: Server, target: str, linger_s: float = LINGER_S
@@ -61,7 +61,7 @@ class Relay:
         self._listener = listener
         self._target = target
         self._demand = OnDemand(server, self._end_advance, linger_s)
-        self._joints: set[Joint] = set()
+        self._connections: set[RelayedConnection] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._in_advance = True
         self._spare: socket.socket | None = None
@@ -78,13 +78,13 @@ class Relay:
         self._listener.close()
         for starting in self._starting:
             starting.cancel()
-        for joint in list(self._joints):
-            joint.close()
+        for connection in list(self._connections):
+            connection.close()
         await self._demand.close()
 
-    def forget(self, joint: Joint) -> None:
-        if joint in self._joints:
-            self._joints.remove(joint)
+    def forget(self, connection: RelayedConnection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
             self._demand.leave()
 
     def _accept(self) -> None:
@@ -115,7 +115,7 @@ class Relay:
             outside.close()
             self._demand.leave()
             return
-        self._joints.add(Joint(outside, inside, self))
+        self._connections.add(RelayedConnection(outside, inside, self))
         if self._in_advance:
             self._spare = self._connect()
 

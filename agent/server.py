@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from agent.clock import HostClock
 from agent.console import say
-from agent.container import Surroundings
+from agent.container import SharedParts
 from agent.crun import Crun
 from agent.events import Events
 from agent.on_demand import LINGER_S
@@ -27,7 +27,7 @@ from agent.watch import FileWatch
 LATER_S: Final = 2
 
 
-class Places(NamedTuple):
+class ServerPaths(NamedTuple):
     """Where the server listens and what it uses."""
 
     run_dir: str
@@ -45,7 +45,7 @@ class Places(NamedTuple):
 
 
 async def serve_agent(
-    places: Places,
+    paths: ServerPaths,
     info: GuestInfo,
     host_clock: HostClock,
     do_later: Callable[[], None] = lambda: None,
@@ -57,16 +57,16 @@ async def serve_agent(
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
 
     with ExitStack() as owned:
-        sandbox = open_sandbox(places, owned)
+        sandbox = open_sandbox(paths, owned)
         service = AgentService(sandbox, info, host_clock)
-        rpc = RpcServer(service, places.grpc_path)
-        relay = Relay(places.relay, rpc, places.grpc_path, places.linger_s)
+        rpc = RpcServer(service, paths.grpc_path)
+        relay = Relay(paths.relay, rpc, paths.grpc_path, paths.linger_s)
         await relay.open()
         service.listening()
-        events = Events(places.events, sandbox)
+        events = Events(paths.events, sandbox)
         events.open()
         owned.callback(events.close)
-        await sandbox.around.crun.read_version()
+        await sandbox.parts.crun.read_version()
         loop.call_later(LATER_S, settle, do_later)
         await stopping.wait()
         await relay.close()
@@ -85,24 +85,24 @@ def settle(do_later: Callable[[], None]) -> None:
     do_later()
 
 
-def open_sandbox(places: Places, owned: ExitStack) -> Sandbox:
-    os.makedirs(places.run_dir, mode=0o700, exist_ok=True)
-    reaper, files, streams = Reaper(), FileWatch(), Streams(places.streams)
-    crun = Crun(reaper, places.run_dir)
+def open_sandbox(paths: ServerPaths, owned: ExitStack) -> Sandbox:
+    os.makedirs(paths.run_dir, mode=0o700, exist_ok=True)
+    reaper, files, streams = Reaper(), FileWatch(), Streams(paths.streams)
+    crun = Crun(reaper, paths.run_dir)
     owned.callback(crun.close)
     for part in (reaper, files, streams):
         part.open()
         owned.callback(part.close)
-    around = Surroundings(
+    parts = SharedParts(
         reaper=reaper,
         crun=crun,
         streams=streams,
         files=files,
         oom=OomWatch(files),
-        bundles_dir=f"{places.run_dir}/bundles",
-        cgroup_root=places.cgroup_root,
+        bundles_dir=f"{paths.run_dir}/bundles",
+        cgroup_root=paths.cgroup_root,
     )
-    return Sandbox(around)
+    return Sandbox(parts)
 
 
 def say_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

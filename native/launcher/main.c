@@ -3,8 +3,8 @@
  * Python (sampan-shim, beside this program) where there is no such server.
  *
  * The server is optional: without it a call takes longer, by Python's start. */
+#include "environment.h"
 #include "warm.h"
-#include "world.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -61,7 +61,8 @@ static bool find_socket(struct paths *paths)
 
 	if (state == NULL || *state == '\0')
 		state = DEFAULT_STATE_DIR;
-	if (world_digest(paths->exe, &digest) < 0 || !format(paths->directory, state, WARM_DIR))
+	if (environment_digest(paths->exe, &digest) < 0 ||
+	    !format(paths->directory, state, WARM_DIR))
 		return false;
 	snprintf(name, sizeof(name), "%016" PRIx64 ".sock", digest);
 	if (!format(paths->socket, paths->directory, name))

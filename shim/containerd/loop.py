@@ -28,11 +28,11 @@ from shim.machine.vmm_log import VmmLog
 from shim.sandbox.containers import Containers
 from shim.ttrpc.server import Server
 
-EVENTS_PATIENCE_S: Final = 5.0
-LAST_ANSWERS_S: Final = 1.0
-FIRST_CALL_PATIENCE_S: Final = 60.0
+EVENTS_TIMEOUT_S: Final = 5.0
+ANSWERS_TIMEOUT_S: Final = 1.0
+FIRST_CALL_TIMEOUT_S: Final = 60.0
 """containerd connects as soon as `start` has printed the address."""
-SETTLED_S: Final = 1.0
+PREWARM_DELAY_S: Final = 1.0
 """After the agent has answered: the container starts first, prewarming must not delay it."""
 log = logging.getLogger(__name__)
 
@@ -66,10 +66,10 @@ async def serve_tasks(
     )
     server = make_server(arguments, containers, events, reaper, over.set)
     await server.start(listener)
-    first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
+    first_call = loop.call_later(FIRST_CALL_TIMEOUT_S, end_unless_called, server, over)
     beside = [
         asyncio.create_task(containers.watch_oom_kills()),
-        asyncio.create_task(offer_template(arguments, config, machine, cgroup)),
+        asyncio.create_task(ensure_template(arguments, config, machine, cgroup)),
         asyncio.create_task(refill_pool(arguments, config, machine)),
     ]
     await over.wait()
@@ -77,10 +77,10 @@ async def serve_tasks(
     first_call.cancel()
     for task in beside:
         task.cancel()
-    await server.close(LAST_ANSWERS_S)
+    await server.close(ANSWERS_TIMEOUT_S)
     await containers.close()
     vmm_log.close()
-    await publisher.close(EVENTS_PATIENCE_S)
+    await publisher.close(EVENTS_TIMEOUT_S)
     reaper.close()
 
 
@@ -98,7 +98,7 @@ def make_server(
     return Server(service.describe(), describe_error)
 
 
-async def offer_template(
+async def ensure_template(
     arguments: ServerArguments,
     config: Config,
     machine: SandboxMachine | SampanError,
@@ -107,12 +107,12 @@ async def offer_template(
     """After a boot without a template, has one made for later containers."""
     if config.templates != "auto" or isinstance(machine, SampanError):
         return
-    from shim.machine.templates.offer import start_offer  # noqa: PLC0415
+    from shim.machine.templates.background import start_in_background  # noqa: PLC0415
 
     with suppress(SampanError):
         await machine.wait_agent()
         if not machine.is_clone:
-            start_offer(
+            start_in_background(
                 machine.machine_class,
                 machine.template,
                 arguments.config_path,
@@ -127,18 +127,18 @@ async def refill_pool(
 ) -> None:
     """Has a machine prewarmed for the next container like this one."""
     wanted = config.ready_machines and config.templates != "never"
-    if not wanted or not arguments.wish or isinstance(machine, SampanError):
+    if not wanted or not arguments.request_machine or isinstance(machine, SampanError):
         return
     try:
         with suppress(SampanError):
             await machine.wait_agent()
-        await asyncio.sleep(SETTLED_S)
+        await asyncio.sleep(PREWARM_DELAY_S)
     finally:  # also when the sandbox has ended by then
-        arguments.wish(config, arguments.config_path, machine.machine_class)
+        arguments.request_machine(config, arguments.config_path, machine.machine_class)
 
 
 def end_unless_called(server: Server, over: asyncio.Event) -> None:
     """Nobody has connected: `start` was killed before it could print the address."""
     if not server.was_called:
-        log.error("nobody has connected within %g s", FIRST_CALL_PATIENCE_S)
+        log.error("nobody has connected within %g s", FIRST_CALL_TIMEOUT_S)
         over.set()

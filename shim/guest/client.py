@@ -29,7 +29,7 @@ MAX_TIME_NS: Final = 1 << 62
 
 
 class AgentClient:
-    """Begins to connect when made.  Lifecycle: `wait_info` or, of a clone, `awaken`; any
+    """Begins to connect when made.  Lifecycle: `wait_info` or, of a clone, `renew_identity`; any
     calls at once; `close`."""
 
     def __init__(self, agent_socket: str, events_socket: str, *, stays_open: bool = False) -> None:
@@ -51,16 +51,16 @@ class AgentClient:
         info = await self._channel.call_first("GetInfo", agent_pb2.GetInfoRequest)
         return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
 
-    async def awaken(self, entropy: bytes, hostname: str) -> None:
+    async def renew_identity(self, entropy: bytes, hostname: str) -> None:
         """Gives a clone its own randomness and the host's time and name, before any other
         call; waits as wait_info does."""
 
-        def request() -> agent_pb2.AwakenRequest:
-            return agent_pb2.AwakenRequest(
+        def request() -> agent_pb2.RenewIdentityRequest:
+            return agent_pb2.RenewIdentityRequest(
                 entropy=entropy, realtime_ns=time.time_ns(), hostname=hostname
             )
 
-        await self._channel.call_first("Awaken", request)
+        await self._channel.call_first("RenewIdentity", request)
 
     async def read_clock(self) -> int | None:
         """The guest's CLOCK_REALTIME in nanoseconds, at a time during the call; None

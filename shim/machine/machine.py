@@ -13,7 +13,6 @@ import os
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proto.contract import (
@@ -21,7 +20,7 @@ from proto.contract import (
     MEMORY_FILE,
     PROTOCOL_VERSION,
     STATE_FILE,
-    TOUCHED_FILE,
+    WORKING_SET_FILE,
 )
 from proto.control import Direction, NicArgs, Operation, StoppedEvent, StreamClosedEvent
 from proto.network import GuestNic
@@ -31,6 +30,7 @@ from shim.host.cgroup import HostCgroup
 from shim.host.fds import close_all
 from shim.host.reaper import Reaper
 from shim.machine.boot import expect_boot, read_hostname
+from shim.machine.bounds import describe_oom_kill
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
 from shim.machine.launch import LaunchedMachine
@@ -75,6 +75,8 @@ class SandboxMachine:
         self.machine_class = launched.request.machine_class
         self.template = launched.request.template
         self.shares = launched.shares
+        self.cgroup = cgroup
+        """Of the host; the shim's server owns it."""
         self.is_clone = False
         """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
@@ -82,7 +84,6 @@ class SandboxMachine:
         self._config = launched.request.config
         self._saves = launched.request.saves
         """Then its agent's server is to run at that moment."""
-        self._cgroup = cgroup
         self._stop_requested = False
         self._stopped_because = ""
         self._fault = ""
@@ -147,12 +148,12 @@ class SandboxMachine:
     async def save(self, directory: str) -> None:
         """Writes a snapshot for clones into an empty directory; only `stop` may follow."""
         await self.wait_agent()
-        await self._leave_agent()
+        await self._disconnect_agent()
         await self._ask_to_write(Operation.SAVE, directory, (MEMORY_FILE, STATE_FILE))
 
-    async def note_touched(self, directory: str) -> None:
+    async def save_working_set(self, directory: str) -> None:
         """Writes the working set into `directory`, that of this machine's template."""
-        await self._ask_to_write(Operation.NOTE_TOUCHED, directory, (TOUCHED_FILE,))
+        await self._ask_to_write(Operation.SAVE_WORKING_SET, directory, (WORKING_SET_FILE,))
 
     async def _ask_to_write(
         self, operation: Operation, directory: str, names: tuple[str, ...]
@@ -176,7 +177,7 @@ class SandboxMachine:
         self._stop_requested = True
         self._ready.cancel()
         self._adopted.cancel()
-        await self._leave_agent()
+        await self._disconnect_agent()
         try:
             await self._end_vmm()
         finally:
@@ -184,16 +185,16 @@ class SandboxMachine:
             self.shares.close()
 
     async def _adopt_shares(self) -> None:
-        patience_s = self._config.agent_timeout_s
+        timeout_s = self._config.agent_timeout_s
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 await self._await_boot()
         except TimeoutError as error:
             vmm = f"the vmm, process {self.pid}"
-            raise GuestFault(f"{vmm}, did not boot the machine within {patience_s:g} s") from error
+            raise GuestFault(f"{vmm}, did not boot the machine within {timeout_s:g} s") from error
         self.shares.adopt(self.pid)
 
-    async def _leave_agent(self) -> None:
+    async def _disconnect_agent(self) -> None:
         for keeper in self._keepers:
             keeper.cancel()
         if self._agent is not None:
@@ -233,7 +234,7 @@ class SandboxMachine:
                 self._agent = connect(*paths, stays_open=self._saves)
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
-                await self._greet(self._agent)
+                await self._check_agent(self._agent)
         except TimeoutError as error:
             raise GuestFault(
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
@@ -246,10 +247,10 @@ class SandboxMachine:
         ]
         return self._agent
 
-    async def _greet(self, agent: "AgentClient") -> None:
+    async def _check_agent(self, agent: "AgentClient") -> None:
         """Until the agent answers.  A template's agent has our version: its class includes it."""
         if self.is_clone:
-            await agent.awaken(os.urandom(ENTROPY_BYTES), read_hostname())
+            await agent.renew_identity(os.urandom(ENTROPY_BYTES), read_hostname())
             return
         info = await agent.wait_info()
         if info.protocol_version != PROTOCOL_VERSION:
@@ -275,8 +276,7 @@ class SandboxMachine:
         """What a boot has cost, for `sampan counters`; the vmm's steps in microseconds."""
         try:
             counters = await self.read_counters()
-            found = json.dumps({**counters, "timings_us": timings_us})
-            Path(self._sandbox.counters).write_text(found, encoding="utf-8")
+            write_json(self._sandbox.counters, {**counters, "timings_us": timings_us})
         except (SampanError, OSError) as error:
             log.warning("the vmm's counters: %s", error)
 
@@ -318,13 +318,8 @@ class SandboxMachine:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
         if self._fault:  # first: the cgroup may also count OOM kills of other processes
             what = f"the microVM was killed: {self._fault}"
-        elif (
-            status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills()
-        ):
-            what = (
-                f"the host's kernel killed the vmm for want of memory: {self._cgroup.path} "
-                f"may have {self._cgroup.read_limit()} bytes (memory.max)"
-            )
+        elif status == SIGKILL_STATUS and (limit := describe_oom_kill(self.cgroup)):
+            what = f"the host's kernel killed the vmm for want of memory: {limit}"
             return MachineEnd(what, status, out_of_memory=True)
         elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"
@@ -335,6 +330,11 @@ class SandboxMachine:
     def _quote_console(self) -> str:
         tail = read_console_tail(self._sandbox.console)
         return f"; the guest's last words: {tail}" if tail else ""
+
+
+def write_json(path: str, value: Any) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(value, file)
 
 
 def _import_client() -> "type[AgentClient]":

@@ -14,11 +14,13 @@ from typing import Final
 
 from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
 from shim.host.mounts import HostMount
+from shim.machine.bounds import change_bounds
 from shim.machine.files import ContainerFiles
 from shim.machine.machine import SandboxMachine
 from shim.machine.shares import ShareTree
+from shim.oci.cgroup import change_processors
 from shim.oci.guest import HostContext
-from shim.oci.spec import MAX_SPEC_BYTES, parse_spec
+from shim.oci.spec import MAX_SPEC_BYTES, parse_resources, parse_spec
 from shim.sandbox.container import (
     Container,
     ContainerPlan,
@@ -30,7 +32,7 @@ from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 RETIRE_TIMEOUT_S: Final = 20.0
-SURPLUS_PAUSE_S: Final = 0.01
+DISCARD_PAUSE_S: Final = 0.01
 """After an out-of-memory event that is not reported: slows a guest that floods us."""
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,13 @@ class Containers:
             over.set_result(None)
         return container
 
+    async def update(self, container_id: str, resources_json: bytes) -> None:
+        """That of the sandbox's own container also changes the CPUs of the host's cgroup."""
+        await self.find(container_id).update(resources_json)
+        if container_id == self._sandbox_id:
+            limits = change_processors(parse_resources(resources_json))
+            change_bounds(self._require_machine().cgroup, limits)
+
     async def delete(self, container_id: str) -> Container:
         container = self.find(container_id)
         ended = await container.delete(last=self._is_last(container))
@@ -115,10 +124,10 @@ class Containers:
         try:
             agent = await self._require_machine().wait_agent()
             async for container_id in agent.watch_oom_kills():
-                if self._is_news(container_id):
+                if self._is_reportable(container_id):
                     self._listener.handle(OutOfMemory(container_id))
                 else:
-                    await asyncio.sleep(SURPLUS_PAUSE_S)
+                    await asyncio.sleep(DISCARD_PAUSE_S)
         except SampanError as error:
             log.debug("no more out-of-memory events: %s", error)
 
@@ -155,7 +164,7 @@ class Containers:
             raise FailedPrecondition(self._machine.ended.result().reason)
         return self._machine
 
-    def _is_news(self, container_id: str) -> bool:
+    def _is_reportable(self, container_id: str) -> bool:
         container = self._containers.get(container_id)
         if container is None:
             return False

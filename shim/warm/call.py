@@ -14,7 +14,7 @@ from shim.host.daemon import read_oom_score
 from shim.host.syscalls import set_command_line
 from shim.machine.launch import launch_machine
 from shim.warm.fork import fork_vmm
-from shim.warm.handover import hand_over
+from shim.warm.handoff import hand_off
 from shim.warm.pool import Pool
 from shim.warm.request import Request, RequestError, receive_request, take_over
 
@@ -35,13 +35,13 @@ def answer_call(connection: socket.socket, pool: Pool) -> int:
 def serve_sandbox(connection: socket.socket, pool: Pool, request: Request, new: NewSandbox) -> None:
     """Returns only if another process is the server."""
     oom_score = read_oom_score(request.caller)
-    server = hand_over(pool.list_ready(), new, oom_score, request.arguments)
+    server = hand_off(pool.list_ready(), new, oom_score, request.arguments)
     if server:
         new.announce(server)
         return
-    pool.leave()
+    pool.close()
     new.announce(os.getpid())
     connection.send(bytes([0]))
     connection.close()
     launch = partial(launch_machine, start_vmm=fork_vmm)
-    become_server(new, oom_score, launch=launch, wish=pool.wish)
+    become_server(new, oom_score, launch=launch, request_machine=pool.request_machine)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef SAMPAN_LAUNCHER_WORLD_H
-#define SAMPAN_LAUNCHER_WORLD_H
+#ifndef SAMPAN_LAUNCHER_ENVIRONMENT_H
+#define SAMPAN_LAUNCHER_ENVIRONMENT_H
 
 #include <stdint.h>
 
@@ -9,6 +9,6 @@
  * program at `exe` as it is installed.  A process may be the parent of a shim in
  * place of any other with an equal hash.
  * 0, or -errno when a part of it cannot be read. */
-int world_digest(const char *exe, uint64_t *ret_digest);
+int environment_digest(const char *exe, uint64_t *ret_digest);
 
 #endif
