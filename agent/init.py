@@ -35,6 +35,9 @@ SYSCTLS: Final = {
     "vm/overcommit_memory": 1,
     # Else kcompactd wakes twice a second to see whether there is anything to do.
     "vm/compaction_proactiveness": 0,
+    # In seconds.  With 1, which is the default, this work and the scheduler's timer for
+    # fair tasks, which each task starts for a second, wake an idle processor in turn.
+    "vm/stat_interval": 60,
 }
 
 
