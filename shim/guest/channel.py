@@ -98,6 +98,12 @@ class AgentChannel:
                     await asyncio.sleep(CONNECT_RETRY_MS / 1000)
         raise Unavailable(CLOSED)
 
+    def prepare(self) -> None:
+        """Opens it for a call that will come soon: the connection is set up meanwhile."""
+        if not self._closed:
+            with self._in_use():
+                pass
+
     async def close(self) -> None:
         """Calls in flight and later ones fail with Unavailable."""
         self._closed = True

@@ -46,6 +46,10 @@ class AgentClient:
         """Whether there is a channel; calls are made without one, too."""
         return self._channel.is_open
 
+    def prepare(self) -> None:
+        """As of AgentChannel."""
+        self._channel.prepare()
+
     async def wait_info(self) -> AgentInfo:
         """Waits until the agent answers; the caller limits the time."""
         info = await self._channel.call_first("GetInfo", agent_pb2.GetInfoRequest)

@@ -266,6 +266,22 @@ async def test_no_call_and_no_end_is_lost_or_doubled(
             await asyncio.to_thread(wait_one_thread, agent.process.pid)
 
 
+async def test_what_was_prepared_is_open_and_rests_again(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.guest.channel.IDLE_S", IDLE_S)
+    client = AgentClient(agent.relay_path, agent.events_path)
+    assert await client.read_clock() is not None
+    for _ in range(2):
+        while client.is_open:
+            await asyncio.sleep(0.001)
+        client.prepare()
+        assert client.is_open
+    await client.close()
+    client.prepare()
+    assert not client.is_open
+
+
 async def test_fifty_rests_leave_nothing(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shim.guest.channel.IDLE_S", 0.001)
     client = AgentClient(agent.relay_path, agent.events_path)
