@@ -18,8 +18,8 @@ async def main(agent: str, events: str, container: str) -> None:
     await client.wait_info()
     waiting = asyncio.create_task(client.wait_process(ProcessName(container)))
     loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[None] = asyncio.Queue()
-    loop.add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline() and None))
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop.add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline()))
     calling = asyncio.create_task(answer(client, lines))
     await until_idle(client)
     status = await waiting
@@ -28,7 +28,7 @@ async def main(agent: str, events: str, container: str) -> None:
     await client.close()
 
 
-async def answer(client: AgentClient, lines: "asyncio.Queue[None]") -> None:
+async def answer(client: AgentClient, lines: "asyncio.Queue[str]") -> None:
     while True:
         await lines.get()
         assert await client.read_clock() is not None
