@@ -1,4 +1,5 @@
-"""`python -m agent --grpc PATH --streams PATH --run-dir DIR`: the agent outside a guest.
+"""`python -m agent --relay PATH --streams PATH --events PATH --run-dir DIR`: the agent
+outside a guest.
 
 For tests: serves on unix sockets until SIGTERM, without setting up a guest.  Needs root,
 crun and a cgroup2 mount.  In a guest, agent/init.py runs.
@@ -13,25 +14,29 @@ from agent import linux
 from agent.clock import HostClock
 from agent.listener import listen_unix
 from agent.mounts import CGROUP_ROOT
+from agent.on_demand import LINGER_S
 from agent.server import ServerPaths, serve_agent
 from agent.service import GuestInfo
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="agent")
-    parser.add_argument("--grpc", required=True, help="unix socket of the gRPC server")
+    parser.add_argument("--relay", required=True, help="unix socket for gRPC")
     parser.add_argument("--streams", required=True, help="unix socket of the stdio streams")
-    parser.add_argument("--relay", help="unix socket joined with the gRPC server's")
+    parser.add_argument("--events", required=True, help="unix socket of the events")
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--cgroup-root", default=CGROUP_ROOT)
+    parser.add_argument("--linger", type=float, default=LINGER_S, help="seconds")
     arguments = parser.parse_args()
     linux.become_subreaper()
     paths = ServerPaths(
         run_dir=arguments.run_dir,
         cgroup_root=arguments.cgroup_root,
-        grpc_path=arguments.grpc,
+        grpc_path=f"{arguments.run_dir}/agent.sock",
+        relay=listen_unix(arguments.relay),
         streams=listen_unix(arguments.streams),
-        relay=listen_unix(arguments.relay) if arguments.relay else None,
+        events=listen_unix(arguments.events),
+        linger_s=arguments.linger,
     )
     info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     asyncio.run(serve_agent(paths, info, HostClock()))

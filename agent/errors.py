@@ -5,7 +5,7 @@ value ├── NotFound             no such container, process or program ├�
 AlreadyExists ├── FailedPrecondition   right call, wrong state └── RuntimeFailure
 crun or the kernel refused; carries crun's message
 
-One table in agent/server.py maps them to gRPC codes; no other code knows those.
+One table in agent/rpc.py maps them to gRPC codes; no other code knows those.
 """
 
 

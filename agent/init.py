@@ -6,10 +6,10 @@ set-up is one line on the console; the guest then reboots, which the host sees a
 crash.
 """
 
-import gc
 import os
 import resource
 import time
+from contextlib import suppress
 from typing import Final
 
 from agent import bundle, linux, modules
@@ -33,6 +33,11 @@ SYSCTLS: Final = {
     # A program may ask for more memory than the guest has: its limit may allow it,
     # or it never touches it; the host would also grant it.
     "vm/overcommit_memory": 1,
+    # Else kcompactd wakes twice a second to see whether there is anything to do.
+    "vm/compaction_proactiveness": 0,
+    # In seconds.  With 1, which is the default, this work and the scheduler's timer for
+    # fair tasks, which each task starts for a second, wake an idle processor in turn.
+    "vm/stat_interval": 60,
 }
 
 
@@ -58,7 +63,8 @@ def set_up() -> None:
     bring_up("lo")
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
     for name, value in SYSCTLS.items():
-        with open(f"/proc/sys/{name}", "w") as file:
+        # A kernel may have been built without what is to be set.
+        with suppress(FileNotFoundError), open(f"/proc/sys/{name}", "w") as file:
             file.write(str(value))
 
 
@@ -73,7 +79,8 @@ def open_console() -> None:
 
 
 def run_server(started_ns: int) -> None:
-    streams, relay = listen_vsock(contract.STREAM_PORT), listen_vsock(contract.AGENT_PORT)
+    ports = (contract.AGENT_PORT, contract.STREAM_PORT, contract.EVENTS_PORT)
+    relay, streams, events = (listen_vsock(port) for port in ports)
     # Imported here, as it takes longer than everything before it.
     import asyncio  # noqa: PLC0415
 
@@ -82,14 +89,11 @@ def run_server(started_ns: int) -> None:
     from agent.service import GuestInfo  # noqa: PLC0415
 
     bundle.remove()
-    paths = ServerPaths(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
+    paths = ServerPaths(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", relay, streams, events)
     info = GuestInfo(os.uname().release, started_ns)
     host_clock = HostClock()
 
     def do_later() -> None:
-        # These objects stay alive, and a collection writes to every object that it
-        # visits: each clone would copy those pages of the template.
-        gc.freeze()
         modules.load_later()
         host_clock.open()
 

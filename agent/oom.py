@@ -1,26 +1,17 @@
-"""Out-of-memory kills in containers, reported to subscribers.
+"""Out-of-memory kills in containers, reported to those who follow a container.
 
 Counts come from memory.events of each container's cgroup, so a kill is reported
 even if it also ended the container's init process.
 """
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, NamedTuple
 
 from agent.cgroup import Cgroup
 from agent.thrash import ThrashWatch
 from agent.watch import FileWatch
-
-MAX_QUEUED: Final = 256
-
-
-class OomKill(NamedTuple):
-    container_id: str
-    kills: int
-    """The count so far, including this kill."""
 
 
 class OomWatch:
@@ -31,7 +22,7 @@ class OomWatch:
         self._watches: dict[str, int] = {}
         self._kills: dict[str, int] = {}
         self._thrash: dict[str, ThrashWatch] = {}
-        self._subscribers: set[asyncio.Queue[OomKill]] = set()
+        self._followers: dict[str, list[Callable[[int], None]]] = {}
 
     def add(self, container_id: str, cgroup: Cgroup) -> None:
         self._kills[container_id] = 0
@@ -56,7 +47,7 @@ class OomWatch:
         now = cgroup.count_oom_kills()
         while self._kills[container_id] < now:
             self._kills[container_id] += 1
-            self._publish(OomKill(container_id, self._kills[container_id]))
+            self._publish(container_id)
 
     def _handle_change(self, container_id: str, cgroup: Cgroup) -> None:
         """There was a kill, or the limit was reached again."""
@@ -65,16 +56,21 @@ class OomWatch:
             self._thrash[container_id].sample(asyncio.get_running_loop().time())
 
     @contextmanager
-    def subscribe(self) -> "Generator[asyncio.Queue[OomKill], None, None]":
-        queue: asyncio.Queue[OomKill] = asyncio.Queue(MAX_QUEUED)
-        self._subscribers.add(queue)
+    def follow(
+        self, container_id: str, known: int, tell: Callable[[int], None]
+    ) -> Generator[None, None, None]:
+        """Calls `tell` with the count so far at each kill after the `known` first ones."""
+        followers = self._followers.setdefault(container_id, [])
+        followers.append(tell)
         try:
-            yield queue
+            if self._kills.get(container_id, 0) > known:
+                tell(self._kills[container_id])
+            yield
         finally:
-            self._subscribers.remove(queue)
+            followers.remove(tell)
+            if not followers:
+                self._followers.pop(container_id, None)
 
-    def _publish(self, kill: OomKill) -> None:
-        for queue in self._subscribers:
-            if queue.full():
-                queue.get_nowait()  # a subscriber that does not read gets the latest
-            queue.put_nowait(kill)
+    def _publish(self, container_id: str) -> None:
+        for tell in self._followers.get(container_id, ()):
+            tell(self._kills[container_id])

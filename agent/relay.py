@@ -2,16 +2,19 @@
 
 grpcio's wheel is built without vsock addresses.  The listening socket may be older
 than the server: connections made meanwhile wait in its backlog, so the host needs
-to connect only once.  One connection to the server is opened in advance, so that
-the server has already accepted it when the next client connects: in a template,
+to connect only once.  The server runs while there are connections; a connection
+without one has it started.  To the first one, a connection is opened in advance, so
+that the server has already accepted it when the next client connects: in a template,
 before its clones exist.  Runs in the event loop.
 """
 
 import asyncio
 import socket
+from functools import partial
 
 from agent.console import say
 from agent.listener import accept_nowait
+from agent.on_demand import LINGER_S, OnDemand, Server
 from agent.pump import Pump
 
 
@@ -49,41 +52,78 @@ class RelayedConnection:
 
 
 class Relay:
-    """open() in the running loop once the server listens at `target`; close() ends all
-    connections."""
+    """open() in the running loop; close() ends every connection, and then the server."""
 
-    def __init__(self, listener: socket.socket, target: str) -> None:
+    def __init__(
+        self, listener: socket.socket, server: Server, target: str, linger_s: float = LINGER_S
+    ) -> None:
+        """`target`: the unix socket at which the server listens once it is started."""
         self._listener = listener
         self._target = target
+        self._demand = OnDemand(server, self._end_advance, linger_s)
         self._connections: set[RelayedConnection] = set()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._in_advance = True
         self._spare: socket.socket | None = None
 
-    def open(self) -> None:
+    async def open(self) -> None:
+        """With the server, which runs until a client has come and gone."""
+        await self._demand.start()
         self._listener.setblocking(False)
         self._spare = self._connect()
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
-        if self._spare is not None:
-            self._spare.close()
+        for starting in self._starting:
+            starting.cancel()
         for connection in list(self._connections):
             connection.close()
+        await self._demand.close()
 
     def forget(self, connection: RelayedConnection) -> None:
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._demand.leave()
 
     def _accept(self) -> None:
         outside = accept_nowait(self._listener)
         if outside is None:
             return
+        self._demand.enter()
+        if self._demand.is_running:
+            self._join(outside)
+            return
+        starting = asyncio.create_task(self._demand.start())
+        self._starting.add(starting)
+        starting.add_done_callback(partial(self._handle_started, outside))
+
+    def _handle_started(self, outside: socket.socket, starting: "asyncio.Task[None]") -> None:
+        self._starting.discard(starting)
+        if not starting.cancelled() and starting.exception() is None:
+            self._join(outside)
+            return
+        if not starting.cancelled():
+            say(f"relay: the server did not start: {starting.exception()!r}")
+        outside.close()
+        self._demand.leave()
+
+    def _join(self, outside: socket.socket) -> None:
         inside, self._spare = self._spare or self._connect(), None
         if inside is None:
             outside.close()
+            self._demand.leave()
             return
         self._connections.add(RelayedConnection(outside, inside, self))
-        self._spare = self._connect()
+        if self._in_advance:
+            self._spare = self._connect()
+
+    def _end_advance(self) -> None:
+        self._in_advance = False
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def _connect(self) -> socket.socket | None:
         inside = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

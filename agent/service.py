@@ -1,11 +1,10 @@
 """The Agent service of proto/agent/v1/agent.proto, as plain coroutines.
 
 Translates messages to the Sandbox and back; raises AgentError.  Knows nothing of
-gRPC: agent/server.py serves them.
+gRPC: agent/rpc.py serves them.
 """
 
 import time
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import clock, identity, network
@@ -87,10 +86,6 @@ class AgentService:
         pid = await self._sandbox.start(ref.container_id, ref.exec_id)
         return pb.StartProcessResponse(guest_pid=pid)
 
-    async def WaitProcess(self, ref: pb.ProcessRef) -> pb.ProcessExit:
-        process = self._sandbox.find(ref.container_id).find(ref.exec_id)
-        return write_exit(await process.wait())
-
     async def SignalProcess(self, request: pb.SignalProcessRequest) -> pb.SignalProcessResponse:
         container = self._sandbox.find(request.process.container_id)
         if request.all:
@@ -126,15 +121,6 @@ class AgentService:
         stats = self._sandbox.find(ref.container_id).cgroup.read_stats()
         files = {name: pb.StatFile(values=values) for name, values in stats.items()}
         return pb.GetStatsResponse(files=files)
-
-    async def WatchEvents(self, _: pb.WatchEventsRequest) -> AsyncIterator[pb.GuestEvent]:
-        with self._sandbox.parts.oom.subscribe() as kills:
-            while True:
-                kill = await kills.get()
-                yield pb.GuestEvent(
-                    container_id=kill.container_id,
-                    out_of_memory=pb.OutOfMemory(oom_kills=kill.kills),
-                )
 
     async def ConfigureNetwork(
         self, request: pb.ConfigureNetworkRequest

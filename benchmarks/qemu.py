@@ -117,7 +117,7 @@ def measure_qemu(config: Config, directory: Path) -> Sample:
         began_s = time.monotonic()
         with started(make_command(machine, sockets, config.vmm_cpus)) as process:
             connection = connect_guest(process, machine.console_path)
-            asyncio.run(ask_agent(connection, sandbox.agent_socket))
+            asyncio.run(ask_agent(connection, sandbox))
             return Sample(time.monotonic() - began_s, *read_idle(before))
 
 
@@ -192,15 +192,15 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 # --- the agent, as the shim asks it ---------------------------------------------
 
 
-async def ask_agent(connection: socket.socket, path: str) -> None:
+async def ask_agent(connection: socket.socket, sandbox: SandboxDirectory) -> None:
     async with asyncio.timeout(TIMEOUT_S):
         guest = await asyncio.open_connection(sock=connection)
 
         async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await asyncio.gather(pump(reader, guest[1]), pump(guest[0], writer))
 
-        async with await asyncio.start_unix_server(join, path):
-            client = AgentClient(path)
+        async with await asyncio.start_unix_server(join, sandbox.agent_socket):
+            client = AgentClient(sandbox.agent_socket, sandbox.events_socket)
             await client.wait_info()
             await client.close()
 

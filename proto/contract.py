@@ -6,7 +6,7 @@ of the guest image: raise PROTOCOL_VERSION when an old image would misbehave.
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 # --- vsock (virtio 1.2 §5.10) -------------------------------------------------
 HOST_CID: Final = 2
@@ -20,6 +20,8 @@ carries).  Then stdin flows host to guest and ends with SHUTDOWN_SEND; stdout
 and stderr flow guest to host and end with SHUTDOWN_SEND once the last writer
 in the guest has closed."""
 STREAM_TOKEN_BYTES: Final = 16
+EVENTS_PORT: Final = 1026
+"""Ends of processes and the like: proto/agent/v1/agent.proto, "events"."""
 
 # --- virtio-fs (virtio 1.2 §5.11) ---------------------------------------------
 IMAGE_TAG: Final = "sampan-image"
@@ -53,6 +55,8 @@ MAX_ID_BYTES: Final = 76
 ENTROPY_BYTES: Final = 64
 """What a clone is given: twice what the kernel's generator holds."""
 MAX_GRPC_MESSAGE_BYTES: Final = 16 << 20
+MAX_EVENT_BYTES: Final = 4 << 10
+"""Of one message on a connection to EVENTS_PORT."""
 STREAM_CONNECT_TIMEOUT_S: Final = 60
 DRAIN_TIMEOUT_S: Final = 10
 """How long an ended process's output may take to reach its reader."""

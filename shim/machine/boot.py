@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from proto.contract import AGENT_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
+from proto.contract import AGENT_PORT, EVENTS_PORT, IMAGE_TAG, ROOTFS_TAG, VOLUMES_TAG
 from proto.control import (
     MAX_PACKET_BYTES,
     SHARED_IMAGE,
@@ -25,7 +25,6 @@ from proto.control import (
     SharePolicy,
 )
 from shim.errors import HostResource
-from shim.machine.directory import SandboxDirectory
 from shim.machine.messages import Answer, ProtocolFault, parse_message
 from shim.machine.request import LaunchRequest
 from shim.machine.shares import ShareTree
@@ -98,8 +97,14 @@ def ask_for_machine(
     control: socket.socket, operation: Operation, request: LaunchRequest, shares: ShareTree
 ) -> None:
     described = describe_machine(request).to_json()
-    with listen_for_agent(request.sandbox) as listener, suppress(BrokenPipeError):
-        send_request(control, operation, described, [listener.fileno(), shares.shared])
+    sandbox = request.sandbox
+    with (
+        listen(sandbox.agent_socket) as agent,
+        listen(sandbox.events_socket) as events,
+        suppress(BrokenPipeError),
+    ):
+        descriptors = [agent.fileno(), events.fileno(), shares.shared]
+        send_request(control, operation, described, descriptors)
 
 
 def send_request(
@@ -112,9 +117,9 @@ def send_request(
     socket.send_fds(control, [json.dumps(request).encode()], fds)
 
 
-def listen_for_agent(sandbox: SandboxDirectory) -> socket.socket:
+def listen(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(sandbox.agent_socket)
+    listener.bind(path)
     listener.listen(LISTEN_BACKLOG)
     return listener
 
@@ -131,7 +136,7 @@ def describe_machine(request: LaunchRequest) -> MachineConfig:
             Share(ROOTFS_TAG, SHARED_ROOTFS, SharePolicy.EXCLUSIVE),
             Share(VOLUMES_TAG, SHARED_VOLUMES, SharePolicy.SHARED),
         ),
-        ports=(AGENT_PORT,),
+        ports=(AGENT_PORT, EVENTS_PORT),
         nics=machine_class.nics,
         kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,

@@ -2,7 +2,8 @@
 
     /run/sampan/<24 hex digits>/     0700
         shim.sock shim.pid           the server, and who it is
-        vmm.pid agent.sock           the machine, and the way to its agent
+        vmm.pid                      the machine
+        agent.sock events.sock       the way to its agent: gRPC, and what it tells by itself
         console.log counters.json
         cgroup network.json          notes of what `delete` removes on the host
         tree/ scratch/               for short-lived mounts, in a mount namespace of
@@ -57,6 +58,7 @@ class SandboxDirectory:
         self.shim_pid = f"{path}/shim.pid"
         self.vmm_pid = f"{path}/vmm.pid"
         self.agent_socket = f"{path}/agent.sock"
+        self.events_socket = f"{path}/events.sock"
         self.console = f"{path}/console.log"
         self.counters = f"{path}/counters.json"
         self.network = f"{path}/network.json"
@@ -76,7 +78,7 @@ class SandboxDirectory:
 
     def take_over(self, other: "SandboxDirectory") -> None:
         """Moves a machine's files here from `other`, then removes that; open ones stay open."""
-        for name in ("console.log", "agent.sock", "vmm.pid"):
+        for name in ("console.log", "agent.sock", "events.sock", "vmm.pid"):
             os.rename(f"{other.path}/{name}", f"{self.path}/{name}")
         other.remove()
 

@@ -81,6 +81,8 @@ class SandboxMachine:
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
         self._sandbox = launched.request.sandbox
         self._config = launched.request.config
+        self._saves = launched.request.saves
+        """Then its agent's server is to run at that moment."""
         self._stop_requested = False
         self._stopped_because = ""
         self._fault = ""
@@ -223,7 +225,8 @@ class SandboxMachine:
                 # gRPC takes long to import; the guest boots meanwhile.
                 connect = await asyncio.to_thread(_import_client)
                 # The vmm's socket listens already: the connection is set up meanwhile.
-                self._agent = connect(self._sandbox.agent_socket)
+                paths = (self._sandbox.agent_socket, self._sandbox.events_socket)
+                self._agent = connect(*paths, stays_open=self._saves)
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
                 await self._check_agent(self._agent)

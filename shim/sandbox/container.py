@@ -133,6 +133,7 @@ class Container:
         if exec_id in self.execs:
             raise AlreadyExists(f"exec {exec_id!r} of container {self.id!r} exists already")
         self._check_takes_execs()
+        self._agent.prepare()
         described = parse_process(process_json)
         guest = translate_process(described, ends.terminal, read_rlimits())
         self._exec_specs[exec_id] = json.dumps(guest).encode()

@@ -43,10 +43,11 @@ from shim.vmm.stopwatch import Stopwatch
 MAX_VCPUS: Final = 254
 """APIC ids are bytes here; one is for broadcasts, one is reserved for the IO-APIC."""
 COMMAND_LINE: Final = (
-    "console=ttyS0 quiet panic=-1 reboot=a "
+    "console=ttyS0 quiet panic=-1 reboot=a nowatchdog "
     "tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 swiotlb=noforce"
 )
-"""No bounce buffers: our devices reach all memory, and above 3 GiB they would be 64 MiB."""
+"""No bounce buffers: our devices reach all memory, and above 3 GiB they would be 64 MiB.  No
+watchdogs of the kernel's: they wake an idle vCPU, and nobody reads what they find."""
 
 
 class Closable(Protocol):

@@ -30,11 +30,15 @@ class FakeAgent:
         self.delay_create.set()
         self.stats: dict[str, dict[str, int]] = {}
         self.oom_kills: asyncio.Queue[str] = asyncio.Queue()
+        self.prepared = 0
         self.obeys = True
         """Whether a process ends by a signal."""
 
     def end(self, name: ProcessName, status: int) -> None:
         self.exits[name].set_result(status)
+
+    def prepare(self) -> None:
+        self.prepared += 1
 
     async def create_container(self, container_id: str, spec: bytes, stdio: StdioTokens) -> int:
         self.calls.append(("create", container_id, spec, stdio))

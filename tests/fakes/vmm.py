@@ -80,7 +80,10 @@ class FakeVmm:
 
     def serve(self, operation: str, arguments: dict[str, Any], fds: list[int]) -> Any:
         if operation == Operation.BOOT:
-            self.boot(arguments, socket.socket(fileno=fds[0]), fds[1])
+            agent, events, tree = fds
+            self.boot(arguments, tree)
+            start_thread(self.accept, socket.socket(fileno=agent), "relay")
+            start_thread(self.accept, socket.socket(fileno=events), "events")
             return {"timings_us": {}}
         if operation == Operation.OPEN_STREAM:
             start_thread(self.move_stream, arguments, fds[0])
@@ -88,7 +91,7 @@ class FakeVmm:
             return {"exits": {}, "devices": {}}
         return {}
 
-    def boot(self, machine: dict[str, Any], listener: socket.socket, tree: int) -> None:
+    def boot(self, machine: dict[str, Any], tree: int) -> None:
         """The tree of the shares is mounted on its place, not this process's root."""
         enter_mount_namespace()
         with opened(os.open(machine["root_path"], os.O_PATH | os.O_DIRECTORY)) as place:
@@ -99,8 +102,8 @@ class FakeVmm:
         scratch = self.directory / "mnt"
         scratch.mkdir()
         (self.directory / "run").mkdir()
-        agent = [sys.executable, "-m", "agent", f"--grpc={self.directory}/grpc"]
-        agent += [f"--streams={self.directory}/streams", f"--run-dir={self.directory}/run"]
+        agent = [sys.executable, "-m", "agent", f"--run-dir={self.directory}/run"]
+        agent += [f"--{name}={self.directory}/{name}" for name in ("relay", "streams", "events")]
         shell = ["sh", "-c", PREPARE, str(scratch), shares[ROOTFS_TAG], shares[VOLUMES_TAG]]
         shell.append(self.write_crun(scratch))
         self.agent = subprocess.Popen(
@@ -108,7 +111,6 @@ class FakeVmm:
             cwd=TREE,
             preexec_fn=die_with_parent,  # noqa: PLW1509 (no thread has been started yet)
         )
-        start_thread(self.accept, listener)
         start_thread(self.report_end)
 
     def write_crun(self, scratch: Path) -> str:
@@ -123,12 +125,12 @@ class FakeVmm:
         detail = f"agent ended with {status}"
         self.send({"event": Event.STOPPED, "args": {"reason": "poweroff", "detail": detail}})
 
-    def accept(self, listener: socket.socket) -> None:
+    def accept(self, listener: socket.socket, name: str) -> None:
         while True:
             client, _ = listener.accept()
             agent = socket.socket(socket.AF_UNIX)
             try:
-                agent.connect(f"{self.directory}/grpc")
+                agent.connect(f"{self.directory}/{name}")
             except OSError:
                 client.close()
                 agent.close()

@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ import grpc
 
 from proto.gen.agent.v1 import agent_pb2 as pb
 from proto.gen.agent.v1 import agent_pb2_grpc
+from tests.process_events import ProcessEvents
 
 TREE = Path(__file__).resolve().parents[2]
 DEADLINE_S = 50
@@ -81,25 +83,28 @@ class Agent:
     """The agent's process, its client, and the things that it must not leave
     behind."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
+        """`options`: more words of the agent's command line."""
         self.directory = directory
+        self.options = options
         self.run_dir = directory / "run"
         self.tasks: list[Task] = []
         self.prefix = secrets.token_hex(3)
         self.rootfs = make_rootfs(directory / "rootfs")
-        self.grpc_path, self.streams_path, self.relay_path = (
-            str(directory / name) for name in ("grpc", "streams", "relay")
+        self.relay_path, self.streams_path, self.events_path = (
+            str(directory / name) for name in ("relay", "streams", "events")
         )
 
     def __enter__(self) -> "Agent":
         command = ["unshare", "--mount", "--", "sh", "-c", START, sys.executable, "-m", "agent"]
         options = {
-            "--grpc": self.grpc_path,
-            "--streams": self.streams_path,
             "--relay": self.relay_path,
+            "--streams": self.streams_path,
+            "--events": self.events_path,
             "--run-dir": str(self.run_dir),
         }
         command += [word for option in options.items() for word in option]
+        command += self.options
         self.errors = open(self.directory / "stderr", "w+b")
         self.process = subprocess.Popen(
             command, cwd=TREE, stdin=subprocess.DEVNULL, stderr=self.errors
@@ -165,6 +170,13 @@ class Agent:
             "cgroups": sorted(path.name for path in self.cgroups.glob(f"{self.prefix}*/")),
         }
 
+    def wait_holdings(self, wanted: dict[str, Any]) -> None:
+        """Connections that a test has closed end at the agent a moment later."""
+        deadline = time.monotonic() + DEADLINE_S
+        while (now := self.holdings()) != wanted:
+            assert time.monotonic() < deadline, f"{now} instead of {wanted}"
+            time.sleep(0.01)
+
 
 @dataclass
 class Task:
@@ -200,8 +212,13 @@ class Task:
     def start(self) -> int:
         return self.agent.stub.StartProcess(self.ref, timeout=DEADLINE_S).guest_pid
 
+    def watch(self, known_kills: int = 0) -> ProcessEvents:
+        path = self.agent.events_path
+        return ProcessEvents(path, self.ref, DEADLINE_S, known_kills=known_kills)
+
     def wait(self) -> int:
-        return self.agent.stub.WaitProcess(self.ref, timeout=DEADLINE_S).exit_status
+        with self.watch() as events:
+            return events.read_end().exit_status
 
     def kill(self, signal: int, *, everyone: bool = False) -> None:
         request = pb.SignalProcessRequest(process=self.ref, signal=signal, all=everyone)

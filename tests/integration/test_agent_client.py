@@ -23,7 +23,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
 
 
 async def greet(agent: Agent) -> None:
-    client = AgentClient(agent.relay_path)
+    client = AgentClient(agent.relay_path, agent.events_path)
     await client.wait_info()
     await client.close()
 
@@ -32,7 +32,7 @@ def test_what_is_under_way_when_the_client_is_closed_is_told_so(agent: Agent) ->
     """An error, not a cancellation that the caller has not requested and that nobody sees."""
 
     async def close_meanwhile() -> None:
-        client = AgentClient(agent.relay_path)
+        client = AgentClient(agent.relay_path, agent.events_path)
         await client.wait_info()
         watching = asyncio.create_task(watch(client))
         await asyncio.sleep(0.2)
@@ -53,7 +53,7 @@ async def watch(client: AgentClient) -> None:
 
 def test_who_is_cancelled_himself_stays_so(agent: Agent) -> None:
     async def cancel_one() -> None:
-        client = AgentClient(agent.relay_path)
+        client = AgentClient(agent.relay_path, agent.events_path)
         await client.wait_info()
         reading = asyncio.create_task(client.read_clock())
         await asyncio.sleep(0)

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -44,7 +45,7 @@ def _nothing_stays(agent: Agent) -> Iterator[None]:
     before = agent.holdings()
     yield
     agent.clear()
-    assert agent.holdings() == before
+    agent.wait_holdings(before)
 
 
 def refused(code: grpc.StatusCode, text: str = ""):
@@ -90,10 +91,11 @@ def test_a_signal_is_128_and_its_number(agent: Agent, number: int) -> None:
 
 def test_every_waiter_gets_the_same_end_before_and_after_it(agent: Agent) -> None:
     task = create(agent, ["sh", "-c", "exit 5"])
-    early = [agent.stub.WaitProcess.future(task.ref, timeout=DEADLINE_S) for _ in range(20)]
-    task.start()
-    ends = [future.result() for future in early]
-    ends.append(agent.stub.WaitProcess(task.ref))
+    with ExitStack() as connections:
+        early = [connections.enter_context(task.watch()) for _ in range(20)]
+        task.start()
+        late = [*early, connections.enter_context(task.watch())]
+        ends = [events.read_end() for events in late]
     ends.append(agent.stub.DeleteProcess(task.ref))
     task.close()
     assert {(end.exit_status, end.exited_at.ToNanoseconds()) for end in ends} == {
@@ -188,9 +190,11 @@ def test_the_longest_id_has_a_terminal(agent: Agent) -> None:
 
 def test_calls_in_the_wrong_state_say_which(agent: Agent) -> None:
     unknown = Task(agent, "nobody")
-    for call in (unknown.start, unknown.wait, unknown.delete):
+    for call in (unknown.start, unknown.delete):
         with refused(grpc.StatusCode.NOT_FOUND, "nobody"):
             call()
+    with unknown.watch() as events:
+        assert events.read().not_found == "no container 'nobody' in this guest"
     task = running(agent, FOREVER)
     spec = json.dumps(spec_document(agent.rootfs, process_document(["true"]), task.container_id))
     with refused(grpc.StatusCode.ALREADY_EXISTS, task.container_id):
@@ -380,14 +384,17 @@ def test_an_out_of_memory_kill_is_told_and_survived(agent: Agent) -> None:
     """Also when it kills the init process; the agent is in no cgroup with a limit."""
     if not agent.has_controller("memory"):
         pytest.skip("cgroup v2 has no memory controller here")
-    events = agent.stub.WatchEvents(pb.WatchEventsRequest())
     limits = {"memory": {"limit": 32 << 20, "swap": 32 << 20}}
     task = create(agent, ["sh", "-c", "head -c 200000000 /dev/zero | tail"], resources=limits)
-    task.start()
-    event = next(iter(events))
-    assert event.container_id == task.container_id
-    assert event.out_of_memory.oom_kills == 1
-    events.cancel()
+    with task.watch() as events:
+        task.start()
+        assert events.read().out_of_memory.oom_kills == 1
+        events.read_end()
+    kills = agent.stub.GetStats(task.container).files["memory.events"].values["oom_kill"]
+    with task.watch() as later, task.watch(known_kills=kills) as informed:
+        assert later.read().out_of_memory.oom_kills == kills
+        assert later.read().HasField("exited")
+        assert informed.read().HasField("exited")
     files = agent.stub.GetStats(task.container).files
     assert files["memory.max"].values[""] == 32 << 20
     assert files["memory.events"].values["oom_kill"] >= 1

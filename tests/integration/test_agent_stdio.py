@@ -45,7 +45,7 @@ def _nothing_stays(agent: Agent) -> Iterator[None]:
     before = agent.holdings()
     yield
     agent.clear()
-    assert agent.holdings() == before
+    agent.wait_holdings(before)
 
 
 @pytest.fixture(params=["init", "exec"])
@@ -104,9 +104,9 @@ def test_64_mib_pass_through_both_ways(run) -> None:
 def test_what_was_printed_before_an_exit_arrives_though_nobody_reads_yet(run) -> None:
     """More than the pipe holds, so that every buffer on the way has a part."""
     task = run(["sh", "-c", "head -c 8388608 /dev/zero"])
-    waiting = task.agent.stub.WaitProcess.future(task.ref, timeout=DEADLINE_S)
-    assert len(task.read("stdout")) == 8 * MIB
-    assert waiting.result().exit_status == 0
+    with task.watch() as events:
+        assert len(task.read("stdout")) == 8 * MIB
+        assert events.read_end().exit_status == 0
 
 
 def test_a_process_that_never_reads_ends_its_stdin(run) -> None:
@@ -190,11 +190,11 @@ def test_a_background_child_does_not_hold_up_its_exec(agent: Agent) -> None:
     task = running(agent, FOREVER)
     exec_ = add_exec(task, ["sh", "-c", "sleep 1000 & head -c 3000000 /dev/zero"])
     exec_.start()
-    waiting = agent.stub.WaitProcess.future(exec_.ref, timeout=DEADLINE_S)
-    got = 0
-    while got < 3_000_000:
-        got += len(exec_.streams["stdout"].recv(1 << 16))
-    assert waiting.result().exit_status == 0
+    with exec_.watch() as events:
+        got = 0
+        while got < 3_000_000:
+            got += len(exec_.streams["stdout"].recv(1 << 16))
+        assert events.read_end().exit_status == 0
     assert len(task.pids()) == 2
     exec_.delete()
     assert exec_.read("stdout") == b""

@@ -39,7 +39,6 @@ CALLS: dict[str, Call] = {
     "CreateContainer": lambda agent: agent.create_container("c1", b"{}", StdioTokens(False)),
     "AddExec": lambda agent: agent.add_exec(NAME, b"{}", StdioTokens(False)),
     "StartProcess": lambda agent: agent.start_process(NAME),
-    "WaitProcess": lambda agent: agent.wait_process(NAME),
     "SignalProcess": lambda agent: agent.signal_process(NAME, 9, True),
     "ResizeTerminal": lambda agent: agent.resize_terminal(NAME, 80, 25),
     "DeleteProcess": lambda agent: agent.delete_process(NAME),
@@ -50,7 +49,7 @@ CALLS: dict[str, Call] = {
     "ConfigureNetwork": lambda agent: agent.configure_network(()),
     "ServeNames": lambda agent: agent.serve_names("127.0.0.11", "", ""),
 }
-LONG = {"GetInfo", "RenewIdentity", "WaitProcess"}
+LONG = {"GetInfo", "RenewIdentity"}
 """Callers of these have a limit of their own, or none for a good reason."""
 
 
@@ -59,19 +58,12 @@ class Liar(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._lie = lie
         self.calls = 0
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        if details.method.endswith("/WatchEvents"):
-            return grpc.unary_stream_rpc_method_handler(self._stream)
+    def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     async def _answer(self, _: bytes, context: Context) -> bytes:
         self.calls += 1
         return await self._lie(context)
-
-    async def _stream(self, _: bytes, context: Context) -> AsyncIterator[bytes]:
-        while True:
-            self.calls += 1
-            yield await self._lie(context)
 
 
 @asynccontextmanager
@@ -81,7 +73,7 @@ async def lying(tmp_path: Path, lie: Lie) -> AsyncIterator[tuple[AgentClient, Li
     server.add_generic_rpc_handlers((liar,))
     server.add_insecure_port(f"unix:{tmp_path}/agent.sock")
     await server.start()
-    client = AgentClient(f"{tmp_path}/agent.sock")
+    client = AgentClient(f"{tmp_path}/agent.sock", f"{tmp_path}/events.sock")
     try:
         yield client, liar
     finally:
@@ -150,16 +142,6 @@ async def test_an_answer_that_never_comes_is_not_waited_for(
             await asyncio.wait_for(CALLS[method](client), 20)
 
 
-async def test_a_process_may_run_for_longer_than_any_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(client_module, "START_TIMEOUT_S", 0.2)
-    async with lying(tmp_path, never) as (client, _):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.wait_process(NAME), 1)
-
-
 @pytest.mark.parametrize(
     ("code", "category"),
     [(grpc.StatusCode.NOT_FOUND, NotFound), (grpc.StatusCode.DATA_LOSS, GuestFault)],
@@ -183,16 +165,6 @@ async def test_a_refusal_of_megabytes_is_the_guests_fault(tmp_path: Path) -> Non
     assert len(str(caught.value)) < 1200
 
 
-@pytest.mark.parametrize("status", [256, 0xFFFFFFFF])
-async def test_an_exit_status_that_there_is_not_is_the_guests_fault(
-    tmp_path: Path, status: int
-) -> None:
-    answer = pb.ProcessExit(exit_status=status).SerializeToString()
-    async with lying(tmp_path, say(answer)) as (client, _):
-        with pytest.raises(GuestFault, match=f"exit status {status}"):
-            await client.wait_process(NAME)
-
-
 @pytest.mark.parametrize("method", ["CreateContainer", "StartProcess"])
 @pytest.mark.parametrize("pid", [0xFFFFFFFF, 1 << 23])
 async def test_a_pid_that_there_is_not_is_the_guests_fault(
@@ -213,12 +185,3 @@ async def test_a_time_out_of_the_question_ends_the_checks_of_the_clock(
     async with lying(tmp_path, say(answer)) as (client, liar):
         await asyncio.wait_for(keep_clock(client), 20)
         assert liar.calls == 1
-
-
-@pytest.mark.parametrize("event", [GARBAGE, b"\x0a\x01\xff"])
-async def test_an_event_that_is_no_message_is_the_guests_fault(
-    tmp_path: Path, event: bytes
-) -> None:
-    async with lying(tmp_path, say(event)) as (client, _):
-        with pytest.raises(GuestFault, match="protobuf"):
-            await anext(client.watch_oom_kills())

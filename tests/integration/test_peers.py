@@ -102,7 +102,7 @@ def test_another_user_cannot_reach_the_warm_server_and_is_not_heard(installed: I
 def test_another_user_cannot_reach_a_sandbox_and_is_not_heard(host: Host) -> None:
     vmm = host.start("c1", GOOD)
     (sandbox,) = host.sandboxes()
-    for name in ("shim.sock", "agent.sock"):
+    for name in ("shim.sock", "agent.sock", "events.sock"):
         assert call_as_nobody(sandbox / name, "SOCK_STREAM") == "Permission denied"
     open_up(sandbox / "shim.sock")
     heard = call_as_nobody(sandbox / "shim.sock", "SOCK_STREAM")

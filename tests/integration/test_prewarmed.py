@@ -169,7 +169,7 @@ def test_the_next_container_like_the_last_is_served_by_the_one_that_waits(host: 
     identity = load_identity(str(sandbox / "vmm.pid"))
     assert identity is not None
     assert identity.pid == vmm
-    assert {"agent.sock", "console.log", "shim.sock"} <= set(os.listdir(sandbox))
+    assert {"agent.sock", "console.log", "events.sock", "shim.sock"} <= set(os.listdir(sandbox))
     assert os.readlink(f"/proc/{ready}/cwd") == str(host.installed.bundle)
     assert os.readlink(f"/proc/{ready}/fd/2") == str(host.installed.bundle / "log")
     host.installed.delete("c2")

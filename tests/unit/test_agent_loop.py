@@ -4,7 +4,6 @@ No root, no containers: real pipes, sockets, ptys and children of this process.
 """
 
 import asyncio
-import contextlib
 import os
 import pty
 import socket
@@ -16,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from agent.errors import FailedPrecondition, InvalidArgument
-from agent.listener import accept_nowait, listen_unix
+from agent.listener import accept_nowait
 from agent.oom import OomWatch
 from agent.pump import Pump
 from agent.reaper import Exit, Reaper
-from agent.relay import Relay
 from agent.streams import Streams
 from agent.watch import FileWatch
 from proto.contract import GUEST_CID, HOST_CID
@@ -314,64 +312,6 @@ def test_only_the_host_is_let_in() -> None:
     assert container.closed
 
 
-# --- relay --------------------------------------------------------------------
-
-
-def open_relay(directory: Path) -> Relay:
-    """Relays from the socket `outer` to a server that listens at `inner`."""
-    relay = Relay(listen_unix(str(directory / "outer")), str(directory / "inner"))
-    relay.open()
-    return relay
-
-
-async def test_a_relay_carries_both_ways_and_each_end_by_itself(tmp_path: Path) -> None:
-    answered: asyncio.Queue[None] = asyncio.Queue()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"got " + await reader.read())
-        with contextlib.suppress(ConnectionError):
-            await writer.drain()
-        writer.close()
-        answered.put_nowait(None)
-
-    server = await asyncio.start_unix_server(answer, tmp_path / "inner")
-    relay = open_relay(tmp_path)
-    reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
-    question = os.urandom(MIB)
-    writer.write(question)
-    writer.write_eof()
-    assert await reader.read() == b"got " + question
-    writer.close()
-    relay.close()
-    for _ in range(2):  # the spare connection, too
-        await answered.get()
-    server.close()
-
-
-async def test_the_server_has_greeted_before_anybody_comes(tmp_path: Path) -> None:
-    """gRPC's server sends its greeting when a connection is accepted: in a template, before
-    the clone exists."""
-    greeted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
-
-    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"hello")
-        greeted.put_nowait(writer)
-
-    server = await asyncio.start_unix_server(greet, tmp_path / "inner")
-    relay = open_relay(tmp_path)
-    for _ in range(2):
-        inner = await greeted.get()
-        reader, writer = await asyncio.open_unix_connection(tmp_path / "outer")
-        assert await reader.readexactly(5) == b"hello"
-        inner.close()
-        assert await reader.read() == b""
-        writer.close()
-    last = await greeted.get()  # the spare one
-    relay.close()
-    last.close()
-    server.close()
-
-
 # --- watches ------------------------------------------------------------------
 
 
@@ -398,15 +338,39 @@ async def test_each_kill_is_reported_once_also_when_several_come_together(tmp_pa
     oom = OomWatch(files)
     cgroup = Counter(tmp_path / "memory.events")
     oom.add("c1", cgroup)  # type: ignore[arg-type]
-    with oom.subscribe() as kills:
+    kills: asyncio.Queue[int] = asyncio.Queue()
+    with oom.follow("c1", 0, kills.put_nowait):
         cgroup.write(2)
-        assert [tuple(await kills.get()) for _ in range(2)] == [("c1", 1), ("c1", 2)]
+        assert [await kills.get() for _ in range(2)] == [1, 2]
         cgroup.write(3)
         oom.check("c1", cgroup)  # type: ignore[arg-type]
         oom.check("c1", cgroup)  # type: ignore[arg-type]
-        assert tuple(await kills.get()) == ("c1", 3)
+        assert await kills.get() == 3
         assert kills.empty()
     oom.remove("c1")
+    files.close()
+
+
+@pytest.mark.parametrize(("known", "told"), [(0, [2]), (1, [2]), (2, [])])
+async def test_who_comes_later_is_told_how_many_he_has_missed(
+    tmp_path: Path, known: int, told: list[int]
+) -> None:
+    """Only of his own container."""
+    files = FileWatch()
+    files.open()
+    oom = OomWatch(files)
+    for name in ("c1", "c2"):
+        cgroup = Counter(tmp_path / name)
+        oom.add(name, cgroup)  # type: ignore[arg-type]
+        cgroup.write(2)
+        oom.check(name, cgroup)  # type: ignore[arg-type]
+    kills: list[int] = []
+    with oom.follow("c1", known, kills.append):
+        assert kills == told
+        oom.check("c2", cgroup)  # type: ignore[arg-type]
+    cgroup.write(3)
+    oom.check("c1", cgroup)  # type: ignore[arg-type]
+    assert kills == told
     files.close()
 
 

@@ -12,7 +12,8 @@ from shim.containerd.stats import CPU_KEYS, EVENT_KEYS, MEMORY_KEYS
 from shim.containerd.stats import build_metrics_v1 as v1
 from shim.containerd.stats import build_metrics_v2 as v2
 from shim.errors import SampanError
-from shim.guest.client import AgentClient, describe_failure
+from shim.guest.channel import describe_failure
+from shim.guest.client import AgentClient
 from shim.guest.discipline import MAX_INTERVAL_S, MIN_INTERVAL_S, ClockOffset, Discipline
 from tests.hypotheses import tried
 
@@ -29,13 +30,14 @@ FILES = st.dictionaries(
 )
 
 
-class Stub:
+class Channel:
     """Answers as the agent is told to."""
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
-    async def GetStats(self, request: Any, **_: Any) -> Any:
+    async def call(self, name: str, request: Any, timeout_s: float) -> Any:
+        assert name == "GetStats"
         return self._answer
 
 
@@ -53,7 +55,7 @@ async def test_figures_are_read_as_they_were_sent(files: dict[str, dict[str, int
         files={name: agent_pb2.StatFile(values=values) for name, values in files.items()}
     )
     agent = AgentClient.__new__(AgentClient)
-    agent._stub = Stub(answer)  # type: ignore[assignment]
+    agent._channel = Channel(answer)  # type: ignore[assignment]
     assert await agent.get_stats("c") == files
 
 

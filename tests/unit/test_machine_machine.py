@@ -35,8 +35,8 @@ CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 class SilentClient:
     """An agent that never answers, without gRPC and its threads."""
 
-    def __init__(self, socket_path: str) -> None:
-        self.socket_path = socket_path
+    def __init__(self, agent_socket: str, events_socket: str, *, stays_open: bool) -> None:
+        assert not stays_open
 
     async def wait_info(self) -> None:
         await asyncio.Event().wait()

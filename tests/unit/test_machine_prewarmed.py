@@ -28,7 +28,7 @@ CLASS = MachineClass(MachineSize(1, 1 << 26), 0)
 PRELUDE = f"""\
 {CONTROL}
 prewarm, fds = receive()
-assert prewarm["op"] == "prewarm" and len(fds) == 2
+assert prewarm["op"] == "prewarm" and len(fds) == 3
 open(prewarm["args"]["console_path"], "w").close()
 """
 PREWARMED = PRELUDE + "send(id=1, result={})\n"
@@ -102,7 +102,7 @@ def test_what_the_machine_has_goes_with_it_to_its_sandbox(
     launched = start_prewarmed(prewarmed, replace(prewarmed.request, sandbox=other))
     assert (launched.pid, launched.request.sandbox) == (prewarmed.pid, other)
     assert not Path(sandbox.path).exists()
-    assert {"agent.sock", "console.log", "vmm.pid"} <= set(os.listdir(other.path))
+    assert {"agent.sock", "console.log", "events.sock", "vmm.pid"} <= set(os.listdir(other.path))
     assert launched.shares.scratch == other.scratch
 
 

@@ -14,6 +14,7 @@ from proto import contract
 from proto.control import MachineConfig, Share, SharePolicy
 from proto.gen.agent.v1 import agent_pb2 as pb
 from proto.gen.agent.v1 import agent_pb2_grpc
+from tests.process_events import ProcessEvents
 from tests.vm.conftest import IMAGE, MIB
 from tests.vm.machine import DEADLINE_S, VmmProcess
 
@@ -56,10 +57,12 @@ class Guest:
 
     def begin(self, template: str = "", operation: str = "boot", **changes: Any) -> dict[str, Any]:
         config = make_config(self.directory)._replace(template=template, **changes)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(f"{self.directory}/agent")
-            listener.listen()
-            return self.vmm.request(operation, config.to_json(), [listener.fileno()])
+        with socket.socket(socket.AF_UNIX) as agent, socket.socket(socket.AF_UNIX) as events:
+            for name, listener in (("agent", agent), ("events", events)):
+                listener.bind(f"{self.directory}/{name}")
+                listener.listen()
+            descriptors = [agent.fileno(), events.fileno()]
+            return self.vmm.request(operation, config.to_json(), descriptors)
 
     def make_root(self, name: str) -> Path:
         root = self.directory / "rootfs" / name
@@ -113,13 +116,18 @@ class Guest:
         )
         return stdout
 
+    def watch(self, name: str) -> ProcessEvents:
+        ref = pb.ProcessRef(container_id=name)
+        return ProcessEvents(f"{self.directory}/events", ref, DEADLINE_S)
+
     def run(self, name: str, script: str, privileged: bool = False) -> tuple[int, bytes]:
         """Exit status and output."""
         ref = pb.ProcessRef(container_id=name)
         with self.create(name, script, privileged) as stdout:
             self.stub.StartProcess(ref, timeout=DEADLINE_S)
             output = b"".join(iter(lambda: stdout.recv(MIB), b""))
-        status = self.stub.WaitProcess(ref, timeout=DEADLINE_S).exit_status
+        with self.watch(name) as events:
+            status = events.read_end().exit_status
         self.stub.DeleteProcess(ref, timeout=DEADLINE_S)
         return status, output
 
@@ -151,5 +159,5 @@ def make_config(directory: Path) -> MachineConfig:
             Share(contract.ROOTFS_TAG, str(directory / "rootfs"), SharePolicy.EXCLUSIVE),
             Share(contract.VOLUMES_TAG, str(directory / "volumes"), SharePolicy.SHARED),
         ),
-        ports=(contract.AGENT_PORT,),
+        ports=(contract.AGENT_PORT, contract.EVENTS_PORT),
     )

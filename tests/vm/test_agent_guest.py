@@ -64,17 +64,15 @@ def test_containers_have_their_limits_and_an_out_of_memory_kill_is_reported(
 ) -> None:
     name = script.split(maxsplit=1)[0]
     guest.make_root(name)
-    events = guest.stub.WatchEvents(pb.WatchEventsRequest(), timeout=DEADLINE_S)
     guest.create(name, f"{script}; echo over", limit=32 * MIB, swap=32 * MIB).close()
     files = guest.stub.GetStats(pb.ContainerRef(container_id=name)).files
     assert files["memory.max"].values[""] == 32 * MIB
     assert {"cpu.stat", "pids.current", "io.stat"} <= set(files)
     ref = pb.ProcessRef(container_id=name)
-    guest.stub.StartProcess(ref, timeout=DEADLINE_S)
-    event = next(iter(events))
-    assert (event.container_id, event.out_of_memory.oom_kills) == (name, 1)
-    events.cancel()
-    guest.stub.WaitProcess(ref, timeout=DEADLINE_S)
+    with guest.watch(name) as events:
+        guest.stub.StartProcess(ref, timeout=DEADLINE_S)
+        assert events.read().out_of_memory.oom_kills == 1
+        events.read_end()
     guest.stub.DeleteProcess(ref, timeout=DEADLINE_S)
 
 

@@ -295,17 +295,27 @@ class StatFile(_message.Message):
     values: _containers.ScalarMap[str, int]
     def __init__(self, values: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
-class WatchEventsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+class WatchProcess(_message.Message):
+    __slots__ = ("watch", "process", "oom_kills")
+    WATCH_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    OOM_KILLS_FIELD_NUMBER: _ClassVar[int]
+    watch: int
+    process: ProcessRef
+    oom_kills: int
+    def __init__(self, watch: _Optional[int] = ..., process: _Optional[_Union[ProcessRef, _Mapping]] = ..., oom_kills: _Optional[int] = ...) -> None: ...
 
-class GuestEvent(_message.Message):
-    __slots__ = ("container_id", "out_of_memory")
-    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+class ProcessEvent(_message.Message):
+    __slots__ = ("watch", "exited", "out_of_memory", "not_found")
+    WATCH_FIELD_NUMBER: _ClassVar[int]
+    EXITED_FIELD_NUMBER: _ClassVar[int]
     OUT_OF_MEMORY_FIELD_NUMBER: _ClassVar[int]
-    container_id: str
+    NOT_FOUND_FIELD_NUMBER: _ClassVar[int]
+    watch: int
+    exited: ProcessExit
     out_of_memory: OutOfMemory
-    def __init__(self, container_id: _Optional[str] = ..., out_of_memory: _Optional[_Union[OutOfMemory, _Mapping]] = ...) -> None: ...
+    not_found: str
+    def __init__(self, watch: _Optional[int] = ..., exited: _Optional[_Union[ProcessExit, _Mapping]] = ..., out_of_memory: _Optional[_Union[OutOfMemory, _Mapping]] = ..., not_found: _Optional[str] = ...) -> None: ...
 
 class OutOfMemory(_message.Message):
     __slots__ = ("oom_kills",)

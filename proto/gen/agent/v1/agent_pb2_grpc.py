@@ -69,11 +69,6 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.ProcessRef.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.StartProcessResponse.FromString,
                 _registered_method=True)
-        self.WaitProcess = channel.unary_unary(
-                '/sampan.agent.v1.Agent/WaitProcess',
-                request_serializer=agent_dot_v1_dot_agent__pb2.ProcessRef.SerializeToString,
-                response_deserializer=agent_dot_v1_dot_agent__pb2.ProcessExit.FromString,
-                _registered_method=True)
         self.SignalProcess = channel.unary_unary(
                 '/sampan.agent.v1.Agent/SignalProcess',
                 request_serializer=agent_dot_v1_dot_agent__pb2.SignalProcessRequest.SerializeToString,
@@ -108,11 +103,6 @@ class AgentStub:
                 '/sampan.agent.v1.Agent/GetStats',
                 request_serializer=agent_dot_v1_dot_agent__pb2.ContainerRef.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.GetStatsResponse.FromString,
-                _registered_method=True)
-        self.WatchEvents = channel.unary_stream(
-                '/sampan.agent.v1.Agent/WatchEvents',
-                request_serializer=agent_dot_v1_dot_agent__pb2.WatchEventsRequest.SerializeToString,
-                response_deserializer=agent_dot_v1_dot_agent__pb2.GuestEvent.FromString,
                 _registered_method=True)
         self.ConfigureNetwork = channel.unary_unary(
                 '/sampan.agent.v1.Agent/ConfigureNetwork',
@@ -181,14 +171,6 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def WaitProcess(self, request, context):
-        """Blocks until the process has ended and its output has been handed over.
-        Any number of callers, before or after the end.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def SignalProcess(self, request, context):
         """NOT_FOUND when the process has ended already.
         """
@@ -230,13 +212,6 @@ class AgentServicer:
 
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def WatchEvents(self, request, context):
-        """Events such as out-of-memory kills, from now on.
-        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -295,11 +270,6 @@ def add_AgentServicer_to_server(servicer, server):
                     request_deserializer=agent_dot_v1_dot_agent__pb2.ProcessRef.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.StartProcessResponse.SerializeToString,
             ),
-            'WaitProcess': grpc.unary_unary_rpc_method_handler(
-                    servicer.WaitProcess,
-                    request_deserializer=agent_dot_v1_dot_agent__pb2.ProcessRef.FromString,
-                    response_serializer=agent_dot_v1_dot_agent__pb2.ProcessExit.SerializeToString,
-            ),
             'SignalProcess': grpc.unary_unary_rpc_method_handler(
                     servicer.SignalProcess,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.SignalProcessRequest.FromString,
@@ -334,11 +304,6 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.ContainerRef.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.GetStatsResponse.SerializeToString,
-            ),
-            'WatchEvents': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchEvents,
-                    request_deserializer=agent_dot_v1_dot_agent__pb2.WatchEventsRequest.FromString,
-                    response_serializer=agent_dot_v1_dot_agent__pb2.GuestEvent.SerializeToString,
             ),
             'ConfigureNetwork': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfigureNetwork,
@@ -551,33 +516,6 @@ class Agent:
             _registered_method=True)
 
     @staticmethod
-    def WaitProcess(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/sampan.agent.v1.Agent/WaitProcess',
-            agent_dot_v1_dot_agent__pb2.ProcessRef.SerializeToString,
-            agent_dot_v1_dot_agent__pb2.ProcessExit.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def SignalProcess(request,
             target,
             options=(),
@@ -756,33 +694,6 @@ class Agent:
             '/sampan.agent.v1.Agent/GetStats',
             agent_dot_v1_dot_agent__pb2.ContainerRef.SerializeToString,
             agent_dot_v1_dot_agent__pb2.GetStatsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def WatchEvents(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/sampan.agent.v1.Agent/WatchEvents',
-            agent_dot_v1_dot_agent__pb2.WatchEventsRequest.SerializeToString,
-            agent_dot_v1_dot_agent__pb2.GuestEvent.FromString,
             options,
             channel_credentials,
             insecure,
