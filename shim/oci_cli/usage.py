@@ -116,14 +116,17 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     if verb is None:
         raise InvalidArgument(f"{name!r}: no such verb; `sampan --help` lists them")
     rest = read_flags(rest, verb.texts, verb.truths, flags)
-    if name in ("kill", "delete"):  # runc takes their flags behind the id too
-        rest = rest[:1] + read_flags(rest[1:], verb.texts, verb.truths, flags)
-    if len(rest) < verb.words:
+    words, rest = rest[:1], rest[1:]
+    while name != "exec" and rest:  # runc takes flags behind words, but for exec's program
+        following = read_flags(rest, verb.texts, verb.truths, flags)
+        words, rest = [*words, *following[:1]], following[1:]
+    words += rest
+    if len(words) < verb.words:
         raise InvalidArgument(f"{name}: expected the container's id")
-    if verb.most_words is not None and len(rest) > verb.most_words:
-        raise InvalidArgument(f"{name}: unexpected word {rest[verb.most_words]!r}")
+    if verb.most_words is not None and len(words) > verb.most_words:
+        raise InvalidArgument(f"{name}: unexpected word {words[verb.most_words]!r}")
     check_fixed(general, flags)
-    return CommandLine(general, name, flags, rest)
+    return CommandLine(general, name, flags, words)
 
 
 def read_flags(
