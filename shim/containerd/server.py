@@ -15,6 +15,7 @@ import socket
 from shim.config import Config, load_config
 from shim.containerd.server_arguments import ServerArguments
 from shim.errors import SampanError
+from shim.host.capabilities import keep_few_capabilities
 from shim.host.cgroup import HostCgroup
 from shim.log import log_to
 from shim.machine.bounds import enter_bounds
@@ -46,6 +47,7 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
         log.error("no machine for sandbox %s: %s", arguments.sandbox_id, error)
         launched = error
     os.close(vmm_stderr)  # the vmm has its own copy
+    keep_few_capabilities()
     try:
         # protobuf and what uses it: imported while the guest boots.
         from shim.containerd.loop import serve_tasks  # noqa: PLC0415

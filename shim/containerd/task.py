@@ -194,7 +194,7 @@ class TaskService:
         return Empty()
 
     async def update(self, request: task_pb2.UpdateTaskRequest) -> Message:
-        await self._containers.find(request.id).update(request.resources.value)
+        await self._containers.update(request.id, request.resources.value)
         return Empty()
 
     async def stats(self, request: task_pb2.StatsRequest) -> Message:

@@ -76,6 +76,17 @@ class OpenHow(ctypes.Structure):
     )
 
 
+class CapabilityHeader(ctypes.Structure):
+    """struct __user_cap_header_struct."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+CAPABILITY_VERSION: Final = 0x20080522
+CapabilitySets = ctypes.c_uint32 * 6
+"""struct __user_cap_data_struct twice: effective, permitted and inheritable, the low 32 bits
+of each, then the high ones."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _command_line: "ctypes.Array[ctypes.c_char] | None" = None
@@ -224,6 +235,15 @@ def enter_namespace_of_mounts(fd: int) -> None:
     """For the calling thread, which then shares root and working directory with no other."""
     _check(_libc.unshare(CLONE_FS), "unshare CLONE_FS")
     _check(_libc.setns(fd, CLONE_NEWNS), "setns CLONE_NEWNS")
+
+
+def keep_capabilities(mask: int) -> None:
+    """Drops all others of the calling thread; none is inheritable."""
+    header, now = CapabilityHeader(CAPABILITY_VERSION, 0), CapabilitySets()
+    _check(_libc.capget(ctypes.byref(header), now), "capget")
+    low, high = now[1] & mask, now[4] & mask >> 32
+    kept = CapabilitySets(low, low, 0, high, high, 0)
+    _check(_libc.capset(ctypes.byref(header), kept), "capset")
 
 
 def set_process_name(name: str) -> None:

@@ -40,3 +40,20 @@ def enter_bounds(bounds: HostBounds, sandbox: SandboxDirectory) -> HostCgroup | 
             f"linux.cgroupsPath: {cgroup.path}: {error.strerror or error}"
         ) from error
     return cgroup
+
+
+def change_bounds(cgroup: HostCgroup | None, limits: dict[str, str]) -> None:
+    """Of a running sandbox; `limits` as in HostBounds.  Nothing is done without a cgroup."""
+    if cgroup is None:
+        return
+    try:
+        cgroup.limit(limits)
+    except OSError as error:
+        raise HostResource(f"{cgroup.path}: {limits}: {error.strerror or error}") from error
+
+
+def describe_oom_kill(cgroup: HostCgroup | None) -> str:
+    """The limit that a process of the cgroup was killed for; "" if none was."""
+    if cgroup is None or not cgroup.count_oom_kills():
+        return ""
+    return f"{cgroup.path} may have {cgroup.read_limit()} bytes (memory.max)"

@@ -30,6 +30,7 @@ from shim.host.cgroup import HostCgroup
 from shim.host.fds import close_all
 from shim.host.reaper import Reaper
 from shim.machine.boot import expect_boot, read_hostname
+from shim.machine.bounds import describe_oom_kill
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
 from shim.machine.launch import LaunchedMachine
@@ -74,12 +75,13 @@ class SandboxMachine:
         self.machine_class = launched.request.machine_class
         self.template = launched.request.template
         self.shares = launched.shares
+        self.cgroup = cgroup
+        """Of the host; the shim's server owns it."""
         self.is_clone = False
         """Of a template: known once the agent answers."""
         self.ended: asyncio.Future[MachineEnd] = self._loop.create_future()
         self._sandbox = launched.request.sandbox
         self._config = launched.request.config
-        self._cgroup = cgroup
         self._stop_requested = False
         self._stopped_because = ""
         self._fault = ""
@@ -313,13 +315,8 @@ class SandboxMachine:
             return MachineEnd(f"the microVM was stopped; its vmm ended with {how}", status)
         if self._fault:  # first: the cgroup may also count OOM kills of other processes
             what = f"the microVM was killed: {self._fault}"
-        elif (
-            status == SIGKILL_STATUS and self._cgroup is not None and self._cgroup.count_oom_kills()
-        ):
-            what = (
-                f"the host's kernel killed the vmm for want of memory: {self._cgroup.path} "
-                f"may have {self._cgroup.read_limit()} bytes (memory.max)"
-            )
+        elif status == SIGKILL_STATUS and (limit := describe_oom_kill(self.cgroup)):
+            what = f"the host's kernel killed the vmm for want of memory: {limit}"
             return MachineEnd(what, status, out_of_memory=True)
         elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"

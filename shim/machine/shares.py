@@ -66,12 +66,18 @@ class ShareTree:
             raise HostResource(f"{sandbox.tree}: the shares: {error}") from error
 
     def adopt(self, vmm: int) -> None:
-        """The process `vmm` has made the tree its root: it sees what is mounted from now on."""
-        path = f"/proc/{vmm}/ns/mnt"
+        """The process `vmm` has made the tree its root: it sees what is mounted from now on.
+
+        HostResource for one that has another root, as a vmm that was taken over may.
+        """
+        process = f"/proc/{vmm}"
         try:
-            self._namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._namespace = os.open(f"{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            root = os.stat(f"{process}/root")
         except OSError as error:
-            raise HostResource(f"{path}: {error.strerror}") from error
+            raise HostResource(f"{process}: {error.strerror}") from error
+        if not os.path.samestat(root, os.fstat(self.shared)):
+            raise HostResource(f"the vmm, process {vmm}, has not made the shares its root")
 
     def make_tree(self, described: HostMount) -> int:
         """A detached mount: see shim/host/mounts.py."""

@@ -76,6 +76,14 @@ def limit_processors(spec: dict[str, Any]) -> dict[str, str]:
     return limits
 
 
+def change_processors(resources: dict[str, Any]) -> dict[str, str]:
+    """The files that an update's `linux.resources` change; a quota of -1 ends the limit."""
+    limits = limit_processors({"linux": {"resources": resources}})
+    if ((resources.get("cpu") or {}).get("quota") or 0) < 0:
+        limits["cpu.max"] = "max"
+    return limits
+
+
 def weigh(shares: int) -> int:
     """cgroup v1's shares as v2's weight, by the formula of runc and the kubelet."""
     shares = min(max(shares, LEAST_SHARES), MOST_SHARES)

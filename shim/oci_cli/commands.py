@@ -17,6 +17,7 @@ from shim.oci_cli.link import Link, own_connection
 from shim.oci_cli.monitored import MonitoredProcess
 from shim.oci_cli.streams import Descriptors, InheritedStreams
 from shim.sandbox.container import Container
+from shim.sandbox.containers import Containers
 
 EXEC_FDS: Final = 4
 Spread = Callable[[MonitoredProcess, bool, int | None, bool], Awaitable[int]]
@@ -27,8 +28,13 @@ class Commands:
     """Lifecycle: `perform` any time; `end_execs` when the container has ended."""
 
     def __init__(
-        self, container: Container, spread: Spread, count_oom_kills: Callable[[], int]
+        self,
+        containers: Containers,
+        container: Container,
+        spread: Spread,
+        count_oom_kills: Callable[[], int],
     ) -> None:
+        self._containers = containers
         self._container = container
         self._spread = spread
         self._count_oom_kills = count_oom_kills
@@ -46,7 +52,8 @@ class Commands:
             case "resume":
                 await self._container.resume()
             case "update":
-                await self._container.update(json.dumps(arguments["resources"]).encode())
+                resources = json.dumps(arguments["resources"]).encode()
+                await self._containers.update(self._container.id, resources)
             case "stats":
                 figures = await self._container.read_stats()
                 return {"figures": figures, "oom_kills": self._count_oom_kills()}

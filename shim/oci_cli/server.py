@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from shim.config import Config, load_config
+from shim.host.capabilities import keep_few_capabilities
 from shim.host.cgroup import HostCgroup, enter_path, is_unified, read_own
 from shim.host.daemon import enter_directory, leave_host, read_oom_score
 from shim.host.fds import OwnedFd
@@ -89,6 +90,7 @@ def serve(new: NewContainer) -> None:
     is left of it then but its record."""
     with ExitStack() as undo:
         surroundings = begin(new, undo)
+        keep_few_capabilities()
         # gRPC takes long to import: the guest boots meanwhile.
         from shim.oci_cli.session import Session  # noqa: PLC0415
 

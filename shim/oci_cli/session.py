@@ -92,7 +92,7 @@ class Session:
         undo.push_async_callback(containers.close)
         self._run_beside(containers, machine, undo)
         container = await self._create(containers, link)
-        commands = Commands(container, self._spread, lambda: self.oom_kills)
+        commands = Commands(containers, container, self._spread, lambda: self.oom_kills)
         server = ControlServer(host.listener, commands.perform)
         undo.push_async_callback(server.close, LAST_ANSWERS_S)
         monitored = MonitoredProcess(container, "", link)

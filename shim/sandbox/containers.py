@@ -14,11 +14,13 @@ from typing import Final
 
 from shim.errors import AlreadyExists, FailedPrecondition, NotFound, SampanError
 from shim.host.mounts import HostMount
+from shim.machine.bounds import change_bounds
 from shim.machine.files import ContainerFiles
 from shim.machine.machine import SandboxMachine
 from shim.machine.shares import ShareTree
+from shim.oci.cgroup import change_processors
 from shim.oci.guest import HostContext
-from shim.oci.spec import parse_spec
+from shim.oci.spec import parse_resources, parse_spec
 from shim.sandbox.container import (
     Container,
     ContainerPlan,
@@ -89,6 +91,13 @@ class Containers:
             del self._creating[container_id]
             over.set_result(None)
         return container
+
+    async def update(self, container_id: str, resources_json: bytes) -> None:
+        """That of the sandbox's own container also changes the CPUs of the host's cgroup."""
+        await self.find(container_id).update(resources_json)
+        if container_id == self._sandbox_id:
+            limits = change_processors(parse_resources(resources_json))
+            change_bounds(self._require_machine().cgroup, limits)
 
     async def delete(self, container_id: str) -> Container:
         container = self.find(container_id)

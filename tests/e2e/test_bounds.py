@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.containerd import Containerd
 from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
 from tests.e2e.host import find_warm_servers
+from tests.e2e.shim_client import update
 from tests.e2e.topics import read_topics
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -58,6 +59,16 @@ def test_processors_are_the_containers(ctr: Ctr) -> None:
     name = ctr.start("sleep", "1000", flags=("--cpu-quota", "50000", "--cpu-period", "100000"))
     cgroup = read_cgroup(ctr.task_pid(name))
     assert (cgroup / "cpu.max").read_text().split() == ["50000", "100000"]
+    ctr.remove(name)
+
+
+def test_an_update_of_the_container_changes_its_cgroup_on_the_host(ctr: Ctr) -> None:
+    name = ctr.start("sleep", "1000")
+    cgroup = read_cgroup(ctr.task_pid(name))
+    update(name, {"cpu": {"quota": 30_000, "period": 100_000}})
+    assert (cgroup / "cpu.max").read_text().split() == ["30000", "100000"]
+    update(name, {"cpu": {"quota": -1}})
+    assert (cgroup / "cpu.max").read_text().split() == ["max", "100000"]
     ctr.remove(name)
 
 

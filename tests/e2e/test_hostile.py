@@ -13,14 +13,19 @@ import pytest
 from tests.e2e.conftest import Configure
 from tests.e2e.containerd import Containerd
 from tests.e2e.ctr import Ctr
-from tests.fakes.script import CONTROL
+from tests.fakes.script import CONTROL, ENTER
 
 DEAF = """\
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 while True: time.sleep(100)
 """
+OUTSIDE = """\
+request, fds = receive()
+send(id=request["id"], result={"cloned": False, "timings_us": {}})
+"""
 BOOTED = """\
 request, fds = receive()
+enter(request["args"], fds)
 send(id=request["id"], result={"cloned": False, "timings_us": {}})
 """
 FLOOD = """\
@@ -35,6 +40,7 @@ except OSError: pass
     [
         (BOOTED + FLOOD + DEAF, "broke the protocol of its control socket"),
         (BOOTED + "control.close()\n" + DEAF, "ended with signal 9"),
+        (OUTSIDE + DEAF, "has not made the shares its root"),
         (DEAF, "within 5 s"),
         (BOOTED + "for n in range(10**5): os.write(2, b'flood\\n')\n" + DEAF, "within 5 s"),
     ],
@@ -43,7 +49,7 @@ def test_its_container_fails_with_the_reason_and_the_next_one_works(
     ctr: Ctr, configure: Configure, tmp_path: Path, script: str, told: str
 ) -> None:
     program = tmp_path / "vmm.py"
-    program.write_text(CONTROL + script)
+    program.write_text(CONTROL + ENTER + script)
     words = json.dumps(["python3", str(program)])
     config = Path("/etc/sampan/config.yaml")
     before = config.read_text() if config.exists() else ""

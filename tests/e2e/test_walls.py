@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shim.host.capabilities import KEPT
 from tests.e2e.ctr import BUSYBOX, TIMEOUT_S, Ctr
 from tests.e2e.host import find_pid
 
@@ -121,3 +122,13 @@ def test_what_a_guest_did_in_its_own_root_ends_with_it_whoever_is_killed(
     process.communicate(timeout=TIMEOUT_S)
     ctr.remove(name)
     assert [path for path in RUN.iterdir() if path.name != "warm"] == []
+
+
+def test_a_running_shim_has_few_capabilities(ctr: Ctr) -> None:
+    name = ctr.start("sleep", "1000")
+    expected = sum(1 << number for number in KEPT.values())
+    for task in Path(f"/proc/{find_pid('sampan-shim')}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        (effective,) = (int(line.split()[1], 16) for line in lines if line.startswith("CapEff"))
+        assert effective == expected, task
+    ctr.remove(name)

@@ -117,6 +117,7 @@ class FakeMachine(SandboxMachine):
         self.network = FakeNetwork()
         self.ended = asyncio.get_running_loop().create_future()
         self.shares = None  # type: ignore[assignment]
+        self.cgroup = None
         self.streams: list[tuple[Direction, str, Stream]] = []
         self.stopped = False
 

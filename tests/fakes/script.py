@@ -9,3 +9,13 @@ def receive():
     return json.loads(packet), fds
 def send(**message): control.send(json.dumps(message).encode())
 """
+
+ENTER = """\
+from proto.control import JailMode
+from shim.vmm.jail.jail import Jail
+def enter(arguments, fds):
+    jail = Jail(JailMode.ON, False)
+    jail.enter(fds[-1], arguments["image_path"], arguments["place"])
+"""
+"""The shares become the process's root, as a vmm's: what it has not imported by then it
+never can."""

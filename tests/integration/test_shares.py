@@ -327,3 +327,10 @@ def test_after_the_end_of_its_vmm_nothing_is_left_to_unmount(
     shares.close()
     files.unmount()
     assert read_names(victim) == ["directory", "empty", "full"]
+
+
+def test_a_vmm_with_another_root_is_not_believed(sandbox: SandboxDirectory) -> None:
+    tree = ShareTree.make(sandbox)
+    with pytest.raises(HostResource, match="has not made the shares its root"):
+        tree.adopt(os.getpid())
+    tree.close()

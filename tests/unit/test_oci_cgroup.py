@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shim.errors import InvalidArgument
-from shim.oci.cgroup import find_cgroup, limit_processors, weigh
+from shim.oci.cgroup import change_processors, find_cgroup, limit_processors, weigh
 
 
 def spec(path: object = None, **cpu: Any) -> dict[str, Any]:
@@ -75,3 +75,15 @@ def test_without_limits_nothing_is_written() -> None:
 )
 def test_shares_are_weights_as_runc_has_them(shares: int, weight: int) -> None:
     assert weigh(shares) == weight
+
+
+def test_an_update_changes_what_it_names() -> None:
+    assert change_processors({"cpu": {"quota": 50_000, "shares": 1024}}) == {
+        "cpu.max": "50000 100000",
+        "cpu.weight": "39",
+    }
+    assert change_processors({"memory": {"limit": 1 << 30}}) == {}
+
+
+def test_an_updates_quota_of_minus_one_ends_the_limit() -> None:
+    assert change_processors({"cpu": {"quota": -1}}) == {"cpu.max": "max"}

@@ -1,0 +1,34 @@
+"""What a shim keeps of root's capabilities once its machine has been started.
+
+Numbers and names: capabilities(7), linux/capability.h.
+"""
+
+from typing import Final
+
+from shim.host.syscalls import keep_capabilities
+
+KEPT: Final = {
+    # Roots and volumes belong to whoever containerd says.
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "DAC_READ_SEARCH": 2,
+    "FOWNER": 3,
+    "KILL": 5,
+    # Network namespaces, their interfaces and tc.
+    "NET_ADMIN": 12,
+    # Mounts, and the mount namespace of a vmm, which is in its jail.
+    "SYS_CHROOT": 18,
+    "SYS_PTRACE": 19,
+    "SYS_ADMIN": 21,
+    # Limits of logging programs.
+    "SYS_RESOURCE": 24,
+}
+
+
+def keep_few_capabilities() -> None:
+    """Of the calling thread and those that it makes.
+
+    The bounding set stays: a program that the shim starts, such as a logging program, has
+    all that root has, as under runc's shim.
+    """
+    keep_capabilities(sum(1 << number for number in KEPT.values()))
