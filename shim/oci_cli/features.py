@@ -4,11 +4,6 @@ import json
 from typing import Any, Final
 
 from shim.host.mounts import FLAGS
-from shim.oci.annotations import (
-    EXCLUSIVE_ANNOTATION,
-    MEMORY_ANNOTATION,
-    VCPUS_ANNOTATION,
-)
 from shim.oci.guest import GUEST_HOOKS
 from shim.oci_cli.call import Call
 from shim.oci_cli.record import OCI_VERSION
@@ -30,6 +25,8 @@ SCMP_ACT_LOG SCMP_ACT_TRACE SCMP_ACT_TRAP
 SECCOMP_OPERATORS: Final = """
 SCMP_CMP_EQ SCMP_CMP_GE SCMP_CMP_GT SCMP_CMP_LE SCMP_CMP_LT SCMP_CMP_MASKED_EQ SCMP_CMP_NE
 """.split()
+OWN_ANNOTATIONS: Final = "dev.sampan."
+"""A prefix: of shim/oci/annotations.py."""
 ARCHITECTURES: Final = ("SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32")
 
 
@@ -65,10 +62,6 @@ def describe_features() -> dict[str, Any]:
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": False}},
         },
-        "annotations": {
-            "dev.sampan.version": VERSION,
-            "dev.sampan.annotations": ",".join(
-                sorted((EXCLUSIVE_ANNOTATION, MEMORY_ANNOTATION, VCPUS_ANNOTATION))
-            ),
-        },
+        "annotations": {"dev.sampan.runtime-version": VERSION},
+        "potentiallyUnsafeConfigAnnotations": [OWN_ANNOTATIONS],
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shim.errors import AlreadyExists, InvalidArgument, NotFound, SampanError, Unimplemented
+from shim.oci.annotations import VCPUS_ANNOTATION
 from shim.oci.guest import GUEST_HOOKS
 from shim.oci_cli.events import build_stats, parse_interval
 from shim.oci_cli.execute import read_process
@@ -210,6 +211,8 @@ def test_features_name_what_the_translation_keeps() -> None:
     features = describe_features()
     assert features["hooks"] == list(GUEST_HOOKS)
     assert "rbind" in features["mountOptions"]
+    assert features["potentiallyUnsafeConfigAnnotations"] == ["dev.sampan."]
+    assert VCPUS_ANNOTATION.startswith("dev.sampan.")
     assert "user" not in features["linux"]["namespaces"]
     assert not features["linux"]["mountExtensions"]["idmap"]["enabled"]
 
