@@ -52,22 +52,23 @@ def answer_launcher(arguments: Sequence[str], connection: socket.socket, launch:
     set_command_line([NAME, *arguments])
     status = perform(arguments, connection, launch)
     if status is not None:
-        sys.stdout.flush()
         finish(connection, status)
 
 
 def perform(arguments: Sequence[str], connection: socket.socket, launch: Launch) -> int | None:
     if ASKS_VERSION.intersection(arguments[:1]):
-        print(f"{NAME} version {VERSION}\nspec: {OCI_VERSION}")
+        print(f"{NAME} version {VERSION}\nspec: {OCI_VERSION}", flush=True)
         return 0
     if not arguments or ASKS_HELP.intersection(arguments[:1]):
-        print(USAGE, end="")
+        print(USAGE, end="", flush=True)
         return 0 if arguments else 1
     general, verb = Flags(), ""
     try:
         line = parse_command_line(arguments)
         general, verb = line.general, line.verb
-        return PERFORM[verb](Call(line, connection, launch))
+        status = PERFORM[verb](Call(line, connection, launch))
+        sys.stdout.flush()
+        return status
     except SampanError as error:
         return report(general, verb, str(error))
     except OSError as error:

@@ -4,6 +4,7 @@ Owned by the container's server while that lives, then by `delete`.  A server th
 killed leaves a record that says otherwise; who reads it checks the server too.
 """
 
+import errno
 import json
 import os
 import re
@@ -24,6 +25,9 @@ OCI_VERSION: Final = "1.2.0"
 STATE_FILE: Final = "state.json"
 LOG_FILE: Final = "log"
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+UNNAMED: Final = ".new-"
+"""No id begins with a dot."""
+TAKEN: Final = frozenset((errno.EEXIST, errno.ENOTEMPTY))
 STOPPED: Final = "stopped"
 ENDED_BY_US: Final = 137
 
@@ -55,9 +59,12 @@ class Record:
 
     def save(self) -> None:
         temporary = f"{self.directory}/.{STATE_FILE}"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(asdict(self), file)
+        self.write(temporary)
         os.rename(temporary, f"{self.directory}/{STATE_FILE}")
+
+    def write(self, path: str) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
 
     def with_status(self, status: str, **changes: Any) -> Self:
         """Saved."""
@@ -104,12 +111,25 @@ def make_record(root: str, container_id: str, bundle: str, spec: dict[str, Any])
     )
     try:
         os.makedirs(root, mode=0o711, exist_ok=True)
-        os.mkdir(record.directory, mode=0o700)
-    except FileExistsError as error:
-        raise AlreadyExists(f"container {container_id!r}: one with this id exists") from error
+        place_record(record)
     except OSError as error:
+        if error.errno in TAKEN:
+            raise AlreadyExists(f"container {container_id!r}: one with this id exists") from error
         raise HostResource(f"{record.directory}: {error.strerror}") from error
     return record
+
+
+def place_record(record: Record) -> None:
+    """The directory gets its name when the file is in it: no name is taken by nobody."""
+    unnamed = f"{record.root}/{UNNAMED}{os.getpid()}"
+    os.mkdir(unnamed, mode=0o700)
+    try:
+        record.write(f"{unnamed}/{STATE_FILE}")
+        os.rename(unnamed, record.directory)
+    except OSError:
+        os.unlink(f"{unnamed}/{STATE_FILE}")
+        os.rmdir(unnamed)
+        raise
 
 
 def remove_record(record: Record) -> None:

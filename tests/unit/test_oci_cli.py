@@ -97,6 +97,7 @@ def test_an_id_that_could_be_a_path_is_refused(name: str) -> None:
 def test_a_record_is_found_until_it_is_removed_and_stopped_without_a_server(
     record: Record,
 ) -> None:
+    assert load_record(record.root, "c1").status == "stopped"  # of a server killed at once
     record.with_status("running", pid=77)
     found = load_record(record.root, "c1")
     assert (found.status, found.describe()["pid"]) == ("stopped", 0)
@@ -104,6 +105,7 @@ def test_a_record_is_found_until_it_is_removed_and_stopped_without_a_server(
     assert [one.id for one in list_records(record.root)] == ["c1"]
     with pytest.raises(AlreadyExists, match="'c1'"):
         make_record(record.root, "c1", record.bundle, SPEC)
+    assert [path.name for path in Path(record.root).iterdir()] == ["c1"]
     with pytest.raises(NotFound, match="'c2'.*does not exist"):
         load_record(record.root, "c2")
 
