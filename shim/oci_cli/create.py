@@ -11,7 +11,8 @@ from shim.oci.spec import parse_spec
 from shim.oci_cli.call import Call
 from shim.oci_cli.record import check_id, make_record, remove_record
 from shim.oci_cli.report import report
-from shim.oci_cli.server import Manner, NewContainer, serve
+from shim.oci_cli.server import serve
+from shim.oci_cli.surroundings import Manner, NewContainer
 from shim.sandbox.plan import read_spec
 
 

@@ -6,83 +6,29 @@ event loop before the machine has been started; then shim/oci_cli/session.py.
 
 import asyncio
 import os
-import socket
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Final, TextIO
+from typing import Final
 
-from shim.config import Config, load_config
+from shim.config import load_config
 from shim.host.capabilities import keep_few_capabilities
-from shim.host.cgroup import HostCgroup, enter_path, is_unified, read_own
+from shim.host.cgroup import enter_path, is_unified, read_own
 from shim.host.daemon import enter_directory, leave_host, read_oom_score
-from shim.host.fds import OwnedFd
 from shim.host.pids import note_process
 from shim.log import log_to
 from shim.machine.bounds import enter_bounds
 from shim.machine.cleanup import clean_up
-from shim.machine.directory import SandboxDirectory, SandboxKey
-from shim.machine.launch import LaunchedMachine
+from shim.machine.directory import SandboxKey
 from shim.machine.vmm_log import open_log_pipe
-from shim.oci_cli.call import Call
 from shim.oci_cli.control import listen
 from shim.oci_cli.link import read_peer_pid
-from shim.oci_cli.record import NAMESPACE, Record
-from shim.oci_cli.streams import (
-    Descriptors,
-    open_console,
-    share_terminal,
-    take_standard_streams,
-)
+from shim.oci_cli.record import NAMESPACE
+from shim.oci_cli.streams import open_console, share_terminal, take_standard_streams
+from shim.oci_cli.surroundings import NewContainer, Surroundings
 from shim.sandbox.beginning import begin_machine, leave_bounds
 from shim.sandbox.plan import plan_machine
 
 SERVER_NAME: Final = "sampan-shim"
 STDERR: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a container is run; paths are absolute, "" is none."""
-
-    terminal: bool
-    starts: bool
-    """At once, not at `start`."""
-    foreground: bool
-    """The launcher itself is the monitor."""
-    keep: bool
-    """The record stays until `delete`."""
-    console_socket: str
-    pid_file: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewContainer:
-    call: Call
-    record: Record
-    manner: Manner
-    errors: TextIO
-    """The caller's stderr."""
-
-    @property
-    def sandbox(self) -> SandboxDirectory:
-        return SandboxDirectory(self.record.sandbox)
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the server has of the host.  `release` gives it back; idempotent."""
-
-    config: Config
-    launched: LaunchedMachine
-    cgroup: HostCgroup | None
-    listener: socket.socket
-    host_mounts: int
-    """The mount namespace that this process was in at first, as a descriptor."""
-    vmm_log: int
-    streams: Descriptors
-    console: OwnedFd | None
-    release: Callable[[], None]
 
 
 def serve(new: NewContainer) -> None:

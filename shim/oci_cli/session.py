@@ -20,8 +20,8 @@ from shim.oci_cli.control import ControlServer
 from shim.oci_cli.link import Link, own_connection
 from shim.oci_cli.monitored import MonitoredProcess
 from shim.oci_cli.record import ENDED_BY_US, STOPPED, remove_record
-from shim.oci_cli.server import NewContainer, Surroundings
 from shim.oci_cli.streams import InheritedStreams
+from shim.oci_cli.surroundings import NewContainer, Surroundings
 from shim.sandbox.beginning import offer_template
 from shim.sandbox.container import Container
 from shim.sandbox.containers import Containers
