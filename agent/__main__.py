@@ -13,7 +13,7 @@ from agent import linux
 from agent.clock import HostClock
 from agent.listener import listen_unix
 from agent.mounts import CGROUP_ROOT
-from agent.server import Places, serve_agent
+from agent.server import ServerPaths, serve_agent
 from agent.service import GuestInfo
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--cgroup-root", default=CGROUP_ROOT)
     arguments = parser.parse_args()
     linux.become_subreaper()
-    places = Places(
+    paths = ServerPaths(
         run_dir=arguments.run_dir,
         cgroup_root=arguments.cgroup_root,
         grpc_path=arguments.grpc,
@@ -34,7 +34,7 @@ def main() -> None:
         relay=listen_unix(arguments.relay) if arguments.relay else None,
     )
     info = GuestInfo(os.uname().release, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-    asyncio.run(serve_agent(places, info, HostClock()))
+    asyncio.run(serve_agent(paths, info, HostClock()))
 
 
 main()

@@ -36,7 +36,7 @@ MAX_TIME_CONSTANT: Final = 10
 NS: Final = 10**9
 PTP_CLASS: Final = "/sys/class/ptp"
 PTP_NAME: Final = "KVM virtual PTP"
-LOOKS: Final = 5
+READINGS: Final = 5
 """The reading that took the least time is used."""
 FIRST_INTERVAL_S: Final = 4
 MAX_INTERVAL_S: Final = 64
@@ -47,7 +47,7 @@ class HostClock:
 
     def __init__(self) -> None:
         self._id = time.CLOCK_REALTIME  # the process's own clock until the device is open
-        self._keeper: asyncio.Task[None] | None = None
+        self._corrections: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -61,15 +61,15 @@ class HostClock:
             if name == PTP_NAME:
                 fd = os.open(f"/dev/{device}", os.O_RDONLY | os.O_CLOEXEC)
                 self._id = (~fd << 3) | 3  # linux/posix-timers.h: FD_TO_CLOCKID
-                self._keeper = asyncio.create_task(self._keep())
+                self._corrections = asyncio.create_task(self._correct_repeatedly())
 
     def read_offset(self) -> tuple[int, int]:
         """Nanoseconds that the guest's time is behind, and the greatest error of
         that."""
-        looks = [self._look() for _ in range(LOOKS)]
-        return min(looks, key=lambda look: look[1])
+        readings = [self._read_once() for _ in range(READINGS)]
+        return min(readings, key=lambda reading: reading[1])
 
-    def _look(self) -> tuple[int, int]:
+    def _read_once(self) -> tuple[int, int]:
         before_ns = time.time_ns()
         host_ns = time.clock_gettime_ns(self._id)
         half_ns = (time.time_ns() - before_ns) // 2
@@ -79,7 +79,7 @@ class HostClock:
         """Steps the clock to the host's time."""
         self._correct(0)
 
-    async def _keep(self) -> None:
+    async def _correct_repeatedly(self) -> None:
         self.set_time()
         interval_s = FIRST_INTERVAL_S
         while self.is_open:

@@ -35,7 +35,7 @@ from agent.watch import FileWatch
 from proto import contract
 
 
-class Surroundings(NamedTuple):
+class SharedParts(NamedTuple):
     """The parts of the agent that all its containers use."""
 
     reaper: Reaper
@@ -49,13 +49,13 @@ class Surroundings(NamedTuple):
 
 class GuestContainer:
     def __init__(
-        self, container_id: str, spec: ContainerSpec, request: StdioRequest, around: Surroundings
+        self, container_id: str, spec: ContainerSpec, request: StdioRequest, parts: SharedParts
     ) -> None:
         self.id = container_id
-        self.cgroup = Cgroup(around.cgroup_root, spec.cgroup_path)
+        self.cgroup = Cgroup(parts.cgroup_root, spec.cgroup_path)
         self._spec = spec
-        self._around = around
-        self._bundle = f"{around.bundles_dir}/{container_id}"
+        self._parts = parts
+        self._bundle = f"{parts.bundles_dir}/{container_id}"
         self._init = Process(f"container {container_id}", spec.init, request, State.CREATING)
         self._execs: dict[str, Process] = {}
         self._followers: set[asyncio.Task[None]] = set()
@@ -64,28 +64,28 @@ class GuestContainer:
 
     async def create(self) -> int:
         """On failure nothing is left."""
-        around, init = self._around, self._init
+        parts, init = self._parts, self._init
         try:
-            init.stdio.expect(around.streams)
-            await init.stdio.connect(around.streams)
+            init.stdio.expect(parts.streams)
+            await init.stdio.connect(parts.streams)
             self._write_bundle()
-            with around.reaper.adoption():
-                await init.launch(around.crun, "create", f"--bundle={self._bundle}", self.id)
-                end = around.reaper.claim(init.pid)
+            with parts.reaper.adoption():
+                await init.launch(parts.crun, "create", f"--bundle={self._bundle}", self.id)
+                end = parts.reaper.claim(init.pid)
         except BaseException:
-            await self._clear_away()
+            await self._remove_leftovers()
             raise
         init.step(Step.CREATE)
         init.stdio.start()
-        around.oom.add(self.id, self.cgroup)
-        self._follow(self._see_init_out(end))
+        parts.oom.add(self.id, self.cgroup)
+        self._follow(self._finish_init(end))
         return init.pid
 
     async def start(self) -> int:
         init = self._init
         init.step(Step.START)
         try:
-            await self._around.crun.run(["start", self.id], program=self._spec.init.program)
+            await self._parts.crun.run(["start", self.id], program=self._spec.init.program)
         except AgentError:
             if init.state is State.STARTING:
                 init.step(Step.REFUSE)
@@ -100,24 +100,24 @@ class GuestContainer:
         self._check_alive()
         name = f"exec {exec_id} of container {self.id}"
         process = Process(name, spec, request, State.CREATED)
-        process.stdio.expect(self._around.streams)
+        process.stdio.expect(self._parts.streams)
         self._execs[exec_id] = process
 
     async def start_exec(self, exec_id: str) -> int:
-        around, process = self._around, self.find(exec_id)
+        parts, process = self._parts, self.find(exec_id)
         self._check_alive()
         if self.cgroup.is_frozen():
             raise FailedPrecondition(f"cannot start {process.name}: the container is paused")
         process.step(Step.START)
-        document = around.crun.temporary_path("json")
+        document = parts.crun.temporary_path("json")
         try:
-            await process.stdio.connect(around.streams)
+            await process.stdio.connect(parts.streams)
             write_file(document, json.dumps(process.spec.document))
-            with around.reaper.adoption():
+            with parts.reaper.adoption():
                 await process.launch(
-                    around.crun, "exec", "--detach", f"--process={document}", self.id
+                    parts.crun, "exec", "--detach", f"--process={document}", self.id
                 )
-                end = around.reaper.claim(process.pid)
+                end = parts.reaper.claim(process.pid)
         except BaseException as error:
             process.step(Step.ABANDON)
             process.give_up()
@@ -130,7 +130,7 @@ class GuestContainer:
             remove_file(document)
         process.step(Step.STARTED)
         process.stdio.start()
-        self._follow(self._see_exec_out(process, end))
+        self._follow(self._finish_exec(process, end))
         if not self._init.alive:
             self.cgroup.kill()  # it may have joined the cgroup after the others were killed
         return process.pid
@@ -157,11 +157,11 @@ class GuestContainer:
 
     async def set_paused(self, paused: bool) -> None:
         self._check_alive()
-        await self.cgroup.set_frozen(paused, self._around.files)
+        await self.cgroup.set_frozen(paused, self._parts.files)
 
     async def update(self, resources: dict[str, Any]) -> None:
         self._check_alive()
-        crun = self._around.crun
+        crun = self._parts.crun
         document = crun.temporary_path("json")
         try:
             write_file(document, json.dumps(resources))
@@ -184,9 +184,9 @@ class GuestContainer:
                 await asyncio.shield(init.stopped)
             if init.state is not State.STOPPED:
                 init.step(Step.DELETE)  # raises, and names the state
-            await self._around.crun.run(["delete", "--force", self.id])
+            await self._parts.crun.run(["delete", "--force", self.id])
             init.step(Step.DELETE)
-            await self._clear_away()
+            await self._remove_leftovers()
             return init.stopped.result()
 
     async def end(self) -> None:
@@ -195,12 +195,12 @@ class GuestContainer:
         if self._init.pid:
             await asyncio.shield(self._init.stopped)
 
-    async def _clear_away(self) -> None:
-        around = self._around
-        around.oom.remove(self.id)
+    async def _remove_leftovers(self) -> None:
+        parts = self._parts
+        parts.oom.remove(self.id)
         if self._init.state is State.CREATING and self._bundle_written:
             with suppress(AgentError):  # crun may have failed before or after it made the container
-                await around.crun.run(["delete", "--force", self.id])
+                await parts.crun.run(["delete", "--force", self.id])
         for process in [self._init, *self._execs.values()]:
             self._discard(process)
         self._execs.clear()
@@ -214,7 +214,7 @@ class GuestContainer:
         return path.startswith("/") and os.path.exists(f"/proc/{self._init.pid}/root{path}")
 
     def _discard(self, process: Process) -> None:
-        process.stdio.forget(self._around.streams)
+        process.stdio.forget(self._parts.streams)
         process.give_up()
 
     def _check_alive(self) -> None:
@@ -247,20 +247,20 @@ class GuestContainer:
         if not task.cancelled() and (error := task.exception()) is not None:
             say(f"container {self.id}: {error!r}")
 
-    async def _see_exec_out(self, process: Process, end: "asyncio.Future[Exit]") -> None:
+    async def _finish_exec(self, process: Process, end: "asyncio.Future[Exit]") -> None:
         status = await end
         process.step(Step.EXIT)
-        await process.see_out(status, to_the_end=not self._init.alive)
+        await process.finish(status, drain_fully=not self._init.alive)
 
-    async def _see_init_out(self, end: "asyncio.Future[Exit]") -> None:
+    async def _finish_init(self, end: "asyncio.Future[Exit]") -> None:
         """The end of init is the container's end: those of the other processes are
         reported before it."""
         status = await end
         self._init.step(Step.EXIT)
-        self._around.oom.check(self.id, self.cgroup)
+        self._parts.oom.check(self.id, self.cgroup)
         self.cgroup.kill()  # a shared pid namespace outlives this container
         ends = [process.stopped for process in self._execs.values() if process.pid]
         if ends:
             await asyncio.wait(ends, timeout=contract.DRAIN_TIMEOUT_S)
         await self._flush_shares()
-        await self._init.see_out(status, to_the_end=True)
+        await self._init.finish(status, drain_fully=True)

@@ -21,7 +21,7 @@ POOL_HEADER: Final = "ii"
 MAX_HOSTNAME_BYTES: Final = 64
 
 
-def awaken(entropy: bytes, realtime_ns: int, hostname: str) -> None:
+def renew_identity(entropy: bytes, realtime_ns: int, hostname: str) -> None:
     """Random numbers first: another clone cannot predict anything that is made after
     it."""
     if len(entropy) != ENTROPY_BYTES:

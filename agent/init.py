@@ -78,11 +78,11 @@ def run_server(started_ns: int) -> None:
     import asyncio  # noqa: PLC0415
 
     from agent.clock import HostClock  # noqa: PLC0415
-    from agent.server import Places, serve_agent  # noqa: PLC0415
+    from agent.server import ServerPaths, serve_agent  # noqa: PLC0415
     from agent.service import GuestInfo  # noqa: PLC0415
 
     bundle.remove()
-    places = Places(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
+    paths = ServerPaths(RUN_DIR, CGROUP_ROOT, f"{RUN_DIR}/agent.sock", streams, relay)
     info = GuestInfo(os.uname().release, started_ns)
     host_clock = HostClock()
 
@@ -93,4 +93,4 @@ def run_server(started_ns: int) -> None:
         modules.load_later()
         host_clock.open()
 
-    asyncio.run(serve_agent(places, info, host_clock, do_later))
+    asyncio.run(serve_agent(paths, info, host_clock, do_later))

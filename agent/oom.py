@@ -38,7 +38,7 @@ class OomWatch:
         self._thrash[container_id] = ThrashWatch(cgroup)
         try:
             self._watches[container_id] = self._files.add(
-                cgroup.path_of("memory.events"), partial(self._see_change, container_id, cgroup)
+                cgroup.path_of("memory.events"), partial(self._handle_change, container_id, cgroup)
             )
         except FileNotFoundError:
             return  # a kernel without the memory controller kills no process for a cgroup's limit
@@ -58,11 +58,11 @@ class OomWatch:
             self._kills[container_id] += 1
             self._publish(OomKill(container_id, self._kills[container_id]))
 
-    def _see_change(self, container_id: str, cgroup: Cgroup) -> None:
+    def _handle_change(self, container_id: str, cgroup: Cgroup) -> None:
         """There was a kill, or the limit was reached again."""
         self.check(container_id, cgroup)
         if container_id in self._thrash:
-            self._thrash[container_id].look(asyncio.get_running_loop().time())
+            self._thrash[container_id].sample(asyncio.get_running_loop().time())
 
     @contextmanager
     def subscribe(self) -> "Generator[asyncio.Queue[OomKill], None, None]":

@@ -62,16 +62,16 @@ class Process:
                 console.close()
             remove_file(pid_file)
 
-    async def see_out(self, end: Exit, *, to_the_end: bool) -> None:
+    async def finish(self, end: Exit, *, drain_fully: bool) -> None:
         """Called after it was reaped: returns when its output has been delivered.
 
-        `to_the_end` waits for the last writer to close, which is right if no
+        `drain_fully` waits for the last writer to close, which is right if no
         process of the container is left; else it waits only for what this one
         wrote.
         """
         self.stdio.end_input()
-        if not to_the_end:
-            self.stdio.mark_drained_here()
+        if not drain_fully:
+            self.stdio.mark_drained()
         await self.stdio.wait_drained(contract.DRAIN_TIMEOUT_S)
         self.step(Step.DRAIN)
         self.stopped.set_result(end)

@@ -54,7 +54,7 @@ class Pump:
         if not self._drained.done():
             self._drained.set_result(None)
 
-    def mark_drained_here(self) -> None:
+    def mark_drained(self) -> None:
         """wait_drained() then waits only for what is in the source now."""
         if not self._active:
             return

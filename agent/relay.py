@@ -15,7 +15,7 @@ from agent.listener import accept_nowait
 from agent.pump import Pump
 
 
-class Joint:
+class RelayedConnection:
     """Two connections and the pumps in both directions; owns all of them until both have
     ended."""
 
@@ -49,12 +49,13 @@ class Joint:
 
 
 class Relay:
-    """open() in the running loop once the server listens at `target`; close() ends every joint."""
+    """open() in the running loop once the server listens at `target`; close() ends all
+    connections."""
 
     def __init__(self, listener: socket.socket, target: str) -> None:
         self._listener = listener
         self._target = target
-        self._joints: set[Joint] = set()
+        self._connections: set[RelayedConnection] = set()
         self._spare: socket.socket | None = None
 
     def open(self) -> None:
@@ -67,11 +68,11 @@ class Relay:
         self._listener.close()
         if self._spare is not None:
             self._spare.close()
-        for joint in list(self._joints):
-            joint.close()
+        for connection in list(self._connections):
+            connection.close()
 
-    def forget(self, joint: Joint) -> None:
-        self._joints.discard(joint)
+    def forget(self, connection: RelayedConnection) -> None:
+        self._connections.discard(connection)
 
     def _accept(self) -> None:
         outside = accept_nowait(self._listener)
@@ -81,7 +82,7 @@ class Relay:
         if inside is None:
             outside.close()
             return
-        self._joints.add(Joint(outside, inside, self))
+        self._connections.add(RelayedConnection(outside, inside, self))
         self._spare = self._connect()
 
     def _connect(self) -> socket.socket | None:

@@ -7,7 +7,7 @@ again when its deletion has ended.
 import asyncio
 from typing import Any, Final
 
-from agent.container import GuestContainer, Surroundings
+from agent.container import GuestContainer, SharedParts
 from agent.errors import AgentError, AlreadyExists, NotFound
 from agent.reaper import Exit
 from agent.spec import check_id, parse_container, parse_exec
@@ -17,13 +17,13 @@ END_TIMEOUT_S: Final = 5
 
 
 class Sandbox:
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, parts: SharedParts) -> None:
+        self._parts = parts
         self._containers: dict[str, GuestContainer] = {}
 
     @property
-    def around(self) -> Surroundings:
-        return self._around
+    def parts(self) -> SharedParts:
+        return self._parts
 
     def find(self, container_id: str) -> GuestContainer:
         try:
@@ -36,7 +36,7 @@ class Sandbox:
         if container_id in self._containers:
             raise AlreadyExists(f"container {container_id} exists")
         spec = parse_container(spec_json, container_id, request.terminal)
-        container = GuestContainer(container_id, spec, request, self._around)
+        container = GuestContainer(container_id, spec, request, self._parts)
         self._containers[container_id] = container
         try:
             return await container.create()

@@ -20,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from agent import errors
 from agent.clock import HostClock
 from agent.console import say
-from agent.container import Surroundings
+from agent.container import SharedParts
 from agent.crun import Crun
 from agent.oom import OomWatch
 from agent.reaper import Reaper
@@ -53,7 +53,7 @@ OPTIONS: Final = (
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
-class Places(NamedTuple):
+class ServerPaths(NamedTuple):
     """Where the server listens and what it uses."""
 
     run_dir: str
@@ -67,7 +67,7 @@ class Places(NamedTuple):
 
 
 async def serve_agent(
-    places: Places,
+    paths: ServerPaths,
     info: GuestInfo,
     host_clock: HostClock,
     do_later: Callable[[], None] = lambda: None,
@@ -79,18 +79,18 @@ async def serve_agent(
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
 
     with ExitStack() as owned:
-        sandbox = open_sandbox(places, owned)
+        sandbox = open_sandbox(paths, owned)
         service = AgentService(sandbox, info, host_clock)
         server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers((make_handlers(service),))
-        server.add_insecure_port(f"unix:{places.grpc_path}")
+        server.add_insecure_port(f"unix:{paths.grpc_path}")
         await server.start()
         service.listening()
-        if places.relay is not None:
-            relay = Relay(places.relay, places.grpc_path)
+        if paths.relay is not None:
+            relay = Relay(paths.relay, paths.grpc_path)
             relay.open()
             owned.callback(relay.close)
-        await sandbox.around.crun.read_version()
+        await sandbox.parts.crun.read_version()
         loop.call_later(LATER_S, do_later)
         await stopping.wait()
         await server.stop(grace=None)
@@ -98,24 +98,24 @@ async def serve_agent(
         await sandbox.delete_all()
 
 
-def open_sandbox(places: Places, owned: ExitStack) -> Sandbox:
-    os.makedirs(places.run_dir, mode=0o700, exist_ok=True)
-    reaper, files, streams = Reaper(), FileWatch(), Streams(places.streams)
-    crun = Crun(reaper, places.run_dir)
+def open_sandbox(paths: ServerPaths, owned: ExitStack) -> Sandbox:
+    os.makedirs(paths.run_dir, mode=0o700, exist_ok=True)
+    reaper, files, streams = Reaper(), FileWatch(), Streams(paths.streams)
+    crun = Crun(reaper, paths.run_dir)
     owned.callback(crun.close)
     for part in (reaper, files, streams):
         part.open()
         owned.callback(part.close)
-    around = Surroundings(
+    parts = SharedParts(
         reaper=reaper,
         crun=crun,
         streams=streams,
         files=files,
         oom=OomWatch(files),
-        bundles_dir=f"{places.run_dir}/bundles",
-        cgroup_root=places.cgroup_root,
+        bundles_dir=f"{paths.run_dir}/bundles",
+        cgroup_root=paths.cgroup_root,
     )
-    return Sandbox(around)
+    return Sandbox(parts)
 
 
 def make_handlers(service: AgentService) -> Any:

@@ -42,15 +42,15 @@ class AgentService:
         return pb.GetInfoResponse(
             protocol_version=contract.PROTOCOL_VERSION,
             kernel_release=self._info.kernel_release,
-            crun_version=self._sandbox.around.crun.version,
+            crun_version=self._sandbox.parts.crun.version,
             init_started_ns=self._info.init_started_ns,
             listening_ns=self._listening_ns,
         )
 
-    async def Awaken(self, request: pb.AwakenRequest) -> pb.AwakenResponse:
-        identity.awaken(request.entropy, request.realtime_ns, request.hostname)
+    async def RenewIdentity(self, request: pb.RenewIdentityRequest) -> pb.RenewIdentityResponse:
+        identity.renew_identity(request.entropy, request.realtime_ns, request.hostname)
         self._host_clock.set_time()  # without the time that the message above took
-        return pb.AwakenResponse()
+        return pb.RenewIdentityResponse()
 
     async def ReadClock(self, _: pb.ReadClockRequest) -> pb.ReadClockResponse:
         return pb.ReadClockResponse(realtime_ns=time.time_ns(), kept=self._host_clock.is_open)
@@ -122,7 +122,7 @@ class AgentService:
         return pb.GetStatsResponse(files=files)
 
     async def WatchEvents(self, _: pb.WatchEventsRequest) -> AsyncIterator[pb.GuestEvent]:
-        with self._sandbox.around.oom.subscribe() as kills:
+        with self._sandbox.parts.oom.subscribe() as kills:
             while True:
                 kill = await kills.get()
                 yield pb.GuestEvent(
@@ -133,7 +133,7 @@ class AgentService:
     async def ConfigureNetwork(
         self, request: pb.ConfigureNetworkRequest
     ) -> pb.ConfigureNetworkResponse:
-        await network.configure(request.nics, self._sandbox.around.reaper)
+        await network.configure(request.nics, self._sandbox.parts.reaper)
         return pb.ConfigureNetworkResponse()
 
 

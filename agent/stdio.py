@@ -129,7 +129,7 @@ class Stdio:
         self._input_over = True
         self._close_stream("stdin")
 
-    def mark_drained_here(self) -> None:
+    def mark_drained(self) -> None:
         """wait_drained() then waits for what the ended process wrote, not for others that
         have its pipes open.  A pty reports its content too late: there only its end
         counts."""
@@ -137,7 +137,7 @@ class Stdio:
             return
         for name in ("stdout", "stderr"):
             if name in self._pumps:
-                self._pumps[name].mark_drained_here()
+                self._pumps[name].mark_drained()
 
     async def wait_drained(self, timeout_s: float) -> None:
         """After a timeout the pumps continue; close() ends them."""

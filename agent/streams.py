@@ -13,7 +13,7 @@ from agent.errors import FailedPrecondition, InvalidArgument
 from agent.listener import accept_nowait
 from proto import contract
 
-MAX_PARKED: Final = 256
+MAX_UNCLAIMED: Final = 256
 
 
 def parse_token(text: str, field: str) -> bytes:
@@ -32,11 +32,13 @@ def parse_token(text: str, field: str) -> bytes:
 class Streams:
     """open() in the running loop; close() closes what nobody has taken."""
 
-    def __init__(self, listener: socket.socket, park_s: float = contract.STREAM_CONNECT_TIMEOUT_S):
+    def __init__(
+        self, listener: socket.socket, timeout_s: float = contract.STREAM_CONNECT_TIMEOUT_S
+    ):
         self._listener = listener
-        self._park_s = park_s
+        self._timeout_s = timeout_s
         self._expected: dict[bytes, asyncio.Future[socket.socket]] = {}
-        self._parked: dict[bytes, socket.socket] = {}
+        self._unclaimed: dict[bytes, socket.socket] = {}
         self._nameless: dict[socket.socket, bytearray] = {}
         self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
 
@@ -47,7 +49,7 @@ class Streams:
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
-        for connection in [*self._nameless, *self._parked.values()]:
+        for connection in [*self._nameless, *self._unclaimed.values()]:
             self._drop(connection)
         for future in self._expected.values():
             future.cancel()
@@ -61,10 +63,10 @@ class Streams:
             raise InvalidArgument(f"stream token {token.hex()} is in use")
         future: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._expected[token] = future
-        parked = self._parked.pop(token, None)
-        if parked is not None:
-            self._timers.pop(parked).cancel()
-            future.set_result(parked)
+        unclaimed = self._unclaimed.pop(token, None)
+        if unclaimed is not None:
+            self._timers.pop(unclaimed).cancel()
+            future.set_result(unclaimed)
         return future
 
     def forget(self, token: bytes) -> None:
@@ -81,10 +83,10 @@ class Streams:
         """The connection of an expected token; the caller owns it (and it does not block)."""
         future = self._expected[token]
         try:
-            connection = await asyncio.wait_for(asyncio.shield(future), self._park_s)
+            connection = await asyncio.wait_for(asyncio.shield(future), self._timeout_s)
         except TimeoutError:
             raise FailedPrecondition(
-                f"the host did not connect stream {token.hex()} within {self._park_s:g} s"
+                f"the host did not connect stream {token.hex()} within {self._timeout_s:g} s"
             ) from None
         self.release(token)
         return connection
@@ -98,11 +100,11 @@ class Streams:
         if connection is None:
             return
         loop = asyncio.get_running_loop()
-        if len(self._timers) >= MAX_PARKED:
+        if len(self._timers) >= MAX_UNCLAIMED:
             connection.close()
             return
         self._nameless[connection] = bytearray()
-        self._timers[connection] = loop.call_later(self._park_s, self._drop, connection)
+        self._timers[connection] = loop.call_later(self._timeout_s, self._drop, connection)
         loop.add_reader(connection, self._read_token, connection)
 
     def _read_token(self, connection: socket.socket) -> None:
@@ -128,14 +130,14 @@ class Streams:
         if future is not None and not future.done():
             self._timers.pop(connection).cancel()
             future.set_result(connection)
-        elif future is not None or token in self._parked:
+        elif future is not None or token in self._unclaimed:
             self._drop(connection)  # the first connection with a token gets it
         else:
-            self._parked[token] = connection
+            self._unclaimed[token] = connection
 
     def _drop(self, connection: socket.socket) -> None:
         self._timers.pop(connection).cancel()
         if self._nameless.pop(connection, None) is not None:
             asyncio.get_running_loop().remove_reader(connection)
-        self._parked = {t: c for t, c in self._parked.items() if c is not connection}
+        self._unclaimed = {t: c for t, c in self._unclaimed.items() if c is not connection}
         connection.close()

@@ -21,7 +21,7 @@ PAGE_BYTES: Final = 4096
 SAMPLE_PERIOD_S: Final = 1.0
 LONGEST_GAP_S: Final = 3.0
 """Without a sample for this long, the container was not at its limit."""
-STANDSTILL_S: Final = 5.0
+MIN_THRASH_S: Final = 5.0
 MAX_CACHE_BYTES: Final = 1 << 20
 MIN_TURNOVERS: Final = 10
 """How often the whole cache must be read again between two samples."""
@@ -54,7 +54,7 @@ def take_sample(stats: dict[str, dict[str, int]], time_s: float) -> Sample | Non
     )
 
 
-def stands_still(before: Sample, now: Sample) -> bool:
+def is_thrashing(before: Sample, now: Sample) -> bool:
     """Every fault was for a page of a mapped file, and these explain all that was read: no
     process got anonymous memory, and none was reading a file with read(2)."""
     refaults = now.refaults - before.refaults
@@ -69,33 +69,33 @@ def stands_still(before: Sample, now: Sample) -> bool:
 
 
 class ThrashWatch:
-    """For one container: look() whenever it has reached its limit."""
+    """For one container: sample() whenever it has reached its limit."""
 
     def __init__(self, cgroup: Cgroup) -> None:
         self._cgroup = cgroup
         self._last: Sample | None = None
-        self._still_since_s: float | None = None
-        self._squeeze: asyncio.Task[None] | None = None
+        self._thrashing_since_s: float | None = None
+        self._lowering: asyncio.Task[None] | None = None
 
-    def look(self, time_s: float) -> None:
+    def sample(self, time_s: float) -> None:
         last = self._last
-        if self._squeeze is not None and not self._squeeze.done():
+        if self._lowering is not None and not self._lowering.done():
             return
         if last is not None and time_s - last.time_s < SAMPLE_PERIOD_S:
             return
         stats = self._cgroup.read_memory()
         self._last = now = take_sample(stats, time_s)
-        if last is None or now is None or not stands_still(last, now):
-            self._still_since_s = None
-        elif self._still_since_s is None:
-            self._still_since_s = last.time_s
-        elif time_s - self._still_since_s >= STANDSTILL_S:
-            self._still_since_s = None
-            squeeze = plan_squeeze(stats, now)
-            if squeeze is not None:
-                self._squeeze = asyncio.ensure_future(self._make_room(*squeeze))
+        if last is None or now is None or not is_thrashing(last, now):
+            self._thrashing_since_s = None
+        elif self._thrashing_since_s is None:
+            self._thrashing_since_s = last.time_s
+        elif time_s - self._thrashing_since_s >= MIN_THRASH_S:
+            self._thrashing_since_s = None
+            limits = plan_lower_limit(stats, now)
+            if limits is not None:
+                self._lowering = asyncio.ensure_future(self._lower_limit(*limits))
 
-    async def _make_room(self, limit: int, lower: int) -> None:
+    async def _lower_limit(self, limit: int, lower: int) -> None:
         """Writing a lower limit returns when the kernel has killed enough."""
         path = self._cgroup.path_of("memory.max")
         with suppress(OSError):  # it may have gone meanwhile
@@ -107,7 +107,7 @@ class ThrashWatch:
                     write_file(path, str(limit))
 
 
-def plan_squeeze(stats: dict[str, dict[str, int]], now: Sample) -> tuple[int, int] | None:
+def plan_lower_limit(stats: dict[str, dict[str, int]], now: Sample) -> tuple[int, int] | None:
     """The limit, and the one below what cannot be dropped, in bytes; None if the limit
     that was reached is not the container's own."""
     limit, usage = stats["memory.max"][""], stats["memory.current"][""]

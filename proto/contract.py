@@ -44,7 +44,7 @@ GUEST_TRIAL_PROGRAM: Final = "/trial"
 # --- a template's files ---------------------------------------------------------
 MEMORY_FILE: Final = "memory"
 STATE_FILE: Final = "state.json"
-TOUCHED_FILE: Final = "touched"
+WORKING_SET_FILE: Final = "working_set"
 """Present if a trial clone has run."""
 
 # --- limits -------------------------------------------------------------------

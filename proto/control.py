@@ -29,16 +29,12 @@ class Operation(StrEnum):
 
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order,
     # then the tree of the shares (open_tree(2)) where the machine has a `place`
-    HOLD = "hold"  # as BOOT, for a prewarmed machine: it does not run yet, never boots → {}
+    PREWARM = "prewarm"  # as BOOT, for a prewarmed machine: it does not run yet, never boots → {}
     START = "start"  # {} → BootResult, of a prewarmed one; fds: stderr, then network namespace
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
-    ATTACH_NIC = (
-        "attach_nic"  # NicArgs → {}; fds: a tap's queues, then as many of vhost-net or none
-    )
-    SAVE = (
-        "save"  # {} → {}; fds: for memory and state; the machine has ended: only `stop` may follow
-    )
-    NOTE_TOUCHED = "note_touched"  # {} → {}; fds: for the pages that this clone has touched so far
+    ATTACH_NIC = "attach_nic"  # NicArgs → {}; fds: a tap's queues, as many of vhost-net or none
+    SAVE = "save"  # {} → {}; fds: for memory and state; then only `stop` may follow
+    SAVE_WORKING_SET = "save_working_set"  # {} → {}; fds: for the list of pages touched so far
     COUNTERS = "counters"  # {} → {"exits": {name: n}, "devices": {…}}
     STOP = "stop"  # {} → {}; the machine ends at once, then the process
 
@@ -103,7 +99,7 @@ class MachineConfig(NamedTuple):
     """The guest image's root, to be SHARED_IMAGE."""
     jail: str = JailMode.OFF
     saves: bool = False
-    """It becomes or tries a template: SAVE or NOTE_TOUCHED will be requested."""
+    """It becomes or tries a template: SAVE or SAVE_WORKING_SET will be requested."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self._asdict(), "shares": [share._asdict() for share in self.shares]}

@@ -21,8 +21,8 @@ struct jail_rules {
 int jail_enter(int tree_fd, const char *image_path, const char *place);
 int jail_landlock(void);
 void jail_prepare(void);
-int jail_seal(const struct jail_rules *rules, int landlock_fd, int network_fd);
-void jail_open(void);
+int jail_restrict(const struct jail_rules *rules, int landlock_fd, int network_fd);
+void jail_release(void);
 
 /* --- seccomp.h -------------------------------------------------------------- */
 

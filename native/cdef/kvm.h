@@ -187,7 +187,7 @@ struct prefault_range {
 
 int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memory *mem,
 			  int vcpu_fd, const struct prefault_range *ranges, unsigned count);
-int guest_memory_fault_singly(const struct guest_memory *mem);
+int guest_memory_disable_fault_around(const struct guest_memory *mem);
 
 /* --- vcpu.h */
 

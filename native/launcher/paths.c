@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "paths.h"
 
-#include "world.h"
+#include "environment.h"
 
 #include <inttypes.h>
 #include <stdint.h>
@@ -51,7 +51,7 @@ bool paths_find_socket(struct paths *paths, bool with_cgroup)
 
 	if (state == NULL || *state == '\0')
 		state = DEFAULT_STATE_DIR;
-	if (world_digest(paths->exe, with_cgroup, &digest) < 0 ||
+	if (environment_digest(paths->exe, with_cgroup, &digest) < 0 ||
 	    !format(paths->directory, state, WARM_DIR))
 		return false;
 	snprintf(name, sizeof(name), "%016" PRIx64 ".sock", digest);

@@ -19,7 +19,7 @@ struct paths {
 
 bool paths_find_programs(struct paths *paths);
 
-/* False when there can be no warm server.  `with_cgroup`: as of world_digest. */
+/* False when there can be no warm server.  `with_cgroup`: as of environment_digest. */
 bool paths_find_socket(struct paths *paths, bool with_cgroup);
 
 /* For the warm server's files; errors are found when it is started. */

@@ -20,7 +20,7 @@
 #define MAX_REQUEST_BYTES (192 * 1024)
 #define PASSED_FDS 4
 /* A fork takes milliseconds; a server that does not run on must not delay a container. */
-#define READY_PATIENCE_S 5
+#define READY_TIMEOUT_S 5
 #define RETRY_S 10
 #define LOCK_FD 3
 
@@ -67,12 +67,12 @@ static bool describe(struct request *request, char **argv, char **envp)
 	return true;
 }
 
-static bool set_patience(int fd, time_t seconds)
+static bool set_timeout(int fd, time_t seconds)
 {
-	struct timeval patience = {.tv_sec = seconds};
+	struct timeval timeout = {.tv_sec = seconds};
 
-	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
-	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0;
+	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) == 0;
 }
 
 static int connect_to(const char *path)
@@ -86,7 +86,7 @@ static int connect_to(const char *path)
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	if (!set_patience(fd, READY_PATIENCE_S) ||
+	if (!set_timeout(fd, READY_TIMEOUT_S) ||
 	    connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		close(fd);
 		return -1;
@@ -131,7 +131,7 @@ static bool is_ready(int fd)
 {
 	unsigned char answer;
 
-	return receive_byte(fd, &answer) && answer == WARM_READY && set_patience(fd, 0);
+	return receive_byte(fd, &answer) && answer == WARM_READY && set_timeout(fd, 0);
 }
 
 bool warm_send(int fd, char **argv, char **envp)

@@ -4,7 +4,7 @@
     sampan check             whether containers can run here, one line for each need
     sampan counters NS ID    what booting a running sandbox's machine has cost, as JSON
     sampan template create   boots a machine and saves it as a template for clones
-    sampan template offer    the same if a template is wanted; shims run this
+    sampan template ensure    the same if a template is wanted; shims run this
     sampan template ls|verify|rm
     sampan version
 

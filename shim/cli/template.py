@@ -1,7 +1,7 @@
 """`sampan template`: saved machines that clones are started from.
 
 create           boots a machine and saves it
-offer            the same if a template is wanted; shims run this
+ensure           the same if a template is wanted; shims run this
 ls, verify, rm
 """
 
@@ -27,13 +27,13 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     commands = parser.add_subparsers(dest="template_command", required=True)
     for name, text in (
         ("create", "boots a machine and saves it"),
-        ("offer", "the same, unless there is one; the least used makes room"),
+        ("ensure", "the same, unless there is one; the least used makes room"),
     ):
         making = commands.add_parser(name, help=text)
         making.add_argument("--vcpus", type=int, help="of the machine; default: as configured")
         making.add_argument("--memory-mib", type=int, help="of the machine; default: as configured")
         making.add_argument("--nics", type=int, help="of the machine; default: as configured")
-        if name == "offer":
+        if name == "ensure":
             making.add_argument(
                 "--refused",
                 type=int,
@@ -49,7 +49,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run_template_command(options: argparse.Namespace) -> int:
     actions: dict[str, Callable[[argparse.Namespace, Config], None]] = {
         "create": create_template,
-        "offer": offer_class,
+        "ensure": ensure_class,
         "ls": print_templates,
         "verify": verify_templates,
         "rm": remove_templates,
@@ -70,10 +70,10 @@ def create_template(options: argparse.Namespace, config: Config) -> None:
     print(template.name)
 
 
-def offer_class(options: argparse.Namespace, config: Config) -> None:
-    from shim.machine.templates.offer import offer_template  # noqa: PLC0415
+def ensure_class(options: argparse.Namespace, config: Config) -> None:
+    from shim.machine.templates.background import ensure_template  # noqa: PLC0415
 
-    offer_template(config, choose_class(options, config), options.refused)
+    ensure_template(config, choose_class(options, config), options.refused)
 
 
 def choose_class(options: argparse.Namespace, config: Config) -> MachineClass:

@@ -21,7 +21,7 @@ from shim.host.fds import OwnedFd
 from shim.host.reaper import Reaper
 
 FIRST_FD: Final = 3
-OUT_OF_THE_WAY: Final = 64
+FIRST_FREE_FD: Final = 64
 READY_TIMEOUT_S: Final = 60.0
 GRACE_S: Final = 12.0
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def start_logger(
     ours = [OwnedFd(pipes[0][1]), OwnedFd(pipes[1][1]), OwnedFd(pipes[2][0])]
     theirs = [OwnedFd(pipes[0][0]), OwnedFd(pipes[1][0]), OwnedFd(pipes[2][1])]
     # No source may have a number from 3 to 5: another descriptor is to get it.
-    numbers = [fcntl.fcntl(fd.fileno(), fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) for fd in theirs]
+    numbers = [fcntl.fcntl(fd.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD) for fd in theirs]
     inherited = [OwnedFd(number) for number in numbers]
     actions = [
         (os.POSIX_SPAWN_DUP2, number, FIRST_FD + index) for index, number in enumerate(numbers)

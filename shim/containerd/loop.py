@@ -25,15 +25,15 @@ from shim.host.reaper import Reaper
 from shim.machine.launch import LaunchedMachine
 from shim.machine.machine import SandboxMachine
 from shim.machine.vmm_log import VmmLog
-from shim.sandbox.beginning import offer_template
+from shim.sandbox.beginning import ensure_template
 from shim.sandbox.containers import Containers
 from shim.ttrpc.server import Server
 
-EVENTS_PATIENCE_S: Final = 5.0
-LAST_ANSWERS_S: Final = 1.0
-FIRST_CALL_PATIENCE_S: Final = 60.0
+EVENTS_TIMEOUT_S: Final = 5.0
+ANSWERS_TIMEOUT_S: Final = 1.0
+FIRST_CALL_TIMEOUT_S: Final = 60.0
 """containerd connects as soon as `start` has printed the address."""
-SETTLED_S: Final = 1.0
+PREWARM_DELAY_S: Final = 1.0
 """After the agent has answered: the container starts first, prewarming must not delay it."""
 log = logging.getLogger(__name__)
 
@@ -67,13 +67,13 @@ async def serve_tasks(
     )
     server = make_server(arguments, containers, events, reaper, over.set)
     await server.start(listener)
-    first_call = loop.call_later(FIRST_CALL_PATIENCE_S, end_unless_called, server, over)
+    first_call = loop.call_later(FIRST_CALL_TIMEOUT_S, end_unless_called, server, over)
     beside = [
         asyncio.create_task(containers.watch_oom_kills()),
         asyncio.create_task(refill_pool(arguments, config, machine)),
     ]
     if isinstance(machine, SandboxMachine):
-        offer = offer_template(
+        ensuring = ensure_template(
             config,
             machine,
             arguments.config_path,
@@ -81,16 +81,16 @@ async def serve_tasks(
             arguments.log_fd,
             cgroup,
         )
-        beside.append(asyncio.create_task(offer))
+        beside.append(asyncio.create_task(ensuring))
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
     first_call.cancel()
     for task in beside:
         task.cancel()
-    await server.close(LAST_ANSWERS_S)
+    await server.close(ANSWERS_TIMEOUT_S)
     await containers.close()
     vmm_log.close()
-    await publisher.close(EVENTS_PATIENCE_S)
+    await publisher.close(EVENTS_TIMEOUT_S)
     reaper.close()
 
 
@@ -113,18 +113,18 @@ async def refill_pool(
 ) -> None:
     """Has a machine prewarmed for the next container like this one."""
     wanted = config.ready_machines and config.templates != "never"
-    if not wanted or not arguments.wish or isinstance(machine, SampanError):
+    if not wanted or not arguments.request_machine or isinstance(machine, SampanError):
         return
     try:
         with suppress(SampanError):
             await machine.wait_agent()
-        await asyncio.sleep(SETTLED_S)
+        await asyncio.sleep(PREWARM_DELAY_S)
     finally:  # also when the sandbox has ended by then
-        arguments.wish(config, arguments.config_path, machine.machine_class)
+        arguments.request_machine(config, arguments.config_path, machine.machine_class)
 
 
 def end_unless_called(server: Server, over: asyncio.Event) -> None:
     """Nobody has connected: `start` was killed before it could print the address."""
     if not server.was_called:
-        log.error("nobody has connected within %g s", FIRST_CALL_PATIENCE_S)
+        log.error("nobody has connected within %g s", FIRST_CALL_TIMEOUT_S)
         over.set()

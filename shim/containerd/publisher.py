@@ -25,7 +25,9 @@ CALL_TIMEOUT_S: Final = 5.0
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 5.0
 MAX_WAITING: Final = 2048
-HOPELESS: Final = frozenset((Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED, Code.PERMISSION_DENIED))
+PERMANENT_ERRORS: Final = frozenset(
+    (Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED, Code.PERMISSION_DENIED)
+)
 """Sending such an event again would fail again."""
 
 log = logging.getLogger(__name__)
@@ -67,12 +69,12 @@ class Publisher:
         self._drained.clear()
         self._wakeup.set()
 
-    async def close(self, patience_s: float) -> None:
-        """Waits at most `patience_s` for the queued events to be sent."""
+    async def close(self, timeout_s: float) -> None:
+        """Waits at most `timeout_s` for the queued events to be sent."""
         if self._sender is None:
             return
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 await self._drained.wait()
         except TimeoutError:
             log.error("%d events never reached containerd", len(self._waiting))
@@ -105,7 +107,7 @@ class Publisher:
             await self._client.call(SERVICE, METHOD, request, CALL_TIMEOUT_S)
         except StatusError as error:
             log.warning("containerd refuses a %s event: %s", topic, error)
-            return error.code in HOPELESS
+            return error.code in PERMANENT_ERRORS
         except OSError as error:
             log.debug("containerd cannot be told of a %s event yet: %s", topic, error)
             await self._disconnect()

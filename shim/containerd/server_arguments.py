@@ -8,7 +8,7 @@ from shim.machine.directory import SandboxDirectory
 from shim.machine.launch import Launch
 from shim.machine.templates.identity import MachineClass
 
-Wish = Callable[[Config, str, MachineClass], None]
+RequestMachine = Callable[[Config, str, MachineClass], None]
 """Requests a prewarmed machine of this class, with the path of its configuration."""
 
 
@@ -25,4 +25,4 @@ class ServerArguments:
     host_mounts: int
     """The mount namespace that this process was in at first, as a descriptor."""
     launch: Launch
-    wish: Wish | None = None
+    request_machine: RequestMachine | None = None

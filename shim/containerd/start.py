@@ -45,7 +45,7 @@ MAX_STDIN_BYTES = 4 << 20
 MAX_SPEC_BYTES = 8 << 20
 LISTEN_BACKLOG = 16
 KILLED_STATUS = 137
-SERVER_PATIENCE_S = 2.0
+SERVER_TIMEOUT_S = 2.0
 """`delete` has 5 s; a server that was told to shut down needs less than one."""
 
 
@@ -86,7 +86,7 @@ class NewSandbox:
     def announce(self, server: int) -> None:
         """`server`: pid of the process that serves, or is about to."""
         note_process(self.directory.shim_pid, server)
-        tell_address(self.invocation, self.options, self.directory)
+        print_served_address(self.invocation, self.options, self.directory)
 
 
 StartServer = Callable[[NewSandbox], None]
@@ -100,7 +100,7 @@ def start(invocation: Invocation, start_server: StartServer) -> None:
     key = SandboxKey(invocation.containerd, invocation.namespace, str(sandbox_id))
     directory = find_sandbox(key)
     if is_served(directory):
-        tell_address(invocation, options, directory)
+        print_served_address(invocation, options, directory)
         return
     new = NewSandbox(invocation, options, directory, key)
     new.prepare()
@@ -129,11 +129,11 @@ def is_served(directory: SandboxDirectory) -> bool:
             probe.connect(directory.socket)
             return True
         except OSError:
-            clean_up(directory, patience_s=SERVER_PATIENCE_S)
+            clean_up(directory, timeout_s=SERVER_TIMEOUT_S)
             return False
 
 
-def tell_address(
+def print_served_address(
     invocation: Invocation, options: StartOptions, directory: SandboxDirectory
 ) -> None:
     write_atomically(f"{invocation.bundle}/address", directory.address)
@@ -194,7 +194,7 @@ def run_new_server(new: NewSandbox, oom_score: int, **warm: "Any") -> None:
 def delete(invocation: Invocation) -> None:
     """Also runs after every orderly end, while the server may still be exiting."""
     key = SandboxKey(invocation.containerd, invocation.namespace, invocation.container_id)
-    clean_up(find_sandbox(key), SERVER_PATIENCE_S)
+    clean_up(find_sandbox(key), SERVER_TIMEOUT_S)
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     exited_at = encode_number(1, seconds) + encode_number(2, nanos)
     response = encode_number(2, KILLED_STATUS) + encode_bytes(3, exited_at)

@@ -75,7 +75,7 @@ OPTIONS: Final = (
 
 
 class AgentClient:
-    """Begins to connect when made.  Lifecycle: `wait_info` or, of a clone, `awaken`; any
+    """Begins to connect when made.  Lifecycle: `wait_info` or, of a clone, `renew_identity`; any
     calls at once; `close`."""
 
     def __init__(self, socket_path: str) -> None:
@@ -92,15 +92,15 @@ class AgentClient:
         info = await self._call_first(lambda: _call(self._stub.GetInfo, request, None))
         return AgentInfo(info.protocol_version, info.kernel_release, info.crun_version)
 
-    async def awaken(self, entropy: bytes, hostname: str) -> None:
+    async def renew_identity(self, entropy: bytes, hostname: str) -> None:
         """Gives a clone its own randomness and the host's time and name, before any other
         call; waits as wait_info does."""
 
         def call() -> Awaitable[Any]:
-            request = agent_pb2.AwakenRequest(
+            request = agent_pb2.RenewIdentityRequest(
                 entropy=entropy, realtime_ns=time.time_ns(), hostname=hostname
             )
-            return _call(self._stub.Awaken, request, None)
+            return _call(self._stub.RenewIdentity, request, None)
 
         await self._call_first(call)
 

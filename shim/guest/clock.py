@@ -13,12 +13,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from shim.errors import SampanError
-from shim.guest.discipline import MAX_INTERVAL_S, Discipline, Look
+from shim.guest.discipline import MAX_INTERVAL_S, ClockOffset, Discipline
 
 if TYPE_CHECKING:
     from shim.guest.client import AgentClient
 
-FIRST_LOOK_S: Final = 1
+FIRST_CHECK_S: Final = 1
 """A clone's time was right when it was sent: it is late by the time in transit."""
 log = logging.getLogger(__name__)
 
@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 async def keep_clock(agent: "AgentClient") -> None:
     """Until it is cancelled or the guest is gone."""
     discipline = Discipline()
-    wait_s = FIRST_LOOK_S
+    wait_s = FIRST_CHECK_S
     try:
         while True:
             await asyncio.sleep(wait_s)
-            look = await look_at_clock(agent)
-            if look is None:
+            measured = await measure_clock(agent)
+            if measured is None:
                 wait_s = MAX_INTERVAL_S  # it corrects itself, while KVM gives it the host's time
                 continue
-            if (correction := discipline.judge(look)) is not None:
+            if (correction := discipline.decide(measured)) is not None:
                 log.debug("the guest's clock: %s", correction)
                 await agent.correct_clock(correction)
             wait_s = discipline.interval_s
@@ -42,11 +42,11 @@ async def keep_clock(agent: "AgentClient") -> None:
         log.info("the guest's clock is looked at no more: %s", error)
 
 
-async def look_at_clock(agent: "AgentClient") -> Look | None:
+async def measure_clock(agent: "AgentClient") -> ClockOffset | None:
     before_ns = time.time_ns()
     started_ns = time.monotonic_ns()
     guest_ns = await agent.read_clock()
     error_ns = (time.monotonic_ns() - started_ns) // 2
     if guest_ns is None:
         return None
-    return Look(before_ns + error_ns - guest_ns, error_ns)
+    return ClockOffset(before_ns + error_ns - guest_ns, error_ns)

@@ -90,8 +90,8 @@ def wait_pidfd(pidfd: int, timeout_s: float) -> bool:
     return bool(poll.poll(timeout_s * 1000))
 
 
-def end_process(identity: ProcessIdentity, patience_s: float, kill_wait_s: float) -> bool:
-    """Waits `patience_s` for a process to end by itself, then kills it.
+def end_process(identity: ProcessIdentity, timeout_s: float, kill_wait_s: float) -> bool:
+    """Waits `timeout_s` for a process to end by itself, then kills it.
 
     False when it is still there `kill_wait_s` after SIGKILL.
     """
@@ -99,7 +99,7 @@ def end_process(identity: ProcessIdentity, patience_s: float, kill_wait_s: float
     if pidfd is None:
         return True
     try:
-        if wait_pidfd(pidfd, patience_s):
+        if wait_pidfd(pidfd, timeout_s):
             return True
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         return wait_pidfd(pidfd, kill_wait_s)

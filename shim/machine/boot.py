@@ -47,8 +47,8 @@ def ask_to_boot(control: socket.socket, request: LaunchRequest, shares: ShareTre
     ask_for_machine(control, Operation.BOOT, request, shares)
 
 
-def ask_to_hold(control: socket.socket, request: LaunchRequest, shares: ShareTree) -> None:
-    ask_for_machine(control, Operation.HOLD, request, shares)
+def ask_to_prewarm(control: socket.socket, request: LaunchRequest, shares: ShareTree) -> None:
+    ask_for_machine(control, Operation.PREWARM, request, shares)
 
 
 def ask_to_start(control: socket.socket, request: LaunchRequest) -> None:
@@ -62,7 +62,7 @@ def ask_to_start(control: socket.socket, request: LaunchRequest) -> None:
         raise HostResource(f"the vmm has ended: {error}") from error
 
 
-def wait_held(control: socket.socket, template: str, timeout_s: float) -> None:
+def wait_prewarmed(control: socket.socket, template: str, timeout_s: float) -> None:
     """HostResource when the template cannot be used, or the vmm does not answer."""
     control.settimeout(timeout_s)
     try:

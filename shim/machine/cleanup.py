@@ -10,18 +10,18 @@ from shim.host.cgroup import ROOT, remove_cgroup
 from shim.host.pids import end_process, load_identity
 from shim.machine.directory import SandboxDirectory
 
-VMM_PATIENCE_S = 0.5
+VMM_TIMEOUT_S = 0.5
 KILL_WAIT_S = 1.0
 
 
-def clean_up(sandbox: SandboxDirectory, patience_s: float) -> None:
+def clean_up(sandbox: SandboxDirectory, timeout_s: float) -> None:
     """Ends the server and the vmm of a sandbox and removes its directory; idempotent.
 
     Its mounts end with the last of the two: they are in their own mount namespace.
     """
-    for path, patience in ((sandbox.shim_pid, patience_s), (sandbox.vmm_pid, VMM_PATIENCE_S)):
+    for path, timeout in ((sandbox.shim_pid, timeout_s), (sandbox.vmm_pid, VMM_TIMEOUT_S)):
         identity = load_identity(path)
-        if identity is not None and not end_process(identity, patience, KILL_WAIT_S):
+        if identity is not None and not end_process(identity, timeout, KILL_WAIT_S):
             sys.stderr.write(f"process {identity.pid} of {sandbox.path} does not end\n")
     remove_noted_cgroup(sandbox)
     if os.path.exists(sandbox.network):

@@ -20,7 +20,7 @@ from proto.contract import (
     MEMORY_FILE,
     PROTOCOL_VERSION,
     STATE_FILE,
-    TOUCHED_FILE,
+    WORKING_SET_FILE,
 )
 from proto.control import Direction, NicArgs, Operation, StoppedEvent, StreamClosedEvent
 from proto.network import GuestNic
@@ -146,12 +146,12 @@ class SandboxMachine:
     async def save(self, directory: str) -> None:
         """Writes a snapshot for clones into an empty directory; only `stop` may follow."""
         await self.wait_agent()
-        await self._leave_agent()
+        await self._disconnect_agent()
         await self._ask_to_write(Operation.SAVE, directory, (MEMORY_FILE, STATE_FILE))
 
-    async def note_touched(self, directory: str) -> None:
+    async def save_working_set(self, directory: str) -> None:
         """Writes the working set into `directory`, that of this machine's template."""
-        await self._ask_to_write(Operation.NOTE_TOUCHED, directory, (TOUCHED_FILE,))
+        await self._ask_to_write(Operation.SAVE_WORKING_SET, directory, (WORKING_SET_FILE,))
 
     async def _ask_to_write(
         self, operation: Operation, directory: str, names: tuple[str, ...]
@@ -175,7 +175,7 @@ class SandboxMachine:
         self._stop_requested = True
         self._ready.cancel()
         self._adopted.cancel()
-        await self._leave_agent()
+        await self._disconnect_agent()
         try:
             await self._end_vmm()
         finally:
@@ -183,16 +183,16 @@ class SandboxMachine:
             self.shares.close()
 
     async def _adopt_shares(self) -> None:
-        patience_s = self._config.agent_timeout_s
+        timeout_s = self._config.agent_timeout_s
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 await self._await_boot()
         except TimeoutError as error:
             vmm = f"the vmm, process {self.pid}"
-            raise GuestFault(f"{vmm}, did not boot the machine within {patience_s:g} s") from error
+            raise GuestFault(f"{vmm}, did not boot the machine within {timeout_s:g} s") from error
         self.shares.adopt(self.pid)
 
-    async def _leave_agent(self) -> None:
+    async def _disconnect_agent(self) -> None:
         for keeper in self._keepers:
             keeper.cancel()
         if self._agent is not None:
@@ -231,7 +231,7 @@ class SandboxMachine:
                 self._agent = connect(self._sandbox.agent_socket)
                 booted = await self._await_boot()
                 self.is_clone = bool(booted.get("cloned"))
-                await self._greet(self._agent)
+                await self._check_agent(self._agent)
         except TimeoutError as error:
             raise GuestFault(
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
@@ -244,10 +244,10 @@ class SandboxMachine:
         ]
         return self._agent
 
-    async def _greet(self, agent: "AgentClient") -> None:
+    async def _check_agent(self, agent: "AgentClient") -> None:
         """Until the agent answers.  A template's agent has our version: its class includes it."""
         if self.is_clone:
-            await agent.awaken(os.urandom(ENTROPY_BYTES), read_hostname())
+            await agent.renew_identity(os.urandom(ENTROPY_BYTES), read_hostname())
             return
         info = await agent.wait_info()
         if info.protocol_version != PROTOCOL_VERSION:

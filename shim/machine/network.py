@@ -57,7 +57,7 @@ class SandboxNetwork:
             if not find_new(names, self._joined):
                 return
             await self._machine.wait_agent()
-            nics = await self._wire(self._prepared)
+            nics = await self._attach(self._prepared)
             if nics:
                 await self._machine.configure_network(nics)
 
@@ -74,8 +74,8 @@ class SandboxNetwork:
         finally:
             os.close(prepared.namespace)
 
-    async def _wire(self, prepared: PreparedNetwork) -> list[GuestNic]:
-        plan, backends = await asyncio.to_thread(wire, prepared)
+    async def _attach(self, prepared: PreparedNetwork) -> list[GuestNic]:
+        plan, backends = await asyncio.to_thread(join_links, prepared)
         try:
             self._joined += [join.nic.name for join in plan.joins]
             if prepared.path:
@@ -88,7 +88,7 @@ class SandboxNetwork:
         return [join.nic for join in plan.joins]
 
 
-def wire(prepared: PreparedNetwork) -> tuple[NetworkPlan, dict[str, list[int]]]:
+def join_links(prepared: PreparedNetwork) -> tuple[NetworkPlan, dict[str, list[int]]]:
     """On a thread of its own.  The plan, and by tap the descriptors, which the caller owns:
     the tap's queues, and as many of vhost-net or none."""
     # pyroute2 imports as long as a guest boots: only where there is something to join.

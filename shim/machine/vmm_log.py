@@ -65,7 +65,7 @@ class VmmLog:
                 break
         os.close(self._reader)
         self._pass_on(self._rest)
-        self._tell_dropped()
+        self._report_dropped()
 
     def _listen(self) -> None:
         self._loop.add_reader(self._reader, self._receive)
@@ -94,10 +94,10 @@ class VmmLog:
         if not self._budget.take(self._loop.time()):
             self._dropped += 1
             return
-        self._tell_dropped()
+        self._report_dropped()
         log.warning("%s", clean_text(line.decode(errors="replace")))
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         if self._dropped:
             log.warning("%d lines of the vmm were dropped: it says too much", self._dropped)
             self._dropped = 0

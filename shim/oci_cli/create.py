@@ -9,10 +9,10 @@ import os
 from shim.errors import InvalidArgument, SampanError
 from shim.oci.spec import parse_spec
 from shim.oci_cli.call import Call
+from shim.oci_cli.prepared import NewContainer, RunOptions
 from shim.oci_cli.record import check_id, make_record, remove_record
 from shim.oci_cli.report import report
 from shim.oci_cli.server import serve
-from shim.oci_cli.surroundings import Manner, NewContainer
 from shim.sandbox.plan import read_spec
 
 
@@ -31,7 +31,7 @@ def begin(call: Call, *, starts: bool, foreground: bool) -> int | None:
     spec = parse_spec(read_spec(bundle))
     terminal = bool(spec["process"].get("terminal"))
     check_console(terminal, flags.text("console-socket"), foreground)
-    manner = Manner(
+    options = RunOptions(
         terminal=terminal,
         starts=starts,
         foreground=foreground,
@@ -43,7 +43,7 @@ def begin(call: Call, *, starts: bool, foreground: bool) -> int | None:
     # The caller's stderr, until the container is there: it is the container's too.
     with os.fdopen(os.dup(2), "w") as errors:
         try:
-            serve(NewContainer(call, record, manner, errors))
+            serve(NewContainer(call, record, options, errors))
         except (SampanError, OSError) as error:
             remove_record(record)
             return report(call.line.general, call.line.verb, str(error), errors)

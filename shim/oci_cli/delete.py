@@ -11,7 +11,7 @@ from shim.oci_cli.control import ask
 from shim.oci_cli.record import STOPPED, Record, remove_record
 
 SIGKILL: Final = 9
-SERVER_PATIENCE_S: Final = 30.0
+SERVER_TIMEOUT_S: Final = 30.0
 """For a server whose container has ended, to hand over output and take everything down."""
 
 
@@ -34,13 +34,13 @@ def delete(call: Call) -> int:
 
 def end(record: Record) -> None:
     sandbox = SandboxDirectory(record.sandbox)
-    patience_s = SERVER_PATIENCE_S
+    timeout_s = SERVER_TIMEOUT_S
     if record.status != STOPPED:
         try:
             ask(sandbox.socket, "kill", {"signal": SIGKILL, "all": True})
         except (NotFound, FailedPrecondition):
             pass  # it is ending
         except SampanError:
-            patience_s = 0
+            timeout_s = 0
     with suppress(ChildProcessError):
-        clean_up(sandbox, patience_s)
+        clean_up(sandbox, timeout_s)

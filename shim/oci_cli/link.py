@@ -15,7 +15,7 @@ from shim.errors import Unavailable
 from shim.host.peer import PEER_CREDENTIALS
 
 MAX_MESSAGE_BYTES: Final = 64
-READ_PATIENCE_S: Final = 30.0
+READ_TIMEOUT_S: Final = 30.0
 """For a launcher to fork, or to be alone on the connection after its end."""
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Link:
             self.pid = read_peer_pid(self._connection)
             return self.pid
         waiting: set[asyncio.Future[Any]] = {self._forked, self.lost}
-        await asyncio.wait(waiting, timeout=READ_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=READ_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if not self._forked.done():
             raise Unavailable("the caller has ended, or makes no monitor process")
         self.pid = self._forked.result()
@@ -87,7 +87,7 @@ class Link:
             return
         alone = asyncio.ensure_future(self._alone.wait())
         waiting: set[asyncio.Future[Any]] = {alone, self.lost}
-        await asyncio.wait(waiting, timeout=READ_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=READ_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         alone.cancel()
         if self._alone.is_set():
             finish(self._connection, status)

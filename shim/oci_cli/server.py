@@ -21,9 +21,9 @@ from shim.machine.directory import SandboxKey
 from shim.machine.vmm_log import open_log_pipe
 from shim.oci_cli.control import listen
 from shim.oci_cli.link import read_peer_pid
+from shim.oci_cli.prepared import NewContainer, PreparedHost
 from shim.oci_cli.record import NAMESPACE
 from shim.oci_cli.streams import open_console, share_terminal, take_standard_streams
-from shim.oci_cli.surroundings import NewContainer, Surroundings
 from shim.sandbox.beginning import begin_machine, leave_bounds
 from shim.sandbox.plan import plan_machine
 
@@ -35,16 +35,16 @@ def serve(new: NewContainer) -> None:
     """Returns when the container has ended.  Raises when it does not come about: nothing
     is left of it then but its record."""
     with ExitStack() as undo:
-        surroundings = begin(new, undo)
+        host = begin(new, undo)
         keep_few_capabilities()
         # gRPC takes long to import: the guest boots meanwhile.
         from shim.oci_cli.session import Session  # noqa: PLC0415
 
-        asyncio.run(Session(new, surroundings).run())
+        asyncio.run(Session(new, host).run())
 
 
-def begin(new: NewContainer, undo: ExitStack) -> Surroundings:
-    sandbox, manner = new.sandbox, new.manner
+def begin(new: NewContainer, undo: ExitStack) -> PreparedHost:
+    sandbox, options = new.sandbox, new.options
     clean_up(sandbox, 0)  # what one of this name has left that was killed
     undo.callback(sandbox.remove)
     sandbox.create(SandboxKey(new.record.root, NAMESPACE, new.record.id))
@@ -52,7 +52,7 @@ def begin(new: NewContainer, undo: ExitStack) -> Surroundings:
     listener = listen(sandbox.socket)
     launcher = read_peer_pid(new.call.connection)
     config = load_config()
-    console = open_console(manner.console_socket) if manner.console_socket else None
+    console = open_console(options.console_socket) if options.console_socket else None
     streams = share_terminal(console) if console else take_standard_streams()
     become_daemon(new.record.log, launcher)
     log_to(STDERR, "debug" if "debug" in new.call.line.general.truths else config.log_level)
@@ -64,7 +64,7 @@ def begin(new: NewContainer, undo: ExitStack) -> Surroundings:
     vmm_log, vmm_stderr = open_log_pipe()
     launched = begin_machine(config, sandbox, plan, vmm_stderr, new.call.launch)
     os.close(vmm_stderr)  # the vmm has its own copy
-    return Surroundings(
+    return PreparedHost(
         config=config,
         launched=launched,
         cgroup=cgroup,

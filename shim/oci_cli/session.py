@@ -19,10 +19,10 @@ from shim.oci_cli.commands import Commands
 from shim.oci_cli.control import ControlServer
 from shim.oci_cli.link import Link, own_connection
 from shim.oci_cli.monitored import MonitoredProcess
+from shim.oci_cli.prepared import NewContainer, PreparedHost
 from shim.oci_cli.record import ENDED_BY_US, STOPPED, remove_record
 from shim.oci_cli.streams import InheritedStreams
-from shim.oci_cli.surroundings import NewContainer, Surroundings
-from shim.sandbox.beginning import offer_template
+from shim.sandbox.beginning import ensure_template
 from shim.sandbox.container import Container
 from shim.sandbox.containers import Containers
 from shim.sandbox.events import (
@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 class Session:
     """Lifecycle: `run`, once."""
 
-    def __init__(self, new: NewContainer, surroundings: Surroundings) -> None:
+    def __init__(self, new: NewContainer, host: PreparedHost) -> None:
         self._new = new
-        self._host = surroundings
+        self._host = host
         self._record = new.record
         self._killed = asyncio.Event()
         """The server was told to end."""
@@ -58,7 +58,7 @@ class Session:
             async with AsyncExitStack() as undo:
                 status = await self._live(link, undo)
             self._host.release()
-            if not self._new.manner.keep:
+            if not self._new.options.keep:
                 remove_record(self._record)
             await link.end(status)
         finally:
@@ -100,25 +100,25 @@ class Session:
         status = await self._wait_end(container, link)
         self._record = self._record.with_status(STOPPED, exit_status=status)
         await commands.end_execs()
-        if not self._new.manner.foreground:
+        if not self._new.options.foreground:
             await link.end(status)
         return status
 
     def _run_beside(
         self, containers: Containers, machine: SandboxMachine, undo: AsyncExitStack
     ) -> None:
-        offer = offer_template(
+        ensuring = ensure_template(
             self._host.config, machine, "", self._host.host_mounts, 2, self._host.cgroup
         )
         for task in (
             asyncio.create_task(containers.watch_oom_kills()),
-            asyncio.create_task(offer),
+            asyncio.create_task(ensuring),
         ):
             undo.callback(task.cancel)
 
     async def _create(self, containers: Containers, link: Link) -> Container:
         """Given up when nobody waits for it any more."""
-        streams = InheritedStreams(self._new.manner.terminal, self._host.streams)
+        streams = InheritedStreams(self._new.options.terminal, self._host.streams)
         record = self._record
         making = asyncio.create_task(containers.create(record.id, record.bundle, (), streams))
         await wait_first(making, link.lost, self._killed)
@@ -129,14 +129,14 @@ class Session:
 
     async def _settle(self, container: Container, monitored: MonitoredProcess) -> None:
         """The monitor, the files that name it, the start if it is due, the caller's answer."""
-        manner = self._new.manner
-        pid = await self._spread(monitored, manner.foreground, self._console, manner.terminal)
+        options = self._new.options
+        pid = await self._spread(monitored, options.foreground, self._console, options.terminal)
         self._record = self._record.with_status("created", pid=pid)
-        write_pid_file(manner.pid_file, pid)
-        if manner.starts:
+        write_pid_file(options.pid_file, pid)
+        if options.starts:
             await container.start("")
         await monitored.began()
-        if not manner.foreground:
+        if not options.foreground:
             monitored.link.finish_launcher(0)
         if self._host.console is not None:
             self._host.console.close()

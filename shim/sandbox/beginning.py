@@ -1,7 +1,7 @@
 """A sandbox's machine and bounds, before its server has an event loop, and their end.
 
 What every front end does around shim/machine/machine.py.  Synchronous but for
-`offer_template`, and imports little: the machine starts while the server still imports.
+`ensure_template`, and imports little: the machine starts while the server still imports.
 """
 
 import logging
@@ -39,7 +39,7 @@ def leave_bounds(cgroup: HostCgroup | None) -> None:
         log.error("cgroup %s: %s", cgroup.path if cgroup else "", error.strerror)
 
 
-async def offer_template(
+async def ensure_template(
     config: Config,
     machine: "SandboxMachine",
     config_path: str,
@@ -50,11 +50,11 @@ async def offer_template(
     """After a boot without a template, has one made for later containers."""
     if config.templates != "auto":
         return
-    from shim.machine.templates.offer import start_offer  # noqa: PLC0415
+    from shim.machine.templates.background import start_in_background  # noqa: PLC0415
 
     with suppress(SampanError):
         await machine.wait_agent()
         if not machine.is_clone:
-            start_offer(
+            start_in_background(
                 machine.machine_class, machine.template, config_path, host_mounts, log_fd, cgroup
             )

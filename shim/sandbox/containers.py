@@ -33,7 +33,7 @@ from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
 RETIRE_TIMEOUT_S: Final = 20.0
-SURPLUS_PAUSE_S: Final = 0.01
+DISCARD_PAUSE_S: Final = 0.01
 """After an out-of-memory event that is not reported: slows a guest that floods us."""
 log = logging.getLogger(__name__)
 
@@ -125,10 +125,10 @@ class Containers:
         try:
             agent = await self._require_machine().wait_agent()
             async for container_id in agent.watch_oom_kills():
-                if self._is_news(container_id):
+                if self._is_reportable(container_id):
                     self._listener.handle(OutOfMemory(container_id))
                 else:
-                    await asyncio.sleep(SURPLUS_PAUSE_S)
+                    await asyncio.sleep(DISCARD_PAUSE_S)
         except SampanError as error:
             log.debug("no more out-of-memory events: %s", error)
 
@@ -165,7 +165,7 @@ class Containers:
             raise FailedPrecondition(self._machine.ended.result().reason)
         return self._machine
 
-    def _is_news(self, container_id: str) -> bool:
+    def _is_reportable(self, container_id: str) -> bool:
         container = self._containers.get(container_id)
         if container is None:
             return False

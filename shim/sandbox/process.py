@@ -21,7 +21,7 @@ from shim.sandbox.events import Exit
 from shim.sandbox.lifecycle import Action, State, advance
 from shim.sandbox.stdio import ProcessStdio
 
-RECONNECT_PATIENCE_S: Final = 2.0
+RECONNECT_TIMEOUT_S: Final = 2.0
 """After the agent's connection is lost: time to learn whether the machine has ended."""
 MAX_FAULTS: Final = 5
 """After so many answers that do not tell a process's end, it is reported as unknown."""
@@ -102,7 +102,7 @@ class ContainerProcess:
                 log.log(logging.DEBUG if told else logging.ERROR, "%s: %s", self.subject, error)
                 told = True
                 faults += isinstance(error, GuestFault)
-            await asyncio.wait({self._machine.ended}, timeout=RECONNECT_PATIENCE_S)
+            await asyncio.wait({self._machine.ended}, timeout=RECONNECT_TIMEOUT_S)
             if self._machine.ended.done():
                 return self._machine.ended.result().exit_status
         return UNKNOWN_STATUS

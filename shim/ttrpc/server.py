@@ -57,13 +57,13 @@ class Server:
         """Whether anyone has ever connected."""
         return self._was_called
 
-    async def close(self, patience_s: float) -> None:
+    async def close(self, timeout_s: float) -> None:
         """Stops accepting, waits until due answers are sent, ends every connection."""
         if self._server is not None:
             self._server.close()
         calls = {call for connection in self._connections for call in connection.due_answers()}
         if calls:
-            await asyncio.wait(calls, timeout=patience_s)
+            await asyncio.wait(calls, timeout=timeout_s)
         for connection in list(self._connections):
             connection.close()
 

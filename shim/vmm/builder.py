@@ -64,7 +64,7 @@ def boot_machine(
     watch: Stopwatch,
 ) -> Machine:
     """A machine that its `start` boots.  Takes `listeners` over.  On failure nothing of the
-    machine is left.  `jail`: where its threads wait for the seal."""
+    machine is left.  `jail`: where its threads wait for the restriction."""
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
         ram_plan = plan_ram(config.memory_bytes)
@@ -110,10 +110,10 @@ def clone_machine(
         machine.restore(snapshot.state)
         machine.begin()
         watch.lap("state")
-        if snapshot.touched is None:
+        if snapshot.working_set is None:
             builder.own(PageWatch(machine.ram))
         else:
-            prefault(machine.ram, machine.vcpus.members[0].fd, snapshot.touched)
+            prefault(machine.ram, machine.vcpus.members[0].fd, snapshot.working_set)
         watch.lap("prefault")
         machine.stack = stack.pop_all()
         return machine
@@ -161,11 +161,11 @@ class Builder:
             part.attach(bus)
         if jail is not None:
             jail.prepare()
-            self.stack.callback(jail.abandon)
+            self.stack.callback(jail.release)
         return Machine(self.ram, bus, parts, self.keep_pagemap())
 
     def keep_pagemap(self) -> int:
-        """Opened now: it cannot be once the jail is sealed."""
+        """Opened now: it cannot be once the threads are restricted."""
         if not self.config.saves:
             return -1
         pagemap_fd = os.dup(self.files.pagemap_fd)

@@ -106,7 +106,7 @@ class ControlChannel:
         problem = {"category": type(error).__name__, "message": str(error)}
         self.send({"id": request_id, "error": problem})
 
-    def tell(self, event: Event, arguments: dict[str, Any]) -> None:
+    def send_event(self, event: Event, arguments: dict[str, Any]) -> None:
         self.send({"event": event, "args": arguments})
 
     def send(self, message: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ from shim.vmm.kvm.events import MachineEvents
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.part import Part
 from shim.vmm.kvm.vcpus import VcpuSet
-from shim.vmm.kvm.working_set import find_touched
-from shim.vmm.snapshot import MachineState, write_snapshot, write_touched
+from shim.vmm.kvm.working_set import find_working_set
+from shim.vmm.snapshot import MachineState, write_snapshot, write_working_set
 from shim.vmm.stopwatch import Stopwatch
 
 QUIET_TIMEOUT_S: Final = 60.0
@@ -43,14 +43,14 @@ class Machine:
         self.stack = ExitStack()
         """Owns all that the machine is made of, once it is complete."""
         self.cloned = False
-        self.events = self.the(MachineEvents)
-        self.vcpus = self.the(VcpuSet)
-        self.vsock = self.the(Vsock)
+        self.events = self.find_only(MachineEvents)
+        self.vcpus = self.find_only(VcpuSet)
+        self.vsock = self.find_only(Vsock)
 
     def find(self, kind: type[Kind]) -> list[Kind]:
         return [part for part in self.parts if isinstance(part, kind)]
 
-    def the(self, kind: type[Kind]) -> Kind:
+    def find_only(self, kind: type[Kind]) -> Kind:
         (part,) = self.find(kind)
         return part
 
@@ -124,12 +124,12 @@ class Machine:
         state = {part.name: part.save() for part in self.parts}
         write_snapshot(memory_fd, state_fd, state, self.ram, self.pagemap_fd)
 
-    def note_touched(self, fd: int) -> None:
+    def save_working_set(self, fd: int) -> None:
         """Writes this clone's working set for later clones of the template."""
         self.check_saves()
         self.vcpus.pause()
         try:
-            write_touched(fd, find_touched(self.ram, self.pagemap_fd))
+            write_working_set(fd, find_working_set(self.ram, self.pagemap_fd))
         finally:
             self.vcpus.resume()
 

@@ -6,7 +6,7 @@ machine's end, the ends of streams; the guest's I/O runs in C threads, which
 this loop never waits for.  No asyncio, no gRPC: their import alone would take
 longer than booting.
 
-Life: start → boot (or hold, start) → … → control socket closed or `stop` → machine torn down →
+Life: start → boot (or prewarm, start) → … → control socket closed or `stop` → machine torn down →
 exit.  A guest that ends by itself is reported; the process stays, with its
 counters and output that is in flight, until the shim ends it.
 """
@@ -57,20 +57,20 @@ class Vmm:
         self.channel = channel
         self.machine: Machine | None = None
         self.jail: Jail | None = None
-        self.held = False
+        self.prewarmed = False
         """The machine is prewarmed: a clone that waits for START."""
         self.stopping = False
-        self.stop_told = False
+        self.end_reported = False
         self.poll = select.poll()
         self.handlers: dict[int, Callable[[], None]] = {}
         self.operations: dict[str, Callable[[Request], dict[str, Any]]] = {
             Operation.BOOT: self.boot,
-            Operation.HOLD: self.hold,
+            Operation.PREWARM: self.prewarm,
             Operation.START: self.start,
             Operation.OPEN_STREAM: self.open_stream,
             Operation.ATTACH_NIC: self.attach_nic,
             Operation.SAVE: self.save,
-            Operation.NOTE_TOUCHED: self.note_touched,
+            Operation.SAVE_WORKING_SET: self.save_working_set,
             Operation.COUNTERS: self.counters,
             Operation.STOP: self.stop,
         }
@@ -126,7 +126,7 @@ class Vmm:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidArgument(f"control: {request.operation}: {error!r}") from error
         except Exception as error:
-            complain_unexpected(error)
+            log_unexpected(error)
             raise HostResource(f"vmm: {request.operation}: {error}") from error
 
     def boot(self, request: Request) -> dict[str, Any]:
@@ -134,17 +134,17 @@ class Vmm:
             machine, watch = build_machine(prepared, self.jail)
         self.take(machine)
         if self.jail is not None:
-            self.jail.seal()
-        watch.lap("seal")
+            self.jail.restrict()
+        watch.lap("restrict")
         return machine.start(watch)._asdict()
 
-    def hold(self, request: Request) -> dict[str, Any]:
+    def prewarm(self, request: Request) -> dict[str, Any]:
         with self.prepare(request, clones=True) as prepared:
             config, files = prepared.config, prepared.files
             self.take(
                 clone_machine(config, prepared.take_listeners(), files, self.jail, Stopwatch())
             )
-        self.held = True
+        self.prewarmed = True
         return {}
 
     @contextmanager
@@ -168,20 +168,20 @@ class Vmm:
     def start(self, request: Request) -> dict[str, Any]:
         """Starts a prewarmed machine, in its sandbox's network namespace and with its log."""
         machine = self.booted()
-        if not self.held:
-            raise FailedPrecondition("the machine is not held")
+        if not self.prewarmed:
+            raise FailedPrecondition("the machine is not prewarmed")
         log_fd, *namespace = request.fds
         os.dup2(log_fd, STDERR_FD)
         machine.rewind()
-        self.held = False
+        self.prewarmed = False
         if self.jail is not None:
-            self.jail.seal(*namespace)
+            self.jail.restrict(*namespace)
         return machine.start(Stopwatch())._asdict()
 
     def take(self, machine: Machine) -> None:
         self.machine = machine
-        self.watch(machine.events_fd, self.tell_events)
-        self.watch(machine.streams_fd, self.tell_streams_closed)
+        self.watch(machine.events_fd, self.report_events)
+        self.watch(machine.streams_fd, self.report_streams_closed)
 
     def open_stream(self, request: Request) -> dict[str, Any]:
         machine = self.booted()
@@ -202,9 +202,9 @@ class Vmm:
         self.booted().save(memory_fd, state_fd)
         return {}
 
-    def note_touched(self, request: Request) -> dict[str, Any]:
+    def save_working_set(self, request: Request) -> dict[str, Any]:
         (fd,) = request.borrow_fds(1)
-        self.booted().note_touched(fd)
+        self.booted().save_working_set(fd)
         return {}
 
     def counters(self, _: Request) -> dict[str, Any]:
@@ -216,8 +216,8 @@ class Vmm:
         self.unwatch(machine.events_fd)
         self.unwatch(machine.streams_fd)
         self.close()
-        if not self.stop_told:
-            self.tell_end(StoppedEvent(StopReason.REQUESTED, ""))
+        if not self.end_reported:
+            self.report_end(StoppedEvent(StopReason.REQUESTED, ""))
         self.stopping = True
         return {}
 
@@ -228,23 +228,23 @@ class Vmm:
 
     # --- events --------------------------------------------------------------------------
 
-    def tell_events(self) -> None:
+    def report_events(self) -> None:
         """Faults of devices also cause this call; the end comes once."""
         machine = self.booted()
         stopped, faults = machine.read_events()
         for fault in faults:
-            complain(fault)
+            log_error(fault)
         if stopped is not None:
             self.unwatch(machine.events_fd)
-            self.tell_end(stopped)
+            self.report_end(stopped)
 
-    def tell_end(self, stopped: StoppedEvent) -> None:
-        self.stop_told = True
-        self.channel.tell(Event.STOPPED, stopped._asdict())
+    def report_end(self, stopped: StoppedEvent) -> None:
+        self.end_reported = True
+        self.channel.send_event(Event.STOPPED, stopped._asdict())
 
-    def tell_streams_closed(self) -> None:
+    def report_streams_closed(self) -> None:
         for closed in self.booted().read_closed_streams():
-            self.channel.tell(Event.STREAM_CLOSED, closed._asdict())
+            self.channel.send_event(Event.STREAM_CLOSED, closed._asdict())
 
 
 class Prepared:
@@ -273,9 +273,9 @@ def build_machine(prepared: Prepared, jail: Jail | None) -> tuple[Machine, Stopw
         try:
             cloned = clone_machine(config, spare, files, jail, watch)
         except (SampanError, OSError) as error:
-            complain(f"template {config.template}: {error}; booting instead")
+            log_error(f"template {config.template}: {error}; booting instead")
         except Exception as error:
-            complain_unexpected(error)
+            log_unexpected(error)
         except BaseException:
             close_rest(listeners)
             raise
@@ -298,14 +298,14 @@ def open_control_socket() -> socket.socket:
     return control
 
 
-def complain(text: str) -> None:
+def log_error(text: str) -> None:
     """To the shim's log, which may be full or have no reader: then the line is lost."""
     with suppress(OSError):
         os.write(STDERR_FD, f"{PROCESS_NAME}: {text}\n".encode())
 
 
-def complain_unexpected(error: Exception) -> None:
-    complain("".join(traceback.format_exception(error)))
+def log_unexpected(error: Exception) -> None:
+    log_error("".join(traceback.format_exception(error)))
 
 
 def raise_descriptor_limit() -> None:

@@ -1,6 +1,6 @@
 """A snapshot of a stopped machine as two files: `memory`, and `state.json`.
 
-A third one, `touched`, exists if a trial clone has run: the working set, which later
+A third one, `working_set`, exists if a trial clone has run: the working set, which later
 clones map early.  Each clone reads it: it is an array that native code uses
 unchanged.
 
@@ -14,12 +14,12 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proto.contract import MEMORY_FILE, STATE_FILE, TOUCHED_FILE
+from proto.contract import MEMORY_FILE, STATE_FILE, WORKING_SET_FILE
 from shim.errors import HostResource
 from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import Run, map_memory, save_memory
 from shim.vmm.kvm.part import PartState
-from shim.vmm.kvm.working_set import RANGE, Touched, pack_touched
+from shim.vmm.kvm.working_set import RANGE, TouchedPages, pack_working_set
 
 FORMAT: Final = 2
 
@@ -37,8 +37,8 @@ def write_snapshot(
     write_all(state_fd, json.dumps(document).encode())
 
 
-def write_touched(fd: int, touched: Iterable[Touched]) -> None:
-    write_all(fd, pack_touched(touched))
+def write_working_set(fd: int, touched: Iterable[TouchedPages]) -> None:
+    write_all(fd, pack_working_set(touched))
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -46,9 +46,9 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def read_touched(directory: str) -> bytes | None:
+def read_working_set(directory: str) -> bytes | None:
     """None if no trial clone has run."""
-    path = f"{directory}/{TOUCHED_FILE}"
+    path = f"{directory}/{WORKING_SET_FILE}"
     try:
         with open(path, "rb") as file:
             packed = file.read()
@@ -66,7 +66,7 @@ class Snapshot:
     `close` after that."""
 
     def __init__(self, directory: str) -> None:
-        self.touched = read_touched(directory)
+        self.working_set = read_working_set(directory)
         self.memory_path = f"{directory}/{MEMORY_FILE}"
         path = f"{directory}/{STATE_FILE}"
         try:

@@ -17,7 +17,7 @@ from shim.machine.launch import launch_machine
 from shim.oci_cli.main import NAME as OCI_NAME
 from shim.oci_cli.main import answer_launcher
 from shim.warm.fork import fork_vmm
-from shim.warm.handover import hand_over
+from shim.warm.handoff import hand_off
 from shim.warm.pool import Pool
 from shim.warm.request import Request, RequestError, receive_request, take_over
 
@@ -30,7 +30,7 @@ def answer_call(connection: socket.socket, pool: Pool) -> int:
         return 1
     take_over(request)
     if request.program == OCI_NAME:
-        pool.leave()
+        pool.close()
         launch = partial(launch_machine, start_vmm=fork_vmm)
         answer_launcher(request.arguments, connection, launch)
         return 0
@@ -43,13 +43,13 @@ def answer_call(connection: socket.socket, pool: Pool) -> int:
 def serve_sandbox(connection: socket.socket, pool: Pool, request: Request, new: NewSandbox) -> None:
     """Returns only if another process is the server."""
     oom_score = read_oom_score(request.caller)
-    server = hand_over(pool.list_ready(), new, oom_score, request.arguments)
+    server = hand_off(pool.list_ready(), new, oom_score, request.arguments)
     if server:
         new.announce(server)
         return
-    pool.leave()
+    pool.close()
     new.announce(os.getpid())
     connection.send(bytes([0]))
     connection.close()
     launch = partial(launch_machine, start_vmm=fork_vmm)
-    become_server(new, oom_score, launch=launch, wish=pool.wish)
+    become_server(new, oom_score, launch=launch, request_machine=pool.request_machine)

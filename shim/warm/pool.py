@@ -17,18 +17,18 @@ from typing import Final, NamedTuple
 from shim.config import PATH_VARIABLE, Config
 from shim.errors import SampanError
 from shim.machine.directory import state_dir
-from shim.machine.held import name_held
+from shim.machine.prewarmed import name_prewarmed
 from shim.machine.size import MachineSize
 from shim.machine.templates.identity import MachineClass, find_template
 
-MAX_WISH_BYTES: Final = 16 << 10
+MAX_REQUEST_BYTES: Final = 16 << 10
 READY: Final = b"r"
 log = logging.getLogger(__name__)
 
 
-class Wish(NamedTuple):
+class PrewarmRequest(NamedTuple):
     name: str
-    """The machine's (name_held)."""
+    """The machine's (name_prewarmed)."""
     limit: int
     config_path: str
     state_dir: str
@@ -42,7 +42,7 @@ class Wish(NamedTuple):
 
 
 @dataclass(slots=True)
-class ReadyProcess:
+class PrewarmedProcess:
     pid: int
     name: str
     connection: socket.socket
@@ -50,17 +50,21 @@ class ReadyProcess:
 
 
 class Pool:
-    """The warm server's; `leave` it in every process that is forked from there."""
+    """The warm server's; `close` it in every process that is forked from there."""
 
     def __init__(self) -> None:
-        self.processes: list[ReadyProcess] = []
-        self.wishes, self.wishing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.wishing.setblocking(False)
+        self.processes: list[PrewarmedProcess] = []
+        self.requests, self.request_sender = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET
+        )
+        self.request_sender.setblocking(False)
 
-    def list_ready(self) -> list[ReadyProcess]:
+    def list_ready(self) -> list[PrewarmedProcess]:
         return [process for process in self.processes if process.is_ready]
 
-    def wish(self, config: Config, config_path: str, machine_class: MachineClass) -> None:
+    def request_machine(
+        self, config: Config, config_path: str, machine_class: MachineClass
+    ) -> None:
         """Requests a prewarmed machine, from a sandbox's server.  No effect without a template."""
         try:
             template = find_template(config, machine_class)
@@ -70,8 +74,8 @@ class Pool:
         if not template:
             return
         size = machine_class.size
-        wish = Wish(
-            name_held(config, machine_class, template),
+        request = PrewarmRequest(
+            name_prewarmed(config, machine_class, template),
             config.ready_machines,
             config_path or os.environ.get(PATH_VARIABLE, ""),
             state_dir(),
@@ -80,41 +84,41 @@ class Pool:
             machine_class.nics,
         )
         with suppress(OSError):  # the server is gone, or hangs
-            self.wishing.send(json.dumps(wish).encode())
+            self.request_sender.send(json.dumps(request).encode())
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Hazard: a copy of a connection would keep its process when the server has ended."""
-        self.wishes.close()
+        self.requests.close()
         for process in self.processes:
             process.connection.close()
         self.processes.clear()
 
     def register(self, poll: select.poll) -> None:
-        for connection in (self.wishes, *(process.connection for process in self.processes)):
+        for connection in (self.requests, *(process.connection for process in self.processes)):
             poll.register(connection, select.POLLIN)
 
-    def receive_wish(self) -> Wish | None:
+    def receive_request(self) -> PrewarmRequest | None:
         try:
-            return Wish(*json.loads(self.wishes.recv(MAX_WISH_BYTES)))
+            return PrewarmRequest(*json.loads(self.requests.recv(MAX_REQUEST_BYTES)))
         except (OSError, ValueError, TypeError):
             return None
 
-    def make_room(self, wish: Wish) -> int:
+    def make_room(self, request: PrewarmRequest) -> int:
         """How many to make; ends processes with other machines, the oldest first."""
-        alike = [process for process in self.processes if process.name == wish.name]
-        missing = max(0, wish.limit - len(alike))
-        others = [process for process in self.processes if process.name != wish.name]
-        surplus = len(self.processes) + missing - wish.limit
+        alike = [process for process in self.processes if process.name == request.name]
+        missing = max(0, request.limit - len(alike))
+        others = [process for process in self.processes if process.name != request.name]
+        surplus = len(self.processes) + missing - request.limit
         for process in others[: max(0, surplus)]:
             self.drop(process)
         return missing
 
-    def add(self, pid: int, wish: Wish, connection: socket.socket) -> None:
+    def add(self, pid: int, request: PrewarmRequest, connection: socket.socket) -> None:
         """Takes `connection` over."""
         connection.setblocking(False)
-        self.processes.append(ReadyProcess(pid, wish.name, connection))
+        self.processes.append(PrewarmedProcess(pid, request.name, connection))
 
-    def hear(self, fd: int) -> None:
+    def receive_state(self, fd: int) -> None:
         """A process reports that it is ready, serves a sandbox, or has ended."""
         for process in list(self.processes):
             if process.connection.fileno() != fd:
@@ -128,7 +132,7 @@ class Pool:
             if not process.is_ready:
                 self.drop(process)
 
-    def drop(self, process: ReadyProcess) -> None:
+    def drop(self, process: PrewarmedProcess) -> None:
         """Ends the process, unless it serves a sandbox."""
         self.processes.remove(process)
         process.connection.close()

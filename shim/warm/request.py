@@ -15,7 +15,7 @@ from shim.host.peer import read_peer_uid
 
 MAX_REQUEST_BYTES: Final = 192 << 10
 PASSED_FDS: Final = 4
-PATIENCE_S: Final = 5.0
+TIMEOUT_S: Final = 5.0
 """For a launcher to send its request, which is complete before it connects."""
 READY: Final = b"r"
 
@@ -38,7 +38,7 @@ class RequestError(Exception):
 
 def receive_request(connection: socket.socket) -> Request:
     """The launcher then waits for an exit status, one byte, on `connection`."""
-    connection.settimeout(PATIENCE_S)
+    connection.settimeout(TIMEOUT_S)
     with closed_on_error() as descriptors:
         try:
             check_peer(connection)

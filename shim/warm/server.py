@@ -1,8 +1,8 @@
 """sampan-warm: a process with everything imported, from which shims and vmms are forked.
 
 Started by the launcher (native/launcher) as `sampan-warm LOCK_FD SOCKET`, for callers
-of one world: namespaces, cgroup, limits, installation.  Optional: if there is none,
-or not one of the caller's world, the launcher starts Python itself.
+with one environment digest: the same namespaces, cgroup, limits, installation.  Optional:
+if there is none with the caller's, the launcher starts Python itself.
 
 Has one thread, no event loop and no gRPC channel, ever: forking needs that.  It only
 accepts and forks; a child executes each call, and no sandbox depends on this process.
@@ -27,8 +27,8 @@ from typing import Final, NoReturn
 from shim.vmm.jail.filters import make_filters
 from shim.warm.call import answer_call
 from shim.warm.installation import Installation
-from shim.warm.pool import Pool, Wish
-from shim.warm.ready import wait_for_duty
+from shim.warm.pool import Pool, PrewarmRequest
+from shim.warm.prewarmed import wait_for_handoff
 
 PROCESS_NAME: Final = "sampan-warm"
 LISTEN_BACKLOG: Final = 128
@@ -79,21 +79,23 @@ def serve_launchers(listener: socket.socket, lock_fd: int) -> None:
                 connection, _ = listener.accept()
                 with connection:
                     fork(partial(answer_call, connection, pool))
-            elif fd == pool.wishes.fileno():
-                fulfil(pool, pool.receive_wish(), fork)
+            elif fd == pool.requests.fileno():
+                prewarm(pool, pool.receive_request(), fork)
             else:
-                pool.hear(fd)
+                pool.receive_state(fd)
 
 
-def fulfil(pool: Pool, wish: Wish | None, fork: Callable[[Callable[[], int]], int]) -> None:
-    if wish is None:
+def prewarm(
+    pool: Pool, request: PrewarmRequest | None, fork: Callable[[Callable[[], int]], int]
+) -> None:
+    if request is None:
         return
-    for _ in range(pool.make_room(wish)):
+    for _ in range(pool.make_room(request)):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid = fork(partial(wait_for_duty, wish, theirs, ours, pool))
+            pid = fork(partial(wait_for_handoff, request, theirs, ours, pool))
         if pid:
-            pool.add(pid, wish, ours)
+            pool.add(pid, request, ours)
         else:
             ours.close()
 
@@ -103,7 +105,7 @@ def fork_child(work: Callable[[], int], listener: socket.socket, lock_fd: int) -
     try:
         child = os.fork()
     except OSError as error:
-        tell(f"cannot fork: {error}")
+        log_error(f"cannot fork: {error}")
         return 0
     if child == 0:
         become_child(work, listener, lock_fd)
@@ -119,12 +121,12 @@ def become_child(work: Callable[[], int], listener: socket.socket, lock_fd: int)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         status = work()
     except BaseException as error:
-        tell(f"{getattr(work, 'func', work).__name__}: {error!r}")
+        log_error(f"{getattr(work, 'func', work).__name__}: {error!r}")
     finally:
         os._exit(status)
 
 
-def tell(text: str) -> None:
+def log_error(text: str) -> None:
     syslog.syslog(syslog.LOG_ERR, text)
 
 
@@ -145,7 +147,7 @@ def main() -> None:
             serve_launchers(listener, lock_fd)
             os.unlink(path)
     except Exception as error:
-        tell(f"{path}: {error!r}")
+        log_error(f"{path}: {error!r}")
         raise SystemExit(1) from error
 
 

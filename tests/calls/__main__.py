@@ -3,7 +3,7 @@
 Runs the end-to-end tests with `jail: log` while the kernel counts system calls by thread,
 and prints a Markdown table: for each kind of thread what is allowed, used, allowed and not
 used, and used and not allowed.  Exit status 1 when there is one of the last.  A vmm's main
-thread and its file servers are counted from their first instruction on, before the seal:
+thread and its file servers are counted from their first instruction on, before `jail_restrict`:
 what they use until then is not in the last column, the kernel's log is asked for it.
 """
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table, the pending bits and the vectors of MSI-X: whatever a driver writes, a
- * source that is wired sends the message that the table has for it. */
+ * source that is assigned sends the message that the table has for it. */
 #include "input.h"
 #include "pci_driver.h"
 #include "virtio/msix.h"
@@ -19,10 +19,10 @@ static void check_source(const struct msix *msix, unsigned index)
 	CHECK(source->vector < msix->count || source->vector == MSIX_NO_VECTOR);
 	if (listens)
 		listens = !(msix->entries[source->vector].control & PCI_MSIX_ENTRY_CTRL_MASKBIT);
-	CHECK_EQUAL(is_irqfd(&kvm, source->fd), source->wired);
+	CHECK_EQUAL(is_irqfd(&kvm, source->fd), source->assigned);
 	if (msix->error != 0)
 		return;
-	CHECK_EQUAL(source->wired, listens);
+	CHECK_EQUAL(source->assigned, listens);
 	if (!listens)
 		return;
 	entry = &msix->entries[source->vector];

@@ -4,11 +4,11 @@
 
 #include <poll.h>
 
-#define PATIENCE_MS 1
+#define TIMEOUT_MS 1
 
 void settle(int call_fd)
 {
 	struct pollfd p = {.fd = call_fd, .events = POLLIN};
 
-	(void)poll(&p, 1, PATIENCE_MS);
+	(void)poll(&p, 1, TIMEOUT_MS);
 }

@@ -166,13 +166,13 @@ def test_a_kernel_without_landlock_is_told() -> None:
     assert fd >= 0 or fd in (-errno.EOPNOTSUPP, -errno.ENOENT)
 
 
-def test_a_second_seal_is_refused(hostile: Path) -> None:
-    """In a separate process, as a seal cannot be undone."""
+def test_restricting_twice_is_refused(hostile: Path) -> None:
+    """In a separate process, as it cannot be undone."""
     code = (
         "from native.ffi import ffi, lib\n"
         "rules = ffi.new('struct jail_rules[]', lib.JAIL_KINDS)\n"
         "for rule in rules[0:lib.JAIL_KINDS]: rule.capabilities = (1 << 64) - 1\n"
-        "print(lib.jail_seal(rules, -1, -1), lib.jail_seal(rules, -1, -1))\n"
+        "print(lib.jail_restrict(rules, -1, -1), lib.jail_restrict(rules, -1, -1))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=TREE

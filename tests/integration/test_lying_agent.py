@@ -34,7 +34,7 @@ Lie = Callable[[Context], Awaitable[bytes]]
 Call = Callable[[AgentClient], Awaitable[Any]]
 CALLS: dict[str, Call] = {
     "GetInfo": lambda agent: agent.wait_info(),
-    "Awaken": lambda agent: agent.awaken(b"", "h"),
+    "RenewIdentity": lambda agent: agent.renew_identity(b"", "h"),
     "ReadClock": lambda agent: agent.read_clock(),
     "CreateContainer": lambda agent: agent.create_container("c1", b"{}", StdioTokens(False)),
     "AddExec": lambda agent: agent.add_exec(NAME, b"{}", StdioTokens(False)),
@@ -49,7 +49,7 @@ CALLS: dict[str, Call] = {
     "GetStats": lambda agent: agent.get_stats("c1"),
     "ConfigureNetwork": lambda agent: agent.configure_network(()),
 }
-LONG = {"GetInfo", "Awaken", "WaitProcess"}
+LONG = {"GetInfo", "RenewIdentity", "WaitProcess"}
 """Callers of these have a limit of their own, or none for a good reason."""
 
 
@@ -204,10 +204,10 @@ async def test_a_pid_that_there_is_not_is_the_guests_fault(
 
 
 @pytest.mark.parametrize("guest_ns", [-(1 << 63), (1 << 63) - 1, -1])
-async def test_a_time_out_of_the_question_ends_the_looks_at_the_clock(
+async def test_a_time_out_of_the_question_ends_the_checks_of_the_clock(
     tmp_path: Path, guest_ns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shim.guest.clock.FIRST_LOOK_S", 0)
+    monkeypatch.setattr("shim.guest.clock.FIRST_CHECK_S", 0)
     answer = pb.ReadClockResponse(realtime_ns=guest_ns).SerializeToString()
     async with lying(tmp_path, say(answer)) as (client, liar):
         await asyncio.wait_for(keep_clock(client), 20)

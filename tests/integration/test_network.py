@@ -17,7 +17,7 @@ from shim.host.fds import close_all
 from shim.host.netns import entered, list_links, make_namespace, open_namespace
 from shim.machine.directory import SandboxDirectory
 from shim.machine.namespace import PreparedNetwork
-from shim.machine.network import wire
+from shim.machine.network import join_links
 from shim.machine.network_note import release_links, undo_note, write_note
 from shim.net import netlink
 from shim.net.plan import MakeTap, NetworkPlan, Operation, Redirect
@@ -93,8 +93,8 @@ def receive(tap: int, kind: int) -> bytes:
             return frame
 
 
-def wire_up(namespace: int, nics: int, queues: int = 1) -> tuple[NetworkPlan, dict[str, list[int]]]:
-    return wire(PreparedNetwork(namespace, "", nics, queues))
+def join_up(namespace: int, nics: int, queues: int = 1) -> tuple[NetworkPlan, dict[str, list[int]]]:
+    return join_links(PreparedNetwork(namespace, "", nics, queues))
 
 
 def close_taps(taps: dict[str, list[int]]) -> None:
@@ -104,7 +104,7 @@ def close_taps(taps: dict[str, list[int]]) -> None:
 
 @pytest.mark.usefixtures("outside")
 def test_what_the_namespace_has_is_what_the_guest_gets(container: int) -> None:
-    plan, taps = wire_up(container, 1)
+    plan, taps = join_up(container, 1)
     close_taps(taps)
     (join,) = plan.joins
     assert (join.nic.nic, join.nic.name, join.nic.mac) == (0, "eth0", "02:00:00:00:00:02")
@@ -119,7 +119,7 @@ def test_what_the_namespace_has_is_what_the_guest_gets(container: int) -> None:
 
 
 def test_frames_pass_both_ways_with_the_guests_own_address(container: int, outside: int) -> None:
-    _, taps = wire_up(container, 1)
+    _, taps = join_up(container, 1)
     ((tap,),) = taps.values()
     mac = bytes.fromhex("020000000002")
     os.write(tap, HEADER + ask_arp(mac, "10.77.0.2", "10.77.0.1"))
@@ -134,7 +134,7 @@ def test_frames_pass_both_ways_with_the_guests_own_address(container: int, outsi
 
 @pytest.mark.usefixtures("outside")
 def test_a_tap_has_a_queue_for_each_pair_of_the_machine_s(container: int) -> None:
-    _, taps = wire_up(container, 1, queues=4)
+    _, taps = join_up(container, 1, queues=4)
     (fds,) = taps.values()
     assert len(fds) == len(set(fds)) == 4
     with entered(container):
@@ -153,15 +153,15 @@ def add_link(container: int, outside: int, name: str) -> None:
 def test_a_second_look_finds_nothing_to_do_and_a_new_interface_is_joined(
     container: int, outside: int
 ) -> None:
-    _, taps = wire_up(container, 2)
-    plan, none = wire_up(container, 2)
+    _, taps = join_up(container, 2)
+    plan, none = join_up(container, 2)
     assert (plan.joins, none) == ((), {})
     add_link(container, outside, "net1")
-    plan, more = wire_up(container, 2)
+    plan, more = join_up(container, 2)
     assert [(join.nic.nic, join.nic.name) for join in plan.joins] == [(1, "net1")]
     add_link(container, outside, "net2")
     with pytest.raises(InvalidArgument, match="no room for net2: the machine has 2"):
-        wire_up(container, 2)
+        join_up(container, 2)
     close_taps({**taps, **more})
 
 
@@ -175,7 +175,7 @@ def describe_links(namespace: int) -> str:
 def test_a_tap_goes_with_its_descriptor_and_redirections_are_given_back(container: int) -> None:
     ip(container, "link set eth0 txqueuelen 0")  # as CNI's bridge makes it
     before = describe_links(container)
-    _, taps = wire_up(container, 1)
+    _, taps = join_up(container, 1)
     assert "mirred" in list_filters(container, "eth0")
     close_taps(taps)
     assert release_links(container, ["eth0", "gone"]) == []
@@ -185,7 +185,7 @@ def test_a_tap_goes_with_its_descriptor_and_redirections_are_given_back(containe
 
 @pytest.mark.usefixtures("outside")
 def test_what_a_dead_shim_has_left_is_undone_by_its_note(container: int, tmp_path: Path) -> None:
-    _, taps = wire_up(container, 1)
+    _, taps = join_up(container, 1)
     close_taps(taps)
     sandbox = SandboxDirectory(str(tmp_path))
     write_note(sandbox, f"/proc/{os.getpid()}/fd/{container}", ["eth0"])

@@ -19,7 +19,7 @@ from proto.control import CONTROL_FD
 from shim.host.pids import load_identity
 from tests.integration.installed import TREE, Installed, wait_for
 from tests.integration.test_hostile_vmm import GOOD, Host
-from tests.integration.test_ready import catches
+from tests.integration.test_prewarmed import catches
 
 pytestmark = pytest.mark.integration
 NOBODY = 65534

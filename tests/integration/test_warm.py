@@ -1,4 +1,4 @@
-"""The warm server and the launcher: one server for each world, optional, never out of date."""
+"""The warm server and the launcher: one server for each environment, never needed or outdated."""
 
 import fcntl
 import os
@@ -106,7 +106,7 @@ def test_one_that_hangs_holds_nobody_up_for_long(installed: Installed) -> None:
     installed.delete()
 
 
-def test_another_world_has_another_one(installed: Installed) -> None:
+def test_another_environment_has_another_one(installed: Installed) -> None:
     installed.warm_up()
     direct = installed.count_direct()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -116,7 +116,7 @@ def test_another_world_has_another_one(installed: Installed) -> None:
     assert installed.count_direct() == direct + 1
 
 
-def test_a_server_is_the_worlds_and_not_the_callers(installed: Installed) -> None:
+def test_a_server_has_nothing_of_its_caller(installed: Installed) -> None:
     """Each call has its own directory, environment and standard streams."""
     installed.warm_up()
     installed.start()

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program that replaces the vmm: enters the jail, seals it, and tries one forbidden thing on a
- * thread of one kind.
+/* A program that replaces the vmm: enters the jail, restricts it, and tries one forbidden thing on
+ * a thread of one kind.
  *
  *   hostile_vmm TREE_FD IMAGE PLACE RULES KIND before|after ATTEMPT
  *
  * RULES: a file with, for each kind, 8 bytes of capabilities, 8 of the number of instructions, and
  * these; without any there is no Landlock either.  `before`, `after`: whether the thread begins
- * before or after the seal.  Writes to stdout: "out" when the attempt succeeded, "held ERRNO" when
- * it failed; nothing when the kernel killed the process for it.  ATTEMPT -1 counts them. */
+ * before or after `jail_restrict`.  Writes to stdout: "out" when the attempt succeeded, "held
+ * ERRNO" when it failed; nothing when the kernel killed the process for it.  ATTEMPT -1 counts
+ * them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -262,9 +263,9 @@ int main(int argc, char **argv)
 	jail_prepare();
 	if (before && kind != JAIL_MAIN)
 		begin(kind, attempt, &thread);
-	r = jail_seal(rules, rules[kind].filter ? jail_landlock() : -1, -1);
+	r = jail_restrict(rules, rules[kind].filter ? jail_landlock() : -1, -1);
 	if (r < 0)
-		die("jail_seal", r);
+		die("jail_restrict", r);
 	if (kind == JAIL_MAIN) {
 		try((void *)attempt);
 		_exit(0);

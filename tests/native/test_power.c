@@ -107,7 +107,7 @@ static void a_flood_of_faults_leaves_room_for_the_end(void)
 
 	CHECK_EQUAL(machine_events_new(&events), 0);
 	for (unsigned i = 0; i < 1000; i++)
-		machine_events_tell_fault(events, "fault %u", i);
+		machine_events_report_fault(events, "fault %u", i);
 	machine_events_end(events, MACHINE_RESET, -1, "the end");
 	while (machine_events_next(events, &event) == 1 && event.kind == MACHINE_DEVICE_FAULT)
 		faults++;

@@ -176,7 +176,7 @@ async def test_the_drain_waits_for_what_was_there_and_for_no_more(kind: str) -> 
         stack.callback(pump.stop)
         os.write(plumbing.feed, b"last words")
         pump.start()
-        pump.mark_drained_here()
+        pump.mark_drained()
         await pump.wait_drained()
         assert plumbing.out.recv(100) == b"last words"
         assert not plumbing.finished.is_set()
@@ -184,7 +184,7 @@ async def test_the_drain_waits_for_what_was_there_and_for_no_more(kind: str) -> 
 
 async def test_an_empty_source_is_drained_at_once() -> None:
     plumbing = Plumbing("splice")
-    plumbing.pump.mark_drained_here()
+    plumbing.pump.mark_drained()
     await plumbing.pump.wait_drained()
     plumbing.close()
 
@@ -199,12 +199,12 @@ async def settle() -> None:
 
 
 class Listening:
-    def __init__(self, path: Path, park_s: float = 60) -> None:
+    def __init__(self, path: Path, timeout_s: float = 60) -> None:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.listen()
         self.path = str(path)
-        self.streams = Streams(listener, park_s)
+        self.streams = Streams(listener, timeout_s)
         self.streams.open()
 
     async def connect(self, data: bytes) -> socket.socket:
@@ -243,7 +243,7 @@ async def test_a_token_may_come_in_pieces(listening: Listening) -> None:
 
 
 async def test_a_stream_that_never_comes_is_named(tmp_path: Path) -> None:
-    listening = Listening(tmp_path / "streams", park_s=0.01)
+    listening = Listening(tmp_path / "streams", timeout_s=0.01)
     listening.streams.expect(TOKEN)
     with pytest.raises(FailedPrecondition, match=TOKEN.hex()):
         await listening.streams.take(TOKEN)
@@ -254,7 +254,7 @@ async def test_a_stream_that_never_comes_is_named(tmp_path: Path) -> None:
 async def test_a_stream_that_nobody_wants_is_dropped_after_a_while(
     tmp_path: Path, data: bytes
 ) -> None:
-    listening = Listening(tmp_path / "streams", park_s=0.01)
+    listening = Listening(tmp_path / "streams", timeout_s=0.01)
     with await listening.connect(data) as theirs:
         assert await asyncio.get_running_loop().sock_recv(theirs, 1) == b""
     assert not listening.streams._timers
@@ -263,7 +263,7 @@ async def test_a_stream_that_nobody_wants_is_dropped_after_a_while(
 
 async def test_an_expected_stream_outlasts_that_while(tmp_path: Path) -> None:
     """An exec may be started long after it was added."""
-    listening = Listening(tmp_path / "streams", park_s=0.01)
+    listening = Listening(tmp_path / "streams", timeout_s=0.01)
     listening.streams.expect(TOKEN)
     with await listening.connect(TOKEN) as theirs:
         await asyncio.sleep(0.03)

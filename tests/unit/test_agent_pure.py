@@ -8,7 +8,7 @@ import pytest
 from agent.cgroup import MAX_VALUE, parse_keyed, parse_nested, parse_single
 from agent.crun import explain_failure
 from agent.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
-from agent.identity import awaken
+from agent.identity import renew_identity
 from agent.lifecycle import ALIVE, TRANSITIONS, State, Step, advance
 from agent.reaper import shell_status
 from agent.shares import count_unwritten
@@ -33,7 +33,7 @@ def test_what_a_clone_is_given_is_checked_before_anything_is_changed(
     entropy: bytes, hostname: str, field: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=field):
-        awaken(entropy, 0, hostname)
+        renew_identity(entropy, 0, hostname)
 
 
 # --- states -------------------------------------------------------------------

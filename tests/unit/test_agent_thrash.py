@@ -12,12 +12,12 @@ import pytest
 from agent.cgroup import Cgroup
 from agent.thrash import (
     MARGIN_BYTES,
+    MIN_THRASH_S,
     SAMPLE_PERIOD_S,
-    STANDSTILL_S,
     Sample,
     ThrashWatch,
-    plan_squeeze,
-    stands_still,
+    is_thrashing,
+    plan_lower_limit,
 )
 
 MIB = 1 << 20
@@ -26,7 +26,7 @@ STILL = Sample(2.0, 69632, refaults=25624, major_faults=876, faults=9118)
 
 
 def test_a_container_that_only_reads_its_program_again_stands_still() -> None:
-    assert stands_still(BEFORE, STILL)
+    assert is_thrashing(BEFORE, STILL)
 
 
 @pytest.mark.parametrize(
@@ -41,19 +41,19 @@ def test_a_container_that_only_reads_its_program_again_stands_still() -> None:
     ],
 )
 def test_a_container_that_moves_does_not(what: str, now: Sample) -> None:
-    assert not stands_still(BEFORE, now), what
+    assert not is_thrashing(BEFORE, now), what
 
 
 def test_the_lower_limit_is_below_what_cannot_be_dropped() -> None:
     stats = {"memory.max": {"": 32 * MIB}, "memory.current": {"": 32 * MIB - 4096}}
     now = Sample(0.0, 131072, 0, 0, 0)
-    assert plan_squeeze(stats, now) == (32 * MIB, 32 * MIB - 4096 - 131072 - MARGIN_BYTES)
+    assert plan_lower_limit(stats, now) == (32 * MIB, 32 * MIB - 4096 - 131072 - MARGIN_BYTES)
 
 
 def test_a_container_below_its_limit_is_not_squeezed() -> None:
     """The guest itself has no memory left: the kernel handles that."""
     stats = {"memory.max": {"": 512 * MIB}, "memory.current": {"": 100 * MIB}}
-    assert plan_squeeze(stats, BEFORE) is None
+    assert plan_lower_limit(stats, BEFORE) is None
 
 
 class FakeCgroup:
@@ -114,8 +114,8 @@ async def test_a_standstill_that_lasts_is_ended_and_the_limit_restored(
     fake: FakeCgroup, limits: list[int]
 ) -> None:
     watch = ThrashWatch(fake.cgroup)
-    for second in range(int(STANDSTILL_S) + 2):
-        watch.look(second * SAMPLE_PERIOD_S)
+    for second in range(int(MIN_THRASH_S) + 2):
+        watch.sample(second * SAMPLE_PERIOD_S)
         fake.fault(100, 0)
     await settle()
     assert limits == [32 * MIB - 131072 - MARGIN_BYTES, 32 * MIB]
@@ -126,7 +126,7 @@ async def test_a_pause_in_a_standstill_starts_the_count_anew(
 ) -> None:
     watch = ThrashWatch(fake.cgroup)
     for second in (0, 1, 2, 3, 4, 40, 41, 42, 43, 44):
-        watch.look(float(second))
+        watch.sample(float(second))
         fake.fault(100, 0)
     await settle()
     assert limits == []
@@ -139,8 +139,8 @@ async def test_a_limit_that_is_updated_meanwhile_stays(
         "agent.thrash.write_file", lambda path, _: Path(path).write_text(str(64 * MIB))
     )
     watch = ThrashWatch(fake.cgroup)
-    for second in range(int(STANDSTILL_S) + 2):
-        watch.look(second * SAMPLE_PERIOD_S)
+    for second in range(int(MIN_THRASH_S) + 2):
+        watch.sample(second * SAMPLE_PERIOD_S)
         fake.fault(100, 0)
     await settle()
     assert fake.read_limit() == 64 * MIB
@@ -148,5 +148,5 @@ async def test_a_limit_that_is_updated_meanwhile_stays(
 
 async def test_a_cgroup_that_is_gone_is_no_error(tmp_path: Path) -> None:
     watch = ThrashWatch(Cgroup(str(tmp_path), "/none"))
-    watch.look(0.0)
-    watch.look(2.0)
+    watch.sample(0.0)
+    watch.sample(2.0)

@@ -251,7 +251,7 @@ def test_every_verb_of_the_program_is_told() -> None:
     text = "".join(path.read_text() for path in list_documents())
     commands = list_commands(make_parser())
     assert {"sampan check", "sampan template ls"} <= commands
-    hidden = {"sampan template offer"}  # programs that only shims run
+    hidden = {"sampan template ensure"}  # programs that only shims run
     assert [command for command in sorted(commands - hidden) if command not in text] == []
 
 

@@ -13,7 +13,7 @@ from shim.containerd.stats import build_metrics_v1 as v1
 from shim.containerd.stats import build_metrics_v2 as v2
 from shim.errors import SampanError
 from shim.guest.client import AgentClient, describe_failure
-from shim.guest.discipline import MAX_INTERVAL_S, MIN_INTERVAL_S, Discipline, Look
+from shim.guest.discipline import MAX_INTERVAL_S, MIN_INTERVAL_S, ClockOffset, Discipline
 from tests.hypotheses import tried
 
 U64 = st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1 << 63, (1 << 64) - 1]))
@@ -70,10 +70,10 @@ NS = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
 @tried
-@given(st.lists(st.builds(Look, NS, st.integers(0, 1 << 63)), max_size=20))
-def test_a_lying_clock_is_looked_at_no_more_often(looks: list[Look]) -> None:
+@given(st.lists(st.builds(ClockOffset, NS, st.integers(0, 1 << 63)), max_size=20))
+def test_a_lying_clock_is_looked_at_no_more_often(looks: list[ClockOffset]) -> None:
     discipline = Discipline()
     for look in looks:
-        correction = discipline.judge(look)
+        correction = discipline.decide(look)
         assert MIN_INTERVAL_S <= discipline.interval_s <= MAX_INTERVAL_S
         assert correction is None or abs(correction.offset_ns) > look.error_ns

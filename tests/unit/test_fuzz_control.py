@@ -16,7 +16,7 @@ from shim.machine.control import ControlSocket
 from shim.vmm.control import ControlChannel, MalformedPacket
 from tests.hypotheses import any_json, tried
 
-PATIENCE_S = 5
+TIMEOUT_S = 5
 KEYS = st.sampled_from(["id", "op", "args", "result", "error", "event"])
 IDS = st.sampled_from([0, 1, 2, 3, "2", None])
 ERRORS = st.fixed_dictionaries(
@@ -59,7 +59,7 @@ async def shake(packets: list[bytes]) -> None:
             theirs.send(json.dumps({"id": number, "result": {}}).encode())
         for answer in (first, second):
             with suppress(SampanError):
-                await asyncio.wait_for(answer, PATIENCE_S)
+                await asyncio.wait_for(answer, TIMEOUT_S)
         control.close()
     assert problems == []
     assert len(faults) == 1
@@ -96,5 +96,5 @@ async def test_an_error_that_makes_no_sense_still_ends_its_request(error: Any) -
         answer = control.send(Operation.COUNTERS, {})
         theirs.send(json.dumps({"id": 2, "error": error}).encode())
         with pytest.raises(SampanError, match="the vmm has ended"):
-            await asyncio.wait_for(answer, PATIENCE_S)
+            await asyncio.wait_for(answer, TIMEOUT_S)
     assert len(faults) == 1

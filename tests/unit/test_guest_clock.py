@@ -20,8 +20,14 @@ from agent.linux import Timex, adjust_clock
 from proto.clock import STEP_NS, choose_time_constant
 from shim.errors import Unavailable
 from shim.guest import clock
-from shim.guest.clock import keep_clock, look_at_clock
-from shim.guest.discipline import MAX_INTERVAL_S, MIN_INTERVAL_S, Correction, Discipline, Look
+from shim.guest.clock import keep_clock, measure_clock
+from shim.guest.discipline import (
+    MAX_INTERVAL_S,
+    MIN_INTERVAL_S,
+    ClockOffset,
+    Correction,
+    Discipline,
+)
 
 MS = 1_000_000
 
@@ -29,35 +35,35 @@ MS = 1_000_000
 def settle(discipline: Discipline) -> None:
     """Brings the clock to the state after a first correction and a while without
     any."""
-    discipline.judge(Look(-10 * MS, MS))
+    discipline.decide(ClockOffset(-10 * MS, MS))
     while discipline.interval_s < MAX_INTERVAL_S:
-        assert discipline.judge(Look(0, MS)) is None
+        assert discipline.decide(ClockOffset(0, MS)) is None
 
 
 def test_what_cannot_be_told_from_right_is_left_alone() -> None:
     discipline = Discipline()
-    assert discipline.judge(Look(MS // 2, MS)) is None
-    assert discipline.judge(Look(-MS, MS)) is None
+    assert discipline.decide(ClockOffset(MS // 2, MS)) is None
+    assert discipline.decide(ClockOffset(-MS, MS)) is None
 
 
 def test_a_clock_that_is_right_is_looked_at_less_and_less() -> None:
     discipline = Discipline()
     seen = []
     for _ in range(8):
-        discipline.judge(Look(0, MS))
+        discipline.decide(ClockOffset(0, MS))
         seen.append(discipline.interval_s)
     assert seen == [8, 16, 32, 64, 128, 256, 256, 256]
 
 
 def test_a_clone_that_is_behind_at_first_is_set_at_once() -> None:
-    correction = Discipline().judge(Look(10 * MS, MS))
+    correction = Discipline().decide(ClockOffset(10 * MS, MS))
     assert correction is not None
     assert correction.step
     assert correction.offset_ns == 10 * MS
 
 
 def test_time_never_goes_back_at_once_for_a_little() -> None:
-    correction = Discipline().judge(Look(-10 * MS, MS))
+    correction = Discipline().decide(ClockOffset(-10 * MS, MS))
     assert correction is not None
     assert not correction.step
 
@@ -65,7 +71,7 @@ def test_time_never_goes_back_at_once_for_a_little() -> None:
 def test_later_a_little_is_made_good_slowly() -> None:
     discipline = Discipline()
     settle(discipline)
-    correction = discipline.judge(Look(10 * MS, MS))
+    correction = discipline.decide(ClockOffset(10 * MS, MS))
     assert correction is not None
     assert not correction.step
     assert correction.error_ns == MS
@@ -75,7 +81,7 @@ def test_later_a_little_is_made_good_slowly() -> None:
 def test_what_is_far_off_is_set_at_once(offset_ns: int) -> None:
     discipline = Discipline()
     settle(discipline)
-    correction = discipline.judge(Look(offset_ns, MS))
+    correction = discipline.decide(ClockOffset(offset_ns, MS))
     assert correction is not None
     assert correction.step
 
@@ -84,7 +90,7 @@ def test_a_clock_that_was_off_is_looked_at_more_often() -> None:
     discipline = Discipline()
     settle(discipline)
     for expected in (128, 64, 32, 16, 8, MIN_INTERVAL_S, MIN_INTERVAL_S):
-        discipline.judge(Look(10 * MS, MS))
+        discipline.decide(ClockOffset(10 * MS, MS))
         assert discipline.interval_s == expected
 
 
@@ -93,7 +99,7 @@ def test_a_correction_is_made_before_the_next_look(turns: int) -> None:
     discipline = Discipline()
     settle(discipline)
     for _ in range(turns):
-        correction = discipline.judge(Look(10 * MS, MS))
+        correction = discipline.decide(ClockOffset(10 * MS, MS))
     assert correction is not None
     assert 2 ** (2 + correction.time_constant) == discipline.interval_s
     assert correction.time_constant <= MAX_TIME_CONSTANT
@@ -103,15 +109,15 @@ def test_a_look_that_took_too_long_says_nothing() -> None:
     """The guest was paused during the check, or the host was busy."""
     discipline = Discipline()
     settle(discipline)
-    assert discipline.judge(Look(1800 * 10**9, 1700 * 10**9)) is None
+    assert discipline.decide(ClockOffset(1800 * 10**9, 1700 * 10**9)) is None
     assert discipline.interval_s == MIN_INTERVAL_S
 
 
 def test_a_host_that_has_become_slow_is_believed_again_in_the_end() -> None:
     discipline = Discipline()
-    discipline.judge(Look(0, MS))
-    slow = Look(-500 * MS, 100 * MS)
-    assert any(discipline.judge(slow) is not None for _ in range(50))
+    discipline.decide(ClockOffset(0, MS))
+    slow = ClockOffset(-500 * MS, 100 * MS)
+    assert any(discipline.decide(slow) is not None for _ in range(50))
 
 
 class GuestWithAClock:
@@ -135,9 +141,9 @@ class GuestWithAClock:
 
 
 async def test_a_look_finds_how_far_off_it_is() -> None:
-    look = await look_at_clock(GuestWithAClock(5 * 10**9, 1))  # type: ignore[arg-type]
-    assert look is not None
-    assert abs(look.offset_ns - 5 * 10**9) <= look.error_ns + MS
+    measured = await measure_clock(GuestWithAClock(5 * 10**9, 1))  # type: ignore[arg-type]
+    assert measured is not None
+    assert abs(measured.offset_ns - 5 * 10**9) <= measured.error_ns + MS
 
 
 async def test_a_guest_is_corrected_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +159,7 @@ async def test_a_guest_is_corrected_until_it_is_gone(monkeypatch: pytest.MonkeyP
     await keep_clock(guest)  # type: ignore[arg-type]
     assert abs(guest.offset_ns) < STEP_NS
     assert guest.corrections[0].step
-    assert waited[0] == clock.FIRST_LOOK_S
+    assert waited[0] == clock.FIRST_CHECK_S
     assert len(waited) == 5
 
 
@@ -171,7 +177,7 @@ async def test_a_guest_that_keeps_its_clock_itself_is_left_alone_until_it_cannot
     monkeypatch.setattr("shim.guest.clock.asyncio.sleep", no_sleep)
     with pytest.raises(AssertionError):
         await keep_clock(guest)  # type: ignore[arg-type]
-    assert waited[:3] == [clock.FIRST_LOOK_S, MAX_INTERVAL_S, MAX_INTERVAL_S]
+    assert waited[:3] == [clock.FIRST_CHECK_S, MAX_INTERVAL_S, MAX_INTERVAL_S]
     assert len(guest.corrections) == 1
 
 

@@ -118,7 +118,7 @@ async def test_an_agent_that_does_not_tell_of_an_end_is_logged_once(
 ) -> None:
     """An invalid answer is final; an agent that cannot be reached may be reached
     later."""
-    monkeypatch.setattr("shim.sandbox.process.RECONNECT_PATIENCE_S", 0.01)
+    monkeypatch.setattr("shim.sandbox.process.RECONNECT_TIMEOUT_S", 0.01)
 
     async def lie(process: ProcessName) -> int:
         raise error

@@ -9,8 +9,8 @@ import pytest
 
 from agent.process import ConsoleSocket
 from shim.host.fds import close_all, receive_fds
-from shim.warm import handover
-from shim.warm.handover import Duty
+from shim.warm import handoff
+from shim.warm.handoff import Handoff
 from shim.warm.request import receive_request
 
 
@@ -66,12 +66,12 @@ def test_what_the_launcher_passes_is_not_inherited() -> None:
 def test_a_sandbox_that_is_handed_over_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    monkeypatch.setattr(handover, "confirm", lambda fd: not os.get_inheritable(fd))
+    monkeypatch.setattr(handoff, "confirm", lambda fd: not os.get_inheritable(fd))
     with ours, theirs, here, there, socket.socket(socket.AF_UNIX) as listener:
-        duty = b'["/run/s", {}, 0, [], {}, []]'
-        socket.send_fds(theirs, [duty], [there.fileno(), listener.fileno()])
-        with handover.receive_duty(ours) as received:
+        data = b'["/run/s", {}, 0, [], {}, []]'
+        socket.send_fds(theirs, [data], [there.fileno(), listener.fileno()])
+        with handoff.receive_handoff(ours) as received:
             assert received is not None
-            assert received[0] == Duty("/run/s", {}, 0, [], {}, [])
+            assert received[0] == Handoff("/run/s", {}, 0, [], {}, [])
             assert not received[1].get_inheritable()
             received[1].close()

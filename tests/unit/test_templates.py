@@ -16,7 +16,8 @@ from shim.errors import AlreadyExists, HostResource, NotFound
 from shim.host.spawn import TREE
 from shim.machine.machine import SandboxMachine
 from shim.machine.size import MIB, MachineSize
-from shim.machine.templates import maker, offer
+from shim.machine.templates import background, maker
+from shim.machine.templates.background import ensure_template
 from shim.machine.templates.identity import (
     DESCRIPTION,
     MachineClass,
@@ -27,8 +28,7 @@ from shim.machine.templates.identity import (
     read_number,
     use_template,
 )
-from shim.machine.templates.maker import own_sandbox, settle
-from shim.machine.templates.offer import offer_template
+from shim.machine.templates.maker import own_sandbox, wait_idle
 from shim.machine.templates.store import (
     FILES,
     Template,
@@ -209,40 +209,42 @@ def touch_use(template: Template, when: int) -> None:
 
 
 @pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> list[MachineClass]:
+def classes_made(monkeypatch: pytest.MonkeyPatch) -> list[MachineClass]:
     """The classes that templates were made for; here a snapshot is a few files."""
-    made: list[MachineClass] = []
+    classes_made: list[MachineClass] = []
 
     def make_it(config: Config, machine_class: MachineClass) -> Template:
-        made.append(machine_class)
+        classes_made.append(machine_class)
         return make(config, machine_class)
 
-    monkeypatch.setattr(offer, "make_template_alone", make_it)
-    return made
+    monkeypatch.setattr(background, "make_template_alone", make_it)
+    return classes_made
 
 
-def test_a_class_without_a_template_gets_one(config: Config, offered: list[MachineClass]) -> None:
-    offer_template(config, CLASS)
-    offer_template(config, CLASS)
-    assert offered == [CLASS]
+def test_a_class_without_a_template_gets_one(
+    config: Config, classes_made: list[MachineClass]
+) -> None:
+    ensure_template(config, CLASS)
+    ensure_template(config, CLASS)
+    assert classes_made == [CLASS]
 
 
-def test_one_that_is_spoilt_is_made_anew(config: Config, offered: list[MachineClass]) -> None:
+def test_one_that_is_spoilt_is_made_anew(config: Config, classes_made: list[MachineClass]) -> None:
     template = make(config)
     Path(template.path, "memory").write_text("spoilt")
-    offer_template(config, CLASS)
-    assert offered == [CLASS]
+    ensure_template(config, CLASS)
+    assert classes_made == [CLASS]
     verify_template(get_template(config, template.name))
 
 
 def test_one_that_was_refused_is_made_anew_once(
-    config: Config, offered: list[MachineClass]
+    config: Config, classes_made: list[MachineClass]
 ) -> None:
     """Although it is complete; by then it may have failed for two machines."""
     refused = read_number(make(config).path)
-    offer_template(config, CLASS, refused)
-    offer_template(config, CLASS, refused)
-    assert offered == [CLASS]
+    ensure_template(config, CLASS, refused)
+    ensure_template(config, CLASS, refused)
+    assert classes_made == [CLASS]
     assert read_number(find_template(config, CLASS)) not in (0, refused)
 
 
@@ -253,7 +255,7 @@ def test_a_template_that_is_gone_has_no_number(config: Config) -> None:
 
 
 def test_the_one_that_was_used_the_longest_time_ago_makes_room(
-    config: Config, offered: list[MachineClass]
+    config: Config, classes_made: list[MachineClass]
 ) -> None:
     config = replace(config, max_templates=3)
     sizes = [MachineClass(MachineSize(1, mib * MIB), 1) for mib in (256, 1024, 2048)]
@@ -261,7 +263,7 @@ def test_the_one_that_was_used_the_longest_time_ago_makes_room(
     for when, template in enumerate(made, start=1):
         touch_use(template, when)
     assert use_template(config, sizes[0]) == made[0].path
-    offer_template(config, CLASS)
+    ensure_template(config, CLASS)
     assert {found.name for found in list_templates(config)} == {
         made[0].name,
         made[2].name,
@@ -278,15 +280,15 @@ def test_a_failure_is_not_tried_at_once_again(
         tries.append(1)
         raise HostResource("no space")
 
-    monkeypatch.setattr(offer, "make_template_alone", fail)
+    monkeypatch.setattr(background, "make_template_alone", fail)
     with pytest.raises(HostResource):
-        offer_template(config, CLASS)
-    offer_template(config, CLASS)
+        ensure_template(config, CLASS)
+    ensure_template(config, CLASS)
     assert len(tries) == 1
     (note,) = Path(config.templates_dir).glob(".failed-*")
     os.utime(note, (1, 1))
     with pytest.raises(HostResource):
-        offer_template(config, CLASS)
+        ensure_template(config, CLASS)
 
 
 def test_one_that_is_being_made_is_nobodys_failure(
@@ -295,8 +297,8 @@ def test_one_that_is_being_made_is_nobodys_failure(
     def busy(*_: object) -> Template:
         raise AlreadyExists("the same template is being made")
 
-    monkeypatch.setattr(offer, "make_template_alone", busy)
-    offer_template(config, CLASS)
+    monkeypatch.setattr(background, "make_template_alone", busy)
+    ensure_template(config, CLASS)
     assert not os.path.exists(config.templates_dir)
 
 
@@ -318,6 +320,6 @@ class ReportingMachine:
 async def test_a_machine_is_saved_when_its_guest_has_told_what_is_free(
     monkeypatch: pytest.MonkeyPatch, told: list[int], left: list[int]
 ) -> None:
-    monkeypatch.setattr(maker, "SETTLE_S", 0)
-    await settle(cast(SandboxMachine, ReportingMachine(told)))
+    monkeypatch.setattr(maker, "IDLE_CHECK_S", 0)
+    await wait_idle(cast(SandboxMachine, ReportingMachine(told)))
     assert told == left

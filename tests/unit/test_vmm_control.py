@@ -95,7 +95,7 @@ def test_the_shims_end_closing_is_the_end(sockets) -> None:
 def test_sending_to_a_shim_that_is_gone_does_not_raise(sockets) -> None:
     shim, channel = sockets
     shim.close()
-    channel.tell(Event.STOPPED, {})
+    channel.send_event(Event.STOPPED, {})
 
 
 def test_an_error_travels_by_its_category(sockets) -> None:

@@ -178,7 +178,7 @@ def test_a_machine_that_was_not_made_for_it_is_not_saved(told: list[str]) -> Non
     with pytest.raises(FailedPrecondition, match="not made to be saved"):
         machine.save(7, 8)
     with pytest.raises(FailedPrecondition, match="not made to be saved"):
-        machine.note_touched(7)
+        machine.save_working_set(7)
     assert told == []
 
 

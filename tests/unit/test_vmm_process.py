@@ -125,11 +125,11 @@ def test_listeners_of_a_refused_boot_are_closed(make_config: MakeConfig) -> None
     os.close(reader)
 
 
-def test_a_machine_that_is_held_is_a_clone_or_none(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_prewarmed_machine_is_a_clone_or_none(make_config: MakeConfig, tmp_path: Path) -> None:
     """A prewarmed machine never boots instead: no container waits for it yet."""
     with VmmProcess() as vmm:
         with pytest.raises(Refused, match=f"{tmp_path}/none/state.json: No such file"):
-            vmm.request("hold", make_config(template=f"{tmp_path}/none").to_json())
+            vmm.request("prewarm", make_config(template=f"{tmp_path}/none").to_json())
         with pytest.raises(Refused, match="no machine is booted"):
             vmm.request("start")
 

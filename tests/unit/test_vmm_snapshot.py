@@ -15,13 +15,13 @@ from shim.vmm.kvm.memory import GuestRam
 from shim.vmm.kvm.memory_image import CHUNK_BYTES
 from shim.vmm.kvm.working_set import (
     PageWatch,
-    Touched,
-    find_touched,
+    TouchedPages,
+    find_working_set,
     group_pages,
-    pack_touched,
+    pack_working_set,
     prefault,
 )
-from shim.vmm.snapshot import MachineState, Snapshot, write_snapshot, write_touched
+from shim.vmm.snapshot import MachineState, Snapshot, write_snapshot, write_working_set
 
 LOW = Range(Gpa(0), 4 * MIB)
 HIGH = Range(Gpa(64 * MIB), 2 * MIB + PAGE_BYTES)
@@ -59,9 +59,9 @@ def save(directory: Path, state: MachineState, ram: GuestRam) -> None:
         write_snapshot(memory.fileno(), file.fileno(), state, ram, pages.fileno())
 
 
-def touch(directory: Path, touched: list[Touched]) -> None:
-    with (directory / "touched").open("xb") as file:
-        write_touched(file.fileno(), touched)
+def touch(directory: Path, touched: list[TouchedPages]) -> None:
+    with (directory / "working_set").open("xb") as file:
+        write_working_set(file.fileno(), touched)
 
 
 def put_back(directory: Path, ram: GuestRam) -> None:
@@ -185,23 +185,23 @@ def test_what_a_clone_touched_is_ready_in_the_next_one(tmp_path: Path, rams, pag
     put_back(tmp_path, trial)
     read_byte(trial, MIB)
     trial.write(Gpa(2 * MIB), b"changed")
-    touched = list(find_touched(trial, pagemap))
+    touched = list(find_working_set(trial, pagemap))
     written = [page for page in touched if page.written]
-    assert Touched(2 * MIB, PAGE_BYTES, True) in written
+    assert TouchedPages(2 * MIB, PAGE_BYTES, True) in written
     assert any(p.gpa <= MIB < p.gpa + p.length for p in touched if not p.written)
     touch(tmp_path, touched)
     with closing(GuestRam((LOW, HIGH))) as clone, closing(Snapshot(str(tmp_path))) as snapshot:
         snapshot.map(clone)
-        assert snapshot.touched is not None
-        prefault(clone, -1, snapshot.touched)
-        assert set(written) <= set(find_touched(clone, pagemap))
+        assert snapshot.working_set is not None
+        prefault(clone, -1, snapshot.working_set)
+        assert set(written) <= set(find_working_set(clone, pagemap))
         assert read(clone, LOW) == read(saved, LOW)
 
 
 def test_a_snapshot_without_a_trial_has_nothing_ready(tmp_path: Path, rams) -> None:
     save(tmp_path, STATE, rams[0])
     with closing(Snapshot(str(tmp_path))) as snapshot:
-        assert snapshot.touched is None
+        assert snapshot.working_set is None
 
 
 def test_only_what_was_touched_is_told_where_the_kernel_can(
@@ -217,9 +217,9 @@ def test_only_what_was_touched_is_told_where_the_kernel_can(
             pytest.skip(f"this kernel has no asynchronous userfaultfd: {os.strerror(-watch.fd)}")
         read_byte(trial, MIB)
         trial.write(Gpa(2 * MIB), b"changed")
-        assert list(find_touched(trial, pagemap)) == [
-            Touched(MIB, PAGE_BYTES, False),
-            Touched(2 * MIB, PAGE_BYTES, True),
+        assert list(find_working_set(trial, pagemap)) == [
+            TouchedPages(MIB, PAGE_BYTES, False),
+            TouchedPages(2 * MIB, PAGE_BYTES, True),
         ]
 
 
@@ -231,13 +231,15 @@ def test_a_watch_that_ends_leaves_the_memory_as_it_is(rams) -> None:
 
 def test_what_is_no_list_of_pages_is_refused_with_its_name(tmp_path: Path, rams) -> None:
     save(tmp_path, STATE, rams[0])
-    (tmp_path / "touched").write_bytes(bytes(25))
-    with pytest.raises(HostResource, match=r"/touched: 25 bytes are no list of pages"):
+    (tmp_path / "working_set").write_bytes(bytes(25))
+    with pytest.raises(HostResource, match=r"/working_set: 25 bytes are no list of pages"):
         Snapshot(str(tmp_path))
 
 
 def test_pages_are_packed_as_native_code_has_them() -> None:
-    packed = pack_touched([Touched(MIB, PAGE_BYTES, False), Touched(2 * MIB, 8192, True)])
+    packed = pack_working_set(
+        [TouchedPages(MIB, PAGE_BYTES, False), TouchedPages(2 * MIB, 8192, True)]
+    )
     ranges = ffi.from_buffer("struct prefault_range[]", packed)
     found = [(each.gpa, each.len, each.written) for each in ranges]
     assert found == [(MIB, PAGE_BYTES, 0), (2 * MIB, 8192, 1)]
@@ -245,14 +247,14 @@ def test_pages_are_packed_as_native_code_has_them() -> None:
 
 def test_pages_outside_of_memory_are_refused(rams) -> None:
     with pytest.raises(OSError, match="guest_memory_prefault"):
-        prefault(rams[0], -1, pack_touched([Touched(LOW.end, PAGE_BYTES, True)]))
+        prefault(rams[0], -1, pack_working_set([TouchedPages(LOW.end, PAGE_BYTES, True)]))
 
 
 def test_pages_are_told_in_runs() -> None:
     pages = [None, True, True, False, None, False, True]
     assert list(group_pages(0, pages)) == [
-        Touched(1 * PAGE_BYTES, 2 * PAGE_BYTES, True),
-        Touched(3 * PAGE_BYTES, PAGE_BYTES, False),
-        Touched(5 * PAGE_BYTES, PAGE_BYTES, False),
-        Touched(6 * PAGE_BYTES, PAGE_BYTES, True),
+        TouchedPages(1 * PAGE_BYTES, 2 * PAGE_BYTES, True),
+        TouchedPages(3 * PAGE_BYTES, PAGE_BYTES, False),
+        TouchedPages(5 * PAGE_BYTES, PAGE_BYTES, False),
+        TouchedPages(6 * PAGE_BYTES, PAGE_BYTES, True),
     ]

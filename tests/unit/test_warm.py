@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shim.warm.handover import Duty, offer, receive_duty
+from shim.warm.handoff import Handoff, receive_handoff, send_handoff
 from shim.warm.installation import Installation
-from shim.warm.pool import Pool, Wish
+from shim.warm.pool import Pool, PrewarmRequest
 from shim.warm.request import READY, Request, RequestError, parse_request, receive_request
 
 WORDS = b"3\x00712\0/bin/shim\0-id\0c1\0PATH=/bin\0A=b=c\0EMPTY=\0"
@@ -93,24 +93,24 @@ def test_an_installation_is_what_it_was_until_a_file_changes() -> None:
 def pool() -> Iterator[Pool]:
     made = Pool()
     yield made
-    made.leave()
-    made.wishing.close()
+    made.close()
+    made.request_sender.close()
 
 
-def make_wish(name: str = "n", limit: int = 1) -> Wish:
-    return Wish(name, limit, "", "/run", 1, 1 << 30, 0)
+def make_request(name: str = "n", limit: int = 1) -> PrewarmRequest:
+    return PrewarmRequest(name, limit, "", "/run", 1, 1 << 30, 0)
 
 
 def add_process(pool: Pool, pid: int, name: str = "n") -> socket.socket:
     """Adds a waiting process; returns that process' end of the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pool.add(pid, make_wish(name), ours)
+    pool.add(pid, make_request(name), ours)
     return theirs
 
 
 def hear_all(pool: Pool) -> None:
     for process in list(pool.processes):
-        pool.hear(process.connection.fileno())
+        pool.receive_state(process.connection.fileno())
 
 
 def test_a_process_is_of_use_from_its_word_on_until_it_has_gone(pool: Pool) -> None:
@@ -127,56 +127,56 @@ def test_a_process_is_of_use_from_its_word_on_until_it_has_gone(pool: Pool) -> N
 def test_as_many_are_made_as_are_missing_and_others_go_the_oldest_first(pool: Pool) -> None:
     others = [add_process(pool, pid, "other") for pid in (1, 2)]
     with add_process(pool, 3):
-        assert pool.make_room(make_wish(limit=3)) == 2
+        assert pool.make_room(make_request(limit=3)) == 2
         assert [process.pid for process in pool.processes] == [3]
         assert [other.recv(1) for other in others] == [b"", b""]
-        assert pool.make_room(make_wish(limit=1)) == 0
+        assert pool.make_room(make_request(limit=1)) == 0
     for other in others:
         other.close()
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"null", b'["n", 1]'])
-def test_what_is_no_wish_is_none(pool: Pool, data: bytes) -> None:
-    pool.wishing.send(data)
-    assert pool.receive_wish() is None
+def test_what_is_no_request_is_none(pool: Pool, data: bytes) -> None:
+    pool.request_sender.send(data)
+    assert pool.receive_request() is None
 
 
-def test_a_wish_comes_as_it_was_made(pool: Pool) -> None:
-    pool.wishing.send(json.dumps(make_wish()).encode())
-    assert pool.receive_wish() == make_wish()
+def test_a_request_comes_as_it_was_made(pool: Pool) -> None:
+    pool.request_sender.send(json.dumps(make_request()).encode())
+    assert pool.receive_request() == make_request()
 
 
-@pytest.mark.parametrize("answers", [b"", b"h", b"x"])
+@pytest.mark.parametrize("answers", [b"", b"a", b"x"])
 def test_a_sandbox_is_taken_up_only_by_who_answers(answers: bytes) -> None:
     """And not after its caller has stopped waiting."""
-    duty = Duty("/run/s", {}, 0, [], {}, [])
+    handoff = Handoff("/run/s", {}, 0, [], {}, [])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, socket.socket(socket.AF_UNIX) as listener:
 
         def answer() -> bytes:
             data, fds, _, _ = socket.recv_fds(theirs, 1 << 16, 2)
-            assert Duty(*json.loads(data)) == duty
+            assert Handoff(*json.loads(data)) == handoff
             os.close(fds[1])
             with socket.socket(fileno=fds[0]) as caller:
                 if answers:
                     caller.send(answers)
-                return caller.recv(1) if answers == b"h" else b""
+                return caller.recv(1) if answers == b"a" else b""
 
         with ThreadPoolExecutor(1) as thread:
             heard = thread.submit(answer)
-            assert offer(ours, duty, listener) == (answers == b"h")
-            assert heard.result() == (b"g" if answers == b"h" else b"")
+            assert send_handoff(ours, handoff, listener) == (answers == b"a")
+            assert heard.result() == (b"c" if answers == b"a" else b"")
 
 
 def test_a_caller_that_has_gone_is_not_served(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     answers, closed = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    data = json.dumps(Duty("/run/s", {}, 0, [], {}, [])).encode()
+    data = json.dumps(Handoff("/run/s", {}, 0, [], {}, [])).encode()
     with socket.socket(socket.AF_UNIX) as listener, answers:
         socket.send_fds(theirs, [data], [closed.fileno(), listener.fileno()])
         closed.close()
         answers.close()
         before = os.listdir("/proc/self/fd")
-        with receive_duty(ours) as received:
+        with receive_handoff(ours) as received:
             assert received is None
         assert os.listdir("/proc/self/fd") == before

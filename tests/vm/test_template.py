@@ -47,19 +47,19 @@ def cloned(template: str, directory: Path, **changes: Any) -> Iterator[Guest]:
         guest = Guest(vmm, directory)
         assert guest.begin(template, **changes)["cloned"]
         guest.faults_at_start = count_faults(vmm.process.pid)
-        awaken(guest)
+        renew_identity(guest)
         yield guest
         guest.close()
 
 
-def awaken(guest: Guest) -> None:
+def renew_identity(guest: Guest) -> None:
     guest.wait_agent()
-    request = pb.AwakenRequest(
+    request = pb.RenewIdentityRequest(
         entropy=secrets.token_bytes(contract.ENTROPY_BYTES),
         realtime_ns=time.time_ns(),
         hostname=HOST_NAME,
     )
-    guest.stub.Awaken(request, timeout=DEADLINE_S)
+    guest.stub.RenewIdentity(request, timeout=DEADLINE_S)
 
 
 def read_uptime(guest: Guest) -> float:
@@ -140,17 +140,17 @@ def test_a_prewarmed_clone_does_not_notice_that_it_had_to_wait(
     log = (tmp_path / "log").open("w")
     with VmmProcess() as vmm, log, Path("/proc/self/ns/net").open() as namespace:
         guest = Guest(vmm, tmp_path / "held")
-        assert guest.begin(template, "hold") == {}
+        assert guest.begin(template, "prewarm") == {}
         with pytest.raises(Refused, match="already booted"):
-            guest.vmm.request("hold", make_config(tmp_path).to_json())
+            guest.vmm.request("prewarm", make_config(tmp_path).to_json())
         time.sleep(2 * took + 10)
         started = time.monotonic()
         fds = [log.fileno(), namespace.fileno()]
         assert vmm.request("start", fds=fds)["cloned"]
-        with pytest.raises(Refused, match="not held"):
+        with pytest.raises(Refused, match="not prewarmed"):
             vmm.request("start", fds=fds)
         assert Path(f"/proc/{vmm.process.pid}/fd/2").readlink() == tmp_path / "log"
-        awaken(guest)
+        renew_identity(guest)
         assert read_uptime(guest) <= uptime + time.monotonic() - started + 1
         guest.close()
 
@@ -164,7 +164,7 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
             assert guest.run("run", "echo hello") == (0, b"hello\n")
             faults.append(count_faults(guest.vmm.process.pid) - guest.faults_at_start)
             if name == "first":
-                guest.vmm.request("note_touched", {"directory": template})
+                guest.vmm.request("save_working_set", {"directory": template})
                 assert guest.run("run", "echo on") == (0, b"on\n")
     Path(template, "touched").unlink()
     assert faults[1] < faults[0] / 2, faults

@@ -11,7 +11,8 @@
 #include "fuse/state.h"
 
 /* Reads the name and gets the directory; the caller puts it back. */
-static int take_place(struct fuse_call *call, struct fuse_inode **ret_parent, const char **ret_name)
+static int take_parent_and_name(struct fuse_call *call, struct fuse_inode **ret_parent,
+				const char **ret_name)
 {
 	const int r = fuse_take_name(call, ret_name);
 
@@ -51,7 +52,7 @@ int fuse_do_mknod(struct fuse_call *call)
 
 	if (!in || S_ISDIR(in->mode) || S_ISLNK(in->mode))
 		return -EINVAL;
-	r = take_place(call, &parent, &name);
+	r = take_parent_and_name(call, &parent, &name);
 	if (r < 0)
 		return r;
 	return reply_made(call, parent, name, make_node(call, parent, name, in));
@@ -66,7 +67,7 @@ int fuse_do_mkdir(struct fuse_call *call)
 
 	if (!in)
 		return -EINVAL;
-	r = take_place(call, &parent, &name);
+	r = take_parent_and_name(call, &parent, &name);
 	if (r < 0)
 		return r;
 	fuse_create_begin(call, in->umask);
@@ -79,7 +80,7 @@ int fuse_do_symlink(struct fuse_call *call)
 {
 	struct fuse_inode *parent;
 	const char *name, *target;
-	int r = take_place(call, &parent, &name);
+	int r = take_parent_and_name(call, &parent, &name);
 
 	if (r < 0)
 		return r;
@@ -166,7 +167,7 @@ int fuse_do_create(struct fuse_call *call)
 		return -ENOSYS;
 	if (!in)
 		return -EINVAL;
-	r = take_place(call, &parent, &name);
+	r = take_parent_and_name(call, &parent, &name);
 	if (r < 0)
 		return r;
 	fd = create_or_open(call, parent, name, in, &entry);

@@ -129,14 +129,14 @@ static void listen_for_kicks(struct fs_device *dev)
 	dev->listening = false;
 }
 
-static void wait_until_wanted(struct fs_device *dev)
+static void wait_for_work(struct fs_device *dev)
 {
 	dev->idle++;
 	pthread_cond_wait(&dev->wanted, &dev->lock);
 	dev->idle--;
 }
 
-static void let_another_take_over(struct fs_device *dev)
+static void wake_idle_worker(struct fs_device *dev)
 {
 	if (dev->idle > 0 && !dev->listening)
 		pthread_cond_signal(&dev->wanted);
@@ -148,7 +148,7 @@ static void about_to_wait(void *context)
 	struct fs_device *dev = context;
 
 	pthread_mutex_lock(&dev->lock);
-	let_another_take_over(dev);
+	wake_idle_worker(dev);
 	pthread_mutex_unlock(&dev->lock);
 }
 
@@ -164,7 +164,7 @@ static void serve(struct fs_device *dev, struct fs_worker *w, struct virtqueue *
 	ptrdiff_t n;
 
 	if (has_more(vq))
-		let_another_take_over(dev);
+		wake_idle_worker(dev);
 	pthread_mutex_unlock(&dev->lock);
 	n = fuse_server_handle(dev->server, w->chain.iov, w->chain.readable_count,
 			       virtqueue_chain_writable(&w->chain), w->chain.writable_count);
@@ -189,7 +189,7 @@ static void *run(void *context)
 		if (vq)
 			serve(dev, w, vq);
 		else if (dev->listening)
-			wait_until_wanted(dev);
+			wait_for_work(dev);
 		else
 			listen_for_kicks(dev);
 	}

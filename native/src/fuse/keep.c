@@ -20,7 +20,7 @@ static unsigned file_system_of(int fd)
 }
 
 /* On these, close(2) may be the first call to report a failed write. */
-static bool flush_matters(unsigned file_system)
+static bool needs_flush(unsigned file_system)
 {
 	switch (file_system) {
 	case 0:
@@ -41,7 +41,7 @@ static bool flush_matters(unsigned file_system)
 /* A write through a mapping also changes the ctime, once the page has been written
  * back.  This excludes tmpfs, which never writes back, and file systems that may
  * lie on one. */
-static bool ctime_tells(unsigned file_system)
+static bool ctime_shows_changes(unsigned file_system)
 {
 	switch (file_system) {
 	case EXT4_SUPER_MAGIC: /* and ext2, ext3 */
@@ -86,11 +86,11 @@ uint32_t fuse_keep_on_open(const struct fuse_server_config *config, struct fuse_
 			   int fd)
 {
 	const unsigned file_system = file_system_of(fd);
-	uint32_t flags = flush_matters(file_system) ? 0 : FOPEN_NOFLUSH;
+	uint32_t flags = needs_flush(file_system) ? 0 : FOPEN_NOFLUSH;
 
 	if (config->exclusive || config->read_only)
 		return flags | FOPEN_KEEP_CACHE;
-	if (inode && config->keep_after_ns > 0 && ctime_tells(file_system) &&
+	if (inode && config->keep_after_ns > 0 && ctime_shows_changes(file_system) &&
 	    is_unchanged(inode, fd, config->keep_after_ns))
 		flags |= FOPEN_KEEP_CACHE;
 	return flags;

@@ -39,7 +39,7 @@ int fuse_get_to_change(struct fuse_server *server, uint64_t node_id, struct fuse
 
 /* The host mounts and unmounts file systems on directories right below the root
  * of a share with submounts, so the client must not cache those names. */
-static bool names_are_kept(const struct fuse_server *server, const struct fuse_inode *parent)
+static bool can_cache_names(const struct fuse_server *server, const struct fuse_inode *parent)
 {
 	const struct fuse_server_config *config = &server->config;
 
@@ -209,7 +209,7 @@ static int look_up(struct fuse_call *call, struct fuse_inode *parent, struct fus
 		return -EINVAL;
 	r = fuse_node_lookup(server, parent, name, entry);
 	/* Node 0: the client may cache that there is no such name. */
-	if (r == -ENOENT && names_are_kept(server, parent)) {
+	if (r == -ENOENT && can_cache_names(server, parent)) {
 		*entry = (struct fuse_entry_out){0};
 		fill_validity(server, parent, entry);
 		return 0;

@@ -40,7 +40,7 @@ static void put(struct output *out, const void *data, size_t bytes)
 	out->bytes += bytes;
 }
 
-static struct fuse_entry *living_at(struct fuse_table *table, uint32_t slot)
+static struct fuse_entry *get_alive_at(struct fuse_table *table, uint32_t slot)
 {
 	struct fuse_entry *entry = fuse_table_at(table, slot);
 
@@ -79,7 +79,7 @@ static int stat_fd(int fd, struct statx *ret_st)
 		       : 0;
 }
 
-static bool leads_to(int root_fd, const char *path, const struct fuse_inode *inode)
+static bool is_path_of(int root_fd, const char *path, const struct fuse_inode *inode)
 {
 	struct fuse_identity found;
 	struct statx st;
@@ -111,7 +111,7 @@ static int save_file(struct fuse_server *server, const char *root_path, struct f
 	if (strncmp(path, root_path, root_bytes) != 0 || path[root_bytes] != '/')
 		return -ESTALE;
 	below = path + root_bytes + 1;
-	if (!leads_to(server->inodes.root->fd, below, inode))
+	if (!is_path_of(server->inodes.root->fd, below, inode))
 		return -ESTALE;
 	file.path_bytes = (uint32_t)strlen(below);
 	put(out, &file, sizeof(file));
@@ -130,7 +130,7 @@ static int save_files(struct fuse_server *server, struct output *out)
 	if (strcmp(root_path, "/") == 0)
 		root_path[0] = '\0';
 	for (uint32_t slot = 0; r == 0 && slot < table->used; slot++) {
-		struct fuse_inode *inode = (struct fuse_inode *)living_at(table, slot);
+		struct fuse_inode *inode = (struct fuse_inode *)get_alive_at(table, slot);
 
 		if (inode && inode != server->inodes.root)
 			r = save_file(server, root_path, inode, out);
@@ -148,7 +148,7 @@ ptrdiff_t fuse_server_save(struct fuse_server *server, void *buffer, size_t byte
 	int r;
 
 	for (uint32_t slot = 0; slot < server->handles.table.used; slot++)
-		if (living_at(&server->handles.table, slot))
+		if (get_alive_at(&server->handles.table, slot))
 			return -EBUSY;
 	put(&out, &session, sizeof(session));
 	r = save_files(server, &out);

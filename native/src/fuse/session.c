@@ -12,14 +12,14 @@
  * write-back must keep all workers busy. */
 #define MAX_BACKGROUND 128
 
-#define ALWAYS                                                                                     \
+#define BASE_FEATURES                                                                              \
 	(FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_DONT_MASK | FUSE_DO_READDIRPLUS |                \
 	 FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES |          \
 	 FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_INIT_EXT | FUSE_EXPORT_SUPPORT)
 
 static uint64_t wanted(const struct fuse_server_config *config)
 {
-	uint64_t features = ALWAYS;
+	uint64_t features = BASE_FEATURES;
 
 	if (config->exclusive || config->read_only)
 		features |= FUSE_CACHE_SYMLINKS | FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT;

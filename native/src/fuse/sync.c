@@ -11,11 +11,11 @@
 #include "fuse/state.h"
 
 /* <container>/<volume> */
-#define DEEPEST_PLACE 2
+#define MAX_MOUNT_DEPTH 2
 
 static int sync_below(struct fuse_server *server, int dir_fd, unsigned depth);
 
-static int sync_place(struct fuse_server *server, int path_fd, unsigned depth)
+static int sync_if_mount(struct fuse_server *server, int path_fd, unsigned depth)
 {
 	struct statx st;
 	bool is_mount;
@@ -24,7 +24,7 @@ static int sync_place(struct fuse_server *server, int path_fd, unsigned depth)
 	if (statx(path_fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_MNT_ID, &st) < 0)
 		return -errno;
 	is_mount = st.stx_mnt_id != server->inodes.root->identity.mount_id;
-	if (!is_mount && (!S_ISDIR(st.stx_mode) || depth == DEEPEST_PLACE))
+	if (!is_mount && (!S_ISDIR(st.stx_mode) || depth == MAX_MOUNT_DEPTH))
 		return 0;
 	fd = fuse_reopen_fd(server, path_fd, st.stx_mode & S_IFMT, O_RDONLY);
 	if (fd < 0)
@@ -45,7 +45,7 @@ static int sync_entry(struct fuse_server *server, int dir_fd, const char *name, 
 	fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
-	r = sync_place(server, fd, depth + 1);
+	r = sync_if_mount(server, fd, depth + 1);
 	close(fd);
 	return r;
 }

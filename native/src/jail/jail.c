@@ -21,19 +21,19 @@
 #define MAX_ARENAS 8
 
 enum jail_state {
-	OPEN,
+	UNRESTRICTED,
 	PENDING,
-	SEALED,
+	RESTRICTED,
 };
 
-struct beginning {
+struct thread_start {
 	enum jail_kind kind;
 	char name[16];
 	sigset_t blocked;
 	void *(*run)(void *);
 	void *context;
-	/* For a thread that begins after the seal: its maker waits for `began`. */
-	bool awaited, began;
+	/* For a thread that starts after `jail_restrict`: its maker waits for `started`. */
+	bool awaited, started;
 	int result;
 };
 
@@ -46,7 +46,7 @@ static struct {
 	unsigned waiting; /* threads that have not yet taken their rules on */
 	int failure;	  /* the error of a thread that could not */
 	/* Requests to the thread that makes threads. */
-	struct beginning *wanted;
+	struct thread_start *wanted;
 	pthread_t *wanted_thread;
 	int made;
 } jail = {
@@ -98,22 +98,22 @@ static int take_rules_on(enum jail_kind kind)
 }
 
 /* Returns whether the thread may go on. */
-static bool wait_for_rules(struct beginning *beginning)
+static bool wait_for_rules(struct thread_start *start)
 {
-	bool sealed;
+	bool restricted;
 	int r = 0;
 
 	pthread_mutex_lock(&jail.lock);
 	while (jail.state == PENDING)
 		pthread_cond_wait(&jail.changed, &jail.lock);
-	sealed = jail.state == SEALED;
+	restricted = jail.state == RESTRICTED;
 	pthread_mutex_unlock(&jail.lock);
-	if (sealed)
-		r = take_rules_on(beginning->kind);
+	if (restricted)
+		r = take_rules_on(start->kind);
 	pthread_mutex_lock(&jail.lock);
-	if (beginning->awaited) {
-		beginning->result = r;
-		beginning->began = true;
+	if (start->awaited) {
+		start->result = r;
+		start->started = true;
 	} else {
 		jail.waiting--;
 		jail.failure = r < 0 ? r : jail.failure;
@@ -123,33 +123,33 @@ static bool wait_for_rules(struct beginning *beginning)
 	return r == 0;
 }
 
-static void *begin(void *context)
+static void *run_with_rules(void *context)
 {
-	struct beginning *beginning = context;
-	void *(*run)(void *) = beginning->run;
-	void *const run_context = beginning->context;
-	const bool awaited = beginning->awaited;
+	struct thread_start *start = context;
+	void *(*run)(void *) = start->run;
+	void *const run_context = start->context;
+	const bool awaited = start->awaited;
 	bool go_on;
 
-	pthread_setname_np(pthread_self(), beginning->name);
-	/* Lifetime: an awaited `beginning` belongs to its maker, and may be on its
+	pthread_setname_np(pthread_self(), start->name);
+	/* Lifetime: an awaited `start` belongs to its maker, and may be on its
 	 * stack. */
-	go_on = wait_for_rules(beginning);
+	go_on = wait_for_rules(start);
 	if (!awaited)
-		free(beginning);
+		free(start);
 	return go_on ? run(run_context) : NULL;
 }
 
-static int make_thread(struct beginning *beginning, pthread_t *ret_thread)
+static int make_thread(struct thread_start *start, pthread_t *ret_thread)
 {
 	pthread_attr_t attributes;
 	int r = -pthread_attr_init(&attributes);
 
 	if (r < 0)
 		return r;
-	r = -pthread_attr_setsigmask_np(&attributes, &beginning->blocked);
+	r = -pthread_attr_setsigmask_np(&attributes, &start->blocked);
 	if (r == 0)
-		r = -pthread_create(ret_thread, &attributes, begin, beginning);
+		r = -pthread_create(ret_thread, &attributes, run_with_rules, start);
 	pthread_attr_destroy(&attributes);
 	return r;
 }
@@ -170,13 +170,13 @@ static void *make_threads(void *context)
 }
 
 /* Has a thread made; with the lock held. */
-static int have_made(struct beginning *beginning, pthread_t *ret_thread)
+static int request_thread(struct thread_start *start, pthread_t *ret_thread)
 {
 	int r;
 
 	while (jail.wanted)
 		pthread_cond_wait(&jail.changed, &jail.lock);
-	jail.wanted = beginning;
+	jail.wanted = start;
 	jail.wanted_thread = ret_thread;
 	jail.made = 1; /* not yet */
 	pthread_cond_broadcast(&jail.changed);
@@ -185,41 +185,41 @@ static int have_made(struct beginning *beginning, pthread_t *ret_thread)
 	r = jail.made;
 	jail.wanted = NULL;
 	pthread_cond_broadcast(&jail.changed);
-	while (r == 0 && !beginning->began)
+	while (r == 0 && !start->started)
 		pthread_cond_wait(&jail.changed, &jail.lock);
 	return r;
 }
 
-static int thread_after_seal(struct beginning *beginning, pthread_t *ret_thread)
+static int make_restricted_thread(struct thread_start *start, pthread_t *ret_thread)
 {
 	int r;
 
-	beginning->awaited = true;
+	start->awaited = true;
 	pthread_mutex_lock(&jail.lock);
-	r = have_made(beginning, ret_thread);
+	r = request_thread(start, ret_thread);
 	pthread_mutex_unlock(&jail.lock);
-	if (r == 0 && beginning->result < 0)
+	if (r == 0 && start->result < 0)
 		pthread_join(*ret_thread, NULL);
-	return r < 0 ? r : beginning->result;
+	return r < 0 ? r : start->result;
 }
 
-static int thread_before_seal(const struct beginning *described, pthread_t *ret_thread)
+static int make_waiting_thread(const struct thread_start *described, pthread_t *ret_thread)
 {
-	struct beginning *beginning = malloc(sizeof(*beginning));
+	struct thread_start *start = malloc(sizeof(*start));
 	int r;
 
-	if (!beginning)
+	if (!start)
 		return -ENOMEM;
-	*beginning = *described;
+	*start = *described;
 	pthread_mutex_lock(&jail.lock);
 	jail.waiting++;
 	pthread_mutex_unlock(&jail.lock);
-	r = make_thread(beginning, ret_thread);
+	r = make_thread(start, ret_thread);
 	if (r < 0) {
 		pthread_mutex_lock(&jail.lock);
 		jail.waiting--;
 		pthread_mutex_unlock(&jail.lock);
-		free(beginning);
+		free(start);
 	}
 	return r;
 }
@@ -227,26 +227,26 @@ static int thread_before_seal(const struct beginning *described, pthread_t *ret_
 int jail_thread(enum jail_kind kind, const char *name, const sigset_t *blocked,
 		void *(*run)(void *), void *context, pthread_t *ret_thread)
 {
-	struct beginning beginning = {
+	struct thread_start start = {
 		.kind = kind, .blocked = *blocked, .run = run, .context = context};
-	bool sealed;
+	bool restricted;
 
-	strncpy(beginning.name, name, sizeof(beginning.name) - 1);
+	strncpy(start.name, name, sizeof(start.name) - 1);
 	pthread_mutex_lock(&jail.lock);
-	sealed = jail.state == SEALED;
+	restricted = jail.state == RESTRICTED;
 	pthread_mutex_unlock(&jail.lock);
-	return sealed ? thread_after_seal(&beginning, ret_thread)
-		      : thread_before_seal(&beginning, ret_thread);
+	return restricted ? make_restricted_thread(&start, ret_thread)
+			  : make_waiting_thread(&start, ret_thread);
 }
 
-/* --- the seal ------------------------------------------------------------- */
+/* --- restricting ------------------------------------------------------------- */
 
 void jail_prepare(void)
 {
 	/* glibc would count the processors, in /sys, when a thread allocates for the first time. */
 	mallopt(M_ARENA_MAX, MAX_ARENAS);
 	pthread_mutex_lock(&jail.lock);
-	if (jail.state == OPEN)
+	if (jail.state == UNRESTRICTED)
 		jail.state = PENDING;
 	pthread_mutex_unlock(&jail.lock);
 }
@@ -260,9 +260,9 @@ static void change_state(enum jail_state from, enum jail_state to)
 	pthread_mutex_unlock(&jail.lock);
 }
 
-void jail_open(void)
+void jail_release(void)
 {
-	change_state(PENDING, OPEN);
+	change_state(PENDING, UNRESTRICTED);
 }
 
 static int wait_until_all_have_rules(void)
@@ -277,24 +277,25 @@ static int wait_until_all_have_rules(void)
 	return r;
 }
 
-int jail_seal(const struct jail_rules rules[JAIL_KINDS], int landlock_fd, int network_fd)
+int jail_restrict(const struct jail_rules rules[JAIL_KINDS], int landlock_fd, int network_fd)
 {
-	struct beginning described = {.kind = JAIL_THREADS, .name = "threads", .run = make_threads};
+	struct thread_start described = {
+		.kind = JAIL_THREADS, .name = "threads", .run = make_threads};
 	pthread_t thread;
 	int r;
 
-	if (jail.state == SEALED)
+	if (jail.state == RESTRICTED)
 		return -EBUSY;
 	memcpy(jail.rules, rules, sizeof(jail.rules));
 	jail.landlock_fd = landlock_fd;
 	jail.network_fd = network_fd;
 	sigfillset(&described.blocked);
 	jail_prepare();
-	r = thread_before_seal(&described, &thread);
+	r = make_waiting_thread(&described, &thread);
 	if (r < 0)
 		return r;
 	pthread_detach(thread);
-	change_state(PENDING, SEALED);
+	change_state(PENDING, RESTRICTED);
 	r = wait_until_all_have_rules();
 	if (r == 0)
 		r = take_rules_on(JAIL_MAIN);

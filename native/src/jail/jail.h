@@ -3,8 +3,8 @@
  *
  * A process has one, so its state is the only one in native/src that belongs to no
  * object.  `jail_enter` comes before the first thread; threads that are made after
- * `jail_prepare` wait until `jail_seal` has given each its rules, or `jail_open` says
- * that there will be none.  After the seal no thread can make another: `jail_thread`
+ * `jail_prepare` wait until `jail_restrict` has given each its rules, or `jail_release` says
+ * that there will be none.  After that no thread can make another: `jail_thread`
  * has one made by a thread that was kept for it.
  *
  * All threads share the memory: an attacker who controls one can run code in each.
@@ -53,12 +53,12 @@ void jail_prepare(void);
 
 /* Applies to each thread the rules of its kind: to those that wait, to later ones, and
  * to the caller as JAIL_MAIN.  `landlock_fd`, `network_fd` (a network namespace that
- * all enter): -1 for none.  -EBUSY: sealed already.  After an error the process must
+ * all enter): -1 for none.  -EBUSY: restricted already.  After an error the process must
  * end. */
-int jail_seal(const struct jail_rules rules[JAIL_KINDS], int landlock_fd, int network_fd);
+int jail_restrict(const struct jail_rules rules[JAIL_KINDS], int landlock_fd, int network_fd);
 
-/* Lets threads run without rules; no effect after the seal. */
-void jail_open(void);
+/* Lets threads run without rules; no effect after `jail_restrict`. */
+void jail_release(void);
 
 /* As pthread_create(3), with name and signals blocked from the first instruction; -errno. */
 int jail_thread(enum jail_kind kind, const char *name, const sigset_t *blocked,

@@ -99,7 +99,7 @@ static int watch(int fd, const struct guest_memory *mem)
 	return 0;
 }
 
-int guest_memory_fault_singly(const struct guest_memory *mem)
+int guest_memory_disable_fault_around(const struct guest_memory *mem)
 {
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	int r;

@@ -23,6 +23,6 @@ int guest_memory_prefault(const struct kvm_calls *calls, const struct guest_memo
 /* Disables fault-around: a page of a file is mapped only when it is touched itself, not
  * when a page near it is.  Lasts until the returned descriptor is closed.  -errno where
  * the kernel cannot do it (before 6.7). */
-int guest_memory_fault_singly(const struct guest_memory *mem);
+int guest_memory_disable_fault_around(const struct guest_memory *mem);
 
 #endif

@@ -17,7 +17,7 @@ struct command {
 
 /* Bounds: a truncated command is refused, and so is a number of pairs that the
  * device does not have. */
-static uint8_t obey(struct net_control *control)
+static uint8_t execute(struct net_control *control)
 {
 	const struct virtqueue_chain *chain = &control->chain;
 	struct command command;
@@ -46,7 +46,7 @@ static int answer_one(struct net_control *control)
 		return r < 0 ? -1 : 0;
 	if (chain->writable_bytes < sizeof(answer))
 		return -1;
-	answer = obey(control);
+	answer = execute(control);
 	buf_to_iov(virtqueue_chain_writable(chain), chain->writable_count, 0, &answer,
 		   sizeof(answer));
 	virtqueue_push(control->queue, chain->head, sizeof(answer));

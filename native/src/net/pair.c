@@ -52,7 +52,7 @@ static void poll_tap(struct net_pair *pair, bool wanted)
 }
 
 /* The tap's link was deleted, or the namespace that it was in. */
-static void lose_tap(struct net_pair *pair)
+static void drop_tap(struct net_pair *pair)
 {
 	worker_remove(pair->worker, &pair->tap_source);
 	pair->path.tap_fd = -1;
@@ -79,7 +79,7 @@ static void on_receive(void *context, uint32_t events)
 			poll_tap(pair, false); /* until the guest gives buffers */
 		return;
 	case NET_GONE:
-		lose_tap(pair);
+		drop_tap(pair);
 		break;
 	case NET_VIOLATION:
 		poll_tap(pair, false);
@@ -94,7 +94,7 @@ static void on_receive(void *context, uint32_t events)
 static void on_tap(void *context, uint32_t events)
 {
 	if (events & (EPOLLERR | EPOLLHUP))
-		lose_tap(context);
+		drop_tap(context);
 	else
 		on_receive(context, events);
 }

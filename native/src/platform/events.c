@@ -82,7 +82,7 @@ bool machine_events_ended(const struct machine_events *events)
 	return atomic_load(&events->ended);
 }
 
-void machine_events_tell_fault(struct machine_events *events, const char *format, ...)
+void machine_events_report_fault(struct machine_events *events, const char *format, ...)
 {
 	va_list arguments;
 

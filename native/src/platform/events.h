@@ -35,7 +35,7 @@ void machine_events_end(struct machine_events *events, int kind, int vcpu, const
 	__attribute__((format(printf, 4, 5)));
 bool machine_events_ended(const struct machine_events *events);
 
-void machine_events_tell_fault(struct machine_events *events, const char *format, ...)
+void machine_events_report_fault(struct machine_events *events, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* Polls readable while there is an event to take; owned by `events`. */

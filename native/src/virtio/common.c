@@ -51,9 +51,9 @@ void virtio_common_break(struct virtio_pci *dev, const char *why)
 		return;
 	/* Reported once in the device's life, as a driver could break and reset it
 	 * for ever. */
-	if (!atomic_exchange(&dev->fault_told, true))
-		machine_events_tell_fault(dev->machine.events, "%.*s: %s", VIRTIO_PCI_NAME_BYTES,
-					  dev->description.name, why);
+	if (!atomic_exchange(&dev->fault_reported, true))
+		machine_events_report_fault(dev->machine.events, "%.*s: %s", VIRTIO_PCI_NAME_BYTES,
+					    dev->description.name, why);
 	/* §2.1.2: the driver is told only after DRIVER_OK. */
 	if (old & VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_common_config_changed(dev);

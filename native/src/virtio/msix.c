@@ -45,11 +45,11 @@ int msix_init(struct msix *msix, const struct kvm_calls *calls, int vm_fd,
 	return 0;
 }
 
-static void unwire(struct msix *msix, struct msix_source *source)
+static void deassign_irqfd(struct msix *msix, struct msix_source *source)
 {
-	if (source->wired)
+	if (source->assigned)
 		(void)set_irqfd(msix, source, KVM_IRQFD_FLAG_DEASSIGN);
-	source->wired = false;
+	source->assigned = false;
 }
 
 void msix_destroy(struct msix *msix)
@@ -101,19 +101,19 @@ void msix_stage_route(struct msix *msix, unsigned index, const struct msix_entry
 /* A pending count is read before the eventfd becomes an irqfd and is written
  * again afterwards, so that it is neither lost nor shown as pending at the next
  * mask. */
-static int wire(struct msix *msix, struct msix_source *source)
+static int assign_irqfd(struct msix *msix, struct msix_source *source)
 {
 	eventfd_t pending;
 	bool was_pending;
 	int r;
 
 	r = route(msix, source);
-	if (r < 0 || source->wired)
+	if (r < 0 || source->assigned)
 		return r;
 	was_pending = eventfd_read(source->fd, &pending) == 0;
 	r = set_irqfd(msix, source, 0);
 	if (r >= 0)
-		source->wired = true;
+		source->assigned = true;
 	if (was_pending)
 		eventfd_write(source->fd, 1);
 	return r < 0 ? r : 0;
@@ -124,10 +124,10 @@ static void update(struct msix *msix, struct msix_source *source)
 	int r;
 
 	if (!is_open(msix, source->vector)) {
-		unwire(msix, source);
+		deassign_irqfd(msix, source);
 		return;
 	}
-	r = wire(msix, source);
+	r = assign_irqfd(msix, source);
 	if (r < 0 && msix->error == 0)
 		msix->error = r;
 }
@@ -192,7 +192,7 @@ static bool is_pending(const struct msix_source *source)
 {
 	struct pollfd p = {.fd = source->fd, .events = POLLIN};
 
-	return !source->wired && poll(&p, 1, 0) == 1;
+	return !source->assigned && poll(&p, 1, 0) == 1;
 }
 
 void msix_read_pending(const struct msix *msix, uint64_t offset, void *data, unsigned len)

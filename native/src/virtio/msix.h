@@ -28,8 +28,8 @@ struct msix_source {
 	int fd; /* eventfd */
 	uint32_t gsi;
 	uint16_t vector;
-	bool wired;  /* an irqfd of KVM */
-	bool routed; /* the GSI sends this message: */
+	bool assigned; /* an irqfd of KVM */
+	bool routed;   /* the GSI sends this message: */
 	uint64_t address;
 	uint32_t data;
 };
@@ -42,13 +42,14 @@ struct msix {
 	unsigned count; /* of vectors, and of sources */
 	struct msix_entry entries[MSIX_MAX_VECTORS];
 	struct msix_source sources[MSIX_MAX_VECTORS];
-	int error; /* the first failure to wire a source, -errno: the owner takes and clears it */
+	int error; /* the first failure to assign a source's irqfd, -errno: the owner takes and
+		      clears it */
 };
 
 /* As many sources as vectors, none of them with a vector yet. */
 int msix_init(struct msix *msix, const struct kvm_calls *calls, int vm_fd,
 	      struct irq_routing *routing, unsigned count);
-/* Leaves irqfds wired: the VM is closed next, which removes them. */
+/* Leaves irqfds assigned: the VM is closed next, which removes them. */
 void msix_destroy(struct msix *msix);
 
 /* Message control: MSI-X enable and function mask. */

@@ -69,7 +69,7 @@ int virtio_pci_new(const struct virtio_pci_machine *machine,
 		return -ENOMEM;
 	dev->machine = *machine;
 	dev->description = *description;
-	dev->wired_gpa = PCI_BAR_OFF;
+	dev->assigned_gpa = PCI_BAR_OFF;
 	pthread_mutex_init(&dev->lock, NULL);
 	for (unsigned i = 0; i < description->queue_count; i++)
 		dev->queues[i].kick_fd = -1;
@@ -117,34 +117,34 @@ static int set_ioeventfd(const struct virtio_pci *dev, unsigned queue, uint64_t 
 					 &ioeventfd);
 }
 
-static void unwire_notifications(struct virtio_pci *dev)
+static void deassign_ioeventfds(struct virtio_pci *dev)
 {
-	if (dev->wired_gpa == PCI_BAR_OFF)
+	if (dev->assigned_gpa == PCI_BAR_OFF)
 		return;
 	for (unsigned i = 0; i < dev->description.queue_count; i++)
-		if (dev->wired >> i & 1)
-			(void)set_ioeventfd(dev, i, dev->wired_gpa, KVM_IOEVENTFD_FLAG_DEASSIGN);
-	dev->wired = 0;
-	dev->wired_gpa = PCI_BAR_OFF;
+		if (dev->assigned >> i & 1)
+			(void)set_ioeventfd(dev, i, dev->assigned_gpa, KVM_IOEVENTFD_FLAG_DEASSIGN);
+	dev->assigned = 0;
+	dev->assigned_gpa = PCI_BAR_OFF;
 }
 
 void virtio_pci_place_notifications(struct virtio_pci *dev)
 {
 	const uint64_t wanted = dev->active ? atomic_load(&dev->bar_gpa) : PCI_BAR_OFF;
 
-	if (wanted == dev->wired_gpa)
+	if (wanted == dev->assigned_gpa)
 		return;
-	unwire_notifications(dev);
-	dev->wired_gpa = wanted;
+	deassign_ioeventfds(dev);
+	dev->assigned_gpa = wanted;
 }
 
 /* If KVM refuses, notifications still come as exits: slower, but correct. */
-static void wire_notifications_of(struct virtio_pci *dev, unsigned queue)
+static void assign_ioeventfd(struct virtio_pci *dev, unsigned queue)
 {
-	if (dev->wired_gpa == PCI_BAR_OFF || dev->wired >> queue & 1)
+	if (dev->assigned_gpa == PCI_BAR_OFF || dev->assigned >> queue & 1)
 		return;
-	if (set_ioeventfd(dev, queue, dev->wired_gpa, 0) >= 0)
-		dev->wired |= 1U << queue;
+	if (set_ioeventfd(dev, queue, dev->assigned_gpa, 0) >= 0)
+		dev->assigned |= 1U << queue;
 }
 
 void virtio_pci_free(struct virtio_pci *dev)
@@ -241,7 +241,7 @@ static void notify(struct virtio_pci *dev, uint64_t offset)
 	if (offset % PCI_NOTIFY_MULTIPLIER != 0 || queue >= dev->description.queue_count)
 		return;
 	dev->counters.notify_exits++;
-	wire_notifications_of(dev, (unsigned)queue);
+	assign_ioeventfd(dev, (unsigned)queue);
 	eventfd_write(dev->queues[queue].kick_fd, 1);
 }
 

@@ -65,13 +65,13 @@ struct virtio_pci {
 	/* under the lock, but for what is marked */
 	struct pci_config config;
 	struct msix msix;
-	_Atomic uint64_t bar_gpa; /* read without it */
-	uint64_t wired_gpa;	  /* where ioeventfds are registered; PCI_BAR_OFF: nowhere */
-	uint32_t wired;		  /* the queues that have one, a bit each */
-	_Atomic uint8_t status;	  /* NEEDS_RESET is set without it */
-	_Atomic uint8_t isr;	  /* likewise */
-	_Atomic bool fault_told;  /* likewise */
-	bool active;		  /* activate succeeded, reset not called since */
+	_Atomic uint64_t bar_gpa;    /* read without it */
+	uint64_t assigned_gpa;	     /* where ioeventfds are registered; PCI_BAR_OFF: nowhere */
+	uint32_t assigned;	     /* the queues that have one, a bit each */
+	_Atomic uint8_t status;	     /* NEEDS_RESET is set without it */
+	_Atomic uint8_t isr;	     /* likewise */
+	_Atomic bool fault_reported; /* likewise */
+	bool active;		     /* activate succeeded, reset not called since */
 	uint8_t config_generation;
 	uint32_t device_feature_select, driver_feature_select;
 	uint64_t driver_features;

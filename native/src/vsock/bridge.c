@@ -25,12 +25,12 @@ struct vsock_bridge {
 	struct iovec data[VIRTQUEUE_MAX_SEGMENTS]; /* the chain's payload part */
 };
 
-static void kick_self(const struct virtqueue *vq)
+static void rekick(const struct virtqueue *vq)
 {
 	eventfd_write(vq->kick_fd, 1);
 }
 
-static void violate(struct vsock_bridge *b)
+static void report_violation(struct vsock_bridge *b)
 {
 	if (b->broken)
 		return;
@@ -40,7 +40,7 @@ static void violate(struct vsock_bridge *b)
 
 /* --- connections --------------------------------------------------------- */
 
-static void tell_end(struct vsock_bridge *b, struct vsock_connection *c)
+static void report_end(struct vsock_bridge *b, struct vsock_connection *c)
 {
 	struct vsock_stream_end *stream_end = c->stream_end;
 
@@ -63,7 +63,7 @@ static void forget(struct vsock_bridge *b, struct vsock_connection *c)
 /* Called after anything that may have changed a connection, which it may free. */
 static void update(struct vsock_bridge *b, struct vsock_connection *c)
 {
-	tell_end(b, c);
+	report_end(b, c);
 	if (vsock_connection_finished(c))
 		forget(b, c);
 	else if (vsock_connection_wants_to_send(c))
@@ -130,11 +130,11 @@ static bool take_rx_chain(struct vsock_bridge *b)
 	const int r = virtqueue_pop(b->config.rx, &b->chain);
 
 	if (r == 0 && virtqueue_enable_kicks(b->config.rx))
-		kick_self(b->config.rx);
+		rekick(b->config.rx);
 	if (r == 1 && b->chain.writable_bytes >= VSOCK_HEADER_BYTES)
 		return true;
 	if (r != 0)
-		violate(b);
+		report_violation(b);
 	return false;
 }
 
@@ -145,7 +145,7 @@ static void serve_rx(struct vsock_bridge *b)
 
 	while (!b->broken && !vsock_outbox_is_empty(&b->outbox)) {
 		if (budget-- == 0) {
-			kick_self(b->config.rx);
+			rekick(b->config.rx);
 			break;
 		}
 		if (!take_rx_chain(b))
@@ -159,7 +159,7 @@ static void serve_rx(struct vsock_bridge *b)
 		virtqueue_disable_kicks(b->config.rx);
 	if (b->tx_waits && !vsock_outbox_is_full(&b->outbox)) {
 		b->tx_waits = false;
-		kick_self(b->config.tx);
+		rekick(b->config.tx);
 	}
 	if (pushed)
 		virtqueue_signal(b->config.rx);
@@ -192,7 +192,7 @@ static void receive_chain(struct vsock_bridge *b)
 	int r = vsock_packet_parse(&b->chain, b->config.guest_cid, &packet);
 
 	if (r == -EPROTO)
-		violate(b);
+		report_violation(b);
 	if (r < 0)
 		return;
 	count = vsock_iov_slice(b->chain.iov, b->chain.readable_count, VSOCK_HEADER_BYTES,
@@ -213,14 +213,14 @@ static void serve_tx(struct vsock_bridge *b)
 		if (b->tx_waits)
 			break;
 		if (budget-- == 0) {
-			kick_self(tx);
+			rekick(tx);
 			break;
 		}
 		r = virtqueue_pop(tx, &b->chain);
 		if (r == 0 && !virtqueue_enable_kicks(tx))
 			break;
 		if (r < 0)
-			violate(b);
+			report_violation(b);
 		if (r != 1)
 			continue;
 		receive_chain(b);
@@ -273,7 +273,7 @@ void vsock_bridge_connect(struct vsock_bridge *b, struct vsock_connection *c)
 		reclaim(b);
 		if (vsock_table_add(&b->table, c, &host_port) < 0) {
 			vsock_connection_end(c, -ENOSPC);
-			tell_end(b, c);
+			report_end(b, c);
 			free(c);
 			b->config.connection_gone(b->config.owner);
 			return;
@@ -305,8 +305,8 @@ int vsock_bridge_new(const struct vsock_bridge_config *config, struct vsock_brid
 		return r;
 	}
 	/* Buffers that the driver made available before count too. */
-	kick_self(config->rx);
-	kick_self(config->tx);
+	rekick(config->rx);
+	rekick(config->tx);
 	*ret_bridge = b;
 	return 0;
 }
@@ -321,7 +321,7 @@ void vsock_bridge_free(struct vsock_bridge *b)
 		if (!c)
 			continue;
 		vsock_connection_end(c, -ECONNRESET);
-		tell_end(b, c);
+		report_end(b, c);
 		free(c);
 	}
 	worker_remove(b->config.worker, &b->tx_kick);

@@ -76,7 +76,7 @@ static void shut(struct vsock_connection *c, unsigned flags)
 }
 
 /* Closes the directions that the guest has closed, once no data waits for the fd. */
-static void follow_guest(struct vsock_connection *c)
+static void update_input(struct vsock_connection *c)
 {
 	bool is_socket = c->directions == VSOCK_BOTH_WAYS;
 
@@ -97,7 +97,7 @@ static void follow_guest(struct vsock_connection *c)
  * guest that still reads our last data keeps its own direction. */
 static void settle(struct vsock_connection *c)
 {
-	follow_guest(c);
+	update_input(c);
 	if (c->open)
 		return;
 	vsock_connection_end(c, 0);
@@ -125,9 +125,9 @@ static void count_forwarded(struct vsock_connection *c, ptrdiff_t n)
 	}
 	c->forwarded += (uint32_t)n;
 	c->moved += (uint64_t)n;
-	/* The guest computes its credit from told_forwarded: update it before the
+	/* The guest computes its credit from reported_forwarded: update it before the
 	 * credit is used up, not for every packet. */
-	if (c->forwarded - c->told_forwarded >= VSOCK_BACKLOG_BYTES / 2)
+	if (c->forwarded - c->reported_forwarded >= VSOCK_BACKLOG_BYTES / 2)
 		c->pending |= VSOCK_SEND_CREDIT_UPDATE;
 }
 
@@ -343,7 +343,7 @@ bool vsock_connection_next_packet(struct vsock_connection *c, struct iovec *room
 
 	/* Every packet carries our credit. */
 	c->pending &= ~(unsigned)VSOCK_SEND_CREDIT_UPDATE;
-	c->told_forwarded = c->forwarded;
+	c->reported_forwarded = c->forwarded;
 	*ret_packet = (struct vsock_packet){
 		.host_port = c->host_port,
 		.guest_port = c->guest_port,

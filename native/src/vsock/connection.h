@@ -53,7 +53,7 @@ struct vsock_connection {
 	uint32_t sent, peer_fwd_cnt, peer_buf_alloc;
 	bool credit_asked;
 	/* … and guest to host; the backlog is received - forwarded */
-	uint32_t received, forwarded, told_forwarded;
+	uint32_t received, forwarded, reported_forwarded;
 	/* VIRTIO_VSOCK_SHUTDOWN_RCV | _SEND, by the guest and by us */
 	unsigned peer_shutdown, own_shutdown;
 

@@ -28,10 +28,10 @@ from shim.machine.templates.store import Template, make_directory, place_templat
 from shim.machine.templates.trial import run_trial, try_clone
 
 STDERR: Final = 2
-SETTLE_S: Final = 3.0
+IDLE_CHECK_S: Final = 3.0
 """Longer than the guest's kernel waits before it reports (mm/page_reporting.c: 2 s), and
 than its agent waits with the driver."""
-SETTLE_ROUNDS: Final = 10
+MAX_IDLE_CHECKS: Final = 10
 
 
 def make_template_alone(config: Config, machine_class: MachineClass) -> Template:
@@ -49,23 +49,23 @@ async def make_template(config: Config, machine_class: MachineClass) -> Template
             directory = make_directory(config)
             async with running(config, machine_class, sandbox) as machine:
                 await run_trial(machine)
-                await settle(machine)
+                await wait_idle(machine)
                 await machine.save(directory)
         with own_sandbox(described) as sandbox:
             async with running(config, machine_class, sandbox, directory) as machine:
                 await try_clone(machine)
-                await machine.note_touched(directory)
+                await machine.save_working_set(directory)
         return await asyncio.to_thread(place_template, config, directory, described)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
-async def settle(machine: SandboxMachine) -> None:
+async def wait_idle(machine: SandboxMachine) -> None:
     """Until the guest has reported its free pages: otherwise each clone would do it again."""
     told = -1
-    for _ in range(SETTLE_ROUNDS):
-        await asyncio.sleep(SETTLE_S)
+    for _ in range(MAX_IDLE_CHECKS):
+        await asyncio.sleep(IDLE_CHECK_S)
         counters = await machine.read_counters()
         before, told = told, counters["devices"]["balloon"]["chains"]
         if told == before:
@@ -78,7 +78,7 @@ def own_sandbox(described: dict[str, Any]) -> Iterator[SandboxDirectory]:
     key = SandboxKey("sampan", "template", name_class(described))
     sandbox = find_sandbox(key)
     if os.path.exists(sandbox.path):
-        clear_away(sandbox)
+        remove_sandbox(sandbox)
     try:
         sandbox.create(key)
     except FileExistsError as error:
@@ -90,7 +90,7 @@ def own_sandbox(described: dict[str, Any]) -> Iterator[SandboxDirectory]:
         sandbox.remove()
 
 
-def clear_away(sandbox: SandboxDirectory) -> None:
+def remove_sandbox(sandbox: SandboxDirectory) -> None:
     """Removes what a killed maker has left; its vmm ended with its control socket."""
     maker = load_identity(sandbox.shim_pid)
     if maker is not None and is_alive(maker):

@@ -3,7 +3,7 @@
     /var/lib/sampan/templates/<24 hex digits>/    0700
         template.json        the class in plain words, checksums
         memory state.json    the stopped machine (shim/vmm/snapshot.py)
-        touched              a clone's working set, if it is known
+        working_set          a clone's working set, if it is known
 
 A template is made beside its place and renamed into it; it never changes afterwards.
 """
@@ -20,7 +20,7 @@ from shim.config import Config
 from shim.errors import HostResource, NotFound
 from shim.machine.templates.identity import DESCRIPTION, MEMORY, name_class
 
-FILES: Final = (MEMORY, "state.json", "touched")
+FILES: Final = (MEMORY, "state.json", "working_set")
 HASH_BLOCK_BYTES: Final = 1 << 20
 
 

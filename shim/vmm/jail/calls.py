@@ -69,7 +69,7 @@ NO_CODE: Final = (
 )
 """Memory may be mapped and unmapped, but never made executable."""
 
-EVERYONE: Final[tuple[Rule, ...]] = (
+EVERY_KIND: Final[tuple[Rule, ...]] = (
     # Locks, memory, time, the end of a thread and of the process: glibc's own.
     "futex",
     "brk",
@@ -123,7 +123,7 @@ INTERRUPTS: Final = Allowed("ioctl", 1, ("KVM_IOEVENTFD", "KVM_IRQFD", "KVM_SET_
 
 TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
     Kind.MAIN: (
-        *EVERYONE,
+        *EVERY_KIND,
         *SIGNALS,
         *MAKE_DEVICE,
         "poll",
@@ -143,7 +143,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         "ftruncate",
     ),
     Kind.VCPU: (
-        *EVERYONE,
+        *EVERY_KIND,
         *SIGNALS,
         *MAKE_DEVICE,
         Allowed("ioctl", 1, ("KVM_RUN", "KVM_GET_REGS")),
@@ -158,7 +158,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         "ftruncate",
     ),
     Kind.FILES: (
-        *EVERYONE,
+        *EVERY_KIND,
         "poll",
         Allowed("unshare", 0, (CLONE_FS,)),
         Allowed("fcntl", 1, (F_DUPFD_CLOEXEC, F_SETFD, F_GETFL, F_SETFL)),
@@ -205,7 +205,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         "syncfs",
     ),
     Kind.STREAMS: (
-        *EVERYONE,
+        *EVERY_KIND,
         *WORKERS,
         "accept4",
         "shutdown",
@@ -214,8 +214,8 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         Allowed("fcntl", 1, (F_GETFL, F_SETFL)),
         Allowed("ioctl", 1, (TCGETS,)),  # is it a terminal?
     ),
-    Kind.NETWORK: (*EVERYONE, *WORKERS, "readv", "writev", TAP, VHOST),
-    Kind.MEMORY: (*EVERYONE, *WORKERS),
+    Kind.NETWORK: (*EVERY_KIND, *WORKERS, "readv", "writev", TAP, VHOST),
+    Kind.MEMORY: (*EVERY_KIND, *WORKERS),
     Kind.THREADS: (
         Refused("clone3", errno.ENOSYS),  # its flags are in memory, where no filter sees them
         Allowed("clone", 0, (CLONE_THREAD_FLAGS,)),

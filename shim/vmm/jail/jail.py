@@ -1,9 +1,9 @@
-"""The jail of this process: entered before its first thread, sealed before a guest runs.
+"""The jail of this process: entered before its first thread, restricted before a guest runs.
 
 Entering gives it a root with the shares of one machine only, in namespaces of its own;
-sealing takes from each thread what its kind does not need: capabilities, system calls,
+restricting takes from each thread what its kind does not need: capabilities, system calls,
 and, as a second barrier behind the root, paths (Landlock).  The reasons are in
-docs/security.md.  C code does the work (native/src/jail.h): each thread has to seal
+docs/security.md.  C code does the work (native/src/jail.h): each thread has to restrict
 itself.
 """
 
@@ -21,7 +21,7 @@ NONE: Final = -1
 
 
 class Jail:
-    """Lifecycle: `enter`, `prepare`, threads, `seal`, the guest; `abandon` and `prepare` again
+    """Lifecycle: `enter`, `prepare`, threads, `restrict`, the guest; `release` and `prepare` again
     if a machine could not be built."""
 
     def __init__(self, mode: JailMode, saves: bool) -> None:
@@ -38,13 +38,13 @@ class Jail:
             raise HostResource(f"the vmm's jail: {error.strerror}") from error
 
     def prepare(self) -> None:
-        """Threads that are made from now on wait until the seal, or until `abandon`."""
+        """Threads that are made from now on wait until the restriction, or until `release`."""
         lib.jail_prepare()
 
-    def seal(self, network_fd: int = NONE) -> None:
-        """Seals all threads, and moves them into the network namespace `network_fd`, if given.
+    def restrict(self, network_fd: int = NONE) -> None:
+        """Restricts all threads, and moves them into the network namespace `network_fd`, if given.
 
-        After an error the process has to end: some of its threads may be sealed.
+        After an error the process has to end: some of its threads may be restricted.
         """
         rules = ffi.new("struct jail_rules[]", lib.JAIL_KINDS)
         if self._mode is JailMode.OFF:
@@ -58,7 +58,7 @@ class Jail:
                 rules[kind].instructions = len(filters[kind]) // INSTRUCTION_BYTES
                 rules[kind].capabilities = keep_capabilities(kind)
         try:
-            check(lib.jail_seal(rules, self.open_landlock(), network_fd), "seal")
+            check(lib.jail_restrict(rules, self.open_landlock(), network_fd), "restrict")
         except OSError as error:
             raise HostResource(f"the vmm's jail: {error.strerror}") from error
 
@@ -71,6 +71,6 @@ class Jail:
             return NONE
         return check(made, "Landlock")
 
-    def abandon(self) -> None:
+    def release(self) -> None:
         """Lets waiting threads continue, so that they can be stopped."""
-        lib.jail_open()
+        lib.jail_release()

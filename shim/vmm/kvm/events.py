@@ -15,7 +15,7 @@ REASONS: Final = (
     ("MACHINE_TRIPLE_FAULT", StopReason.TRIPLE_FAULT),
     ("MACHINE_KVM_ERROR", StopReason.KVM_ERROR),
 )
-MAX_TOLD_FAULTS: Final = 16
+MAX_REPORTED_FAULTS: Final = 16
 
 
 class MachineEvents(Part):
@@ -47,7 +47,7 @@ class MachineEvents(Part):
                 stopped = StoppedEvent(reason, where + text)
                 continue
             self.fault_count += 1
-            if self.fault_count <= MAX_TOLD_FAULTS:
+            if self.fault_count <= MAX_REPORTED_FAULTS:
                 faults.append(text)
         return stopped, faults
 

@@ -25,7 +25,7 @@ RANGE: Final = Struct("=QQQ")
 """struct prefault_range of native/src/kvm/prefault.h."""
 
 
-class Touched(NamedTuple):
+class TouchedPages(NamedTuple):
     """Adjacent pages."""
 
     gpa: int
@@ -34,21 +34,21 @@ class Touched(NamedTuple):
 
 
 class PageWatch:
-    """While it is open, `find_touched` finds exactly the pages that were touched.
+    """While it is open, `find_working_set` finds exactly the pages that were touched.
 
     Without it, and with a host's kernel before 6.7, the result also has the pages around
     each one, which fault-around has mapped needlessly.
     """
 
     def __init__(self, ram: GuestRam) -> None:
-        self.fd = lib.guest_memory_fault_singly(ram.table)
+        self.fd = lib.guest_memory_disable_fault_around(ram.table)
 
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
 
 
-def find_touched(ram: GuestRam, pagemap_fd: int) -> Iterator[Touched]:
+def find_working_set(ram: GuestRam, pagemap_fd: int) -> Iterator[TouchedPages]:
     """Hazard: the pages must still be in memory; with swapping the result is smaller.
 
     `pagemap_fd`: /proc/self/pagemap."""
@@ -56,29 +56,29 @@ def find_touched(ram: GuestRam, pagemap_fd: int) -> Iterator[Touched]:
         entries = array("Q")
         position = int(ffi.cast("uintptr_t", hva)) // PAGE_BYTES * ENTRY_BYTES
         entries.frombytes(os.pread(pagemap_fd, area.length // PAGE_BYTES * ENTRY_BYTES, position))
-        yield from group_pages(area.gpa, map(judge, entries))
+        yield from group_pages(area.gpa, map(classify, entries))
 
 
-def judge(entry: int) -> bool | None:
+def classify(entry: int) -> bool | None:
     """Whether the page was written; None for one that is not present."""
     return not entry & OF_A_FILE if entry & PRESENT else None
 
 
-def group_pages(gpa: int, pages: Iterable[bool | None]) -> Iterator[Touched]:
+def group_pages(gpa: int, pages: Iterable[bool | None]) -> Iterator[TouchedPages]:
     for written, alike in groupby(pages):
         length = sum(PAGE_BYTES for _ in alike)
         if written is not None:
-            yield Touched(gpa, length, written)
+            yield TouchedPages(gpa, length, written)
         gpa += length
 
 
-def pack_touched(touched: Iterable[Touched]) -> bytes:
+def pack_working_set(touched: Iterable[TouchedPages]) -> bytes:
     """As `prefault` takes them: an array of struct prefault_range."""
     return b"".join(RANGE.pack(*page) for page in touched)
 
 
 def prefault(ram: GuestRam, vcpu_fd: int, packed: bytes) -> None:
-    """Before the vCPU runs.  `packed`: from `pack_touched`."""
+    """Before the vCPU runs.  `packed`: from `pack_working_set`."""
     ranges = ffi.from_buffer("struct prefault_range[]", packed)
     result = lib.guest_memory_prefault(
         ffi.addressof(lib, "kvm_calls"), ram.table, vcpu_fd, ranges, len(packed) // RANGE.size

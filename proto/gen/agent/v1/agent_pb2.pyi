@@ -27,7 +27,7 @@ class GetInfoResponse(_message.Message):
     listening_ns: int
     def __init__(self, protocol_version: _Optional[int] = ..., kernel_release: _Optional[str] = ..., crun_version: _Optional[str] = ..., init_started_ns: _Optional[int] = ..., listening_ns: _Optional[int] = ...) -> None: ...
 
-class AwakenRequest(_message.Message):
+class RenewIdentityRequest(_message.Message):
     __slots__ = ("entropy", "realtime_ns", "hostname")
     ENTROPY_FIELD_NUMBER: _ClassVar[int]
     REALTIME_NS_FIELD_NUMBER: _ClassVar[int]
@@ -37,7 +37,7 @@ class AwakenRequest(_message.Message):
     hostname: str
     def __init__(self, entropy: _Optional[bytes] = ..., realtime_ns: _Optional[int] = ..., hostname: _Optional[str] = ...) -> None: ...
 
-class AwakenResponse(_message.Message):
+class RenewIdentityResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -39,10 +39,10 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.GetInfoResponse.FromString,
                 _registered_method=True)
-        self.Awaken = channel.unary_unary(
-                '/sampan.agent.v1.Agent/Awaken',
-                request_serializer=agent_dot_v1_dot_agent__pb2.AwakenRequest.SerializeToString,
-                response_deserializer=agent_dot_v1_dot_agent__pb2.AwakenResponse.FromString,
+        self.RenewIdentity = channel.unary_unary(
+                '/sampan.agent.v1.Agent/RenewIdentity',
+                request_serializer=agent_dot_v1_dot_agent__pb2.RenewIdentityRequest.SerializeToString,
+                response_deserializer=agent_dot_v1_dot_agent__pb2.RenewIdentityResponse.FromString,
                 _registered_method=True)
         self.ReadClock = channel.unary_unary(
                 '/sampan.agent.v1.Agent/ReadClock',
@@ -131,7 +131,7 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Awaken(self, request, context):
+    def RenewIdentity(self, request, context):
         """For a clone, before any container: randomness of its own, the time, the
         host's name.  Idempotent.
         """
@@ -252,10 +252,10 @@ def add_AgentServicer_to_server(servicer, server):
                     request_deserializer=agent_dot_v1_dot_agent__pb2.GetInfoRequest.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.GetInfoResponse.SerializeToString,
             ),
-            'Awaken': grpc.unary_unary_rpc_method_handler(
-                    servicer.Awaken,
-                    request_deserializer=agent_dot_v1_dot_agent__pb2.AwakenRequest.FromString,
-                    response_serializer=agent_dot_v1_dot_agent__pb2.AwakenResponse.SerializeToString,
+            'RenewIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewIdentity,
+                    request_deserializer=agent_dot_v1_dot_agent__pb2.RenewIdentityRequest.FromString,
+                    response_serializer=agent_dot_v1_dot_agent__pb2.RenewIdentityResponse.SerializeToString,
             ),
             'ReadClock': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadClock,
@@ -371,7 +371,7 @@ class Agent:
             _registered_method=True)
 
     @staticmethod
-    def Awaken(request,
+    def RenewIdentity(request,
             target,
             options=(),
             channel_credentials=None,
@@ -384,9 +384,9 @@ class Agent:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/sampan.agent.v1.Agent/Awaken',
-            agent_dot_v1_dot_agent__pb2.AwakenRequest.SerializeToString,
-            agent_dot_v1_dot_agent__pb2.AwakenResponse.FromString,
+            '/sampan.agent.v1.Agent/RenewIdentity',
+            agent_dot_v1_dot_agent__pb2.RenewIdentityRequest.SerializeToString,
+            agent_dot_v1_dot_agent__pb2.RenewIdentityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,13 +35,18 @@ from shim.machine.directory import (
     find_sandbox,
     list_sandboxes,
 )
-from shim.machine.held import HeldMachine, hold_machine, name_held, start_held
 from shim.machine.launch import LaunchedMachine, launch_machine
+from shim.machine.prewarmed import (
+    PrewarmedMachine,
+    name_prewarmed,
+    prewarm_machine,
+    start_prewarmed,
+)
 from shim.machine.request import LaunchRequest
 from shim.machine.templates.identity import find_template
 from shim.warm.fork import fork_vmm
-from shim.warm.handover import Duty, receive_duty
-from shim.warm.pool import READY, Pool, Wish
+from shim.warm.handoff import Handoff, receive_handoff
+from shim.warm.pool import READY, Pool, PrewarmRequest
 
 PROCESS_NAME: Final = "sampan-ready"
 CONTAINERD: Final = "sampan"
@@ -50,25 +55,27 @@ WAIT_S: Final = 600.0
 MEMINFO_KIB: Final = 1024
 
 
-def wait_for_duty(wish: Wish, connection: socket.socket, server: socket.socket, pool: Pool) -> int:
+def wait_for_handoff(
+    request: PrewarmRequest, connection: socket.socket, server: socket.socket, pool: Pool
+) -> int:
     """`server`: the other end of `connection`, of which this process has a copy."""
     server.close()
-    pool.leave()
-    os.environ[STATE_VARIABLE] = wish.state_dir
+    pool.close()
+    os.environ[STATE_VARIABLE] = request.state_dir
     os.setsid()
     signal.signal(signal.SIGTERM, give_up)
     write_oom_score(OOM_SCORE_MAX)  # it can be killed without loss
     host_mounts = leave_host(SERVER_NAME)
     sandbox = make_sandbox()
     try:
-        with Waiting(wish, sandbox) as waiting:
+        with IdleMachine(request, sandbox) as idle:
             connection.send(READY)
             set_process_name(PROCESS_NAME)
-            while waiting.is_called(connection):
-                with receive_duty(connection) as received:
+            while idle.is_requested(connection):
+                with receive_handoff(connection) as received:
                     if received is not None:
                         connection.close()
-                        take_up(*received, waiting, host_mounts, pool)
+                        serve_and_exit(*received, idle, host_mounts, pool)
     except EOFError:
         pass
     except SampanError as error:
@@ -82,88 +89,88 @@ def give_up(*_: object) -> NoReturn:
     raise EOFError
 
 
-class Waiting:
+class IdleMachine:
     """A prewarmed machine until a sandbox gets it, or it ends."""
 
-    def __init__(self, wish: Wish, sandbox: SandboxDirectory) -> None:
-        self.name = wish.name
+    def __init__(self, request: PrewarmRequest, sandbox: SandboxDirectory) -> None:
+        self.name = request.name
         self.sandbox = sandbox
-        self.held = hold(wish, sandbox)
+        self.machine = prewarm(request, sandbox)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.held.close()
+        self.machine.close()
 
-    def is_called(self, connection: socket.socket) -> bool:
+    def is_requested(self, connection: socket.socket) -> bool:
         """False when it is time to end."""
         poll = select.poll()
         poll.register(connection, select.POLLIN)
-        poll.register(self.held.control, select.POLLIN)
+        poll.register(self.machine.control, select.POLLIN)
         return [fd for fd, _ in poll.poll(WAIT_S * 1000)] == [connection.fileno()]
 
     def launch(self, request: LaunchRequest) -> LaunchedMachine:
         """As launch_machine, which is called if this machine does not fit the request."""
-        if name_held(request.config, request.machine_class, request.template) == self.name:
+        if name_prewarmed(request.config, request.machine_class, request.template) == self.name:
             try:
-                return start_held(self.held, request)
+                return start_prewarmed(self.machine, request)
             except HostResource as error:
                 syslog.syslog(syslog.LOG_WARNING, f"a machine that was ready: {error}")
-        self.held.close()
+        self.machine.close()
         self.sandbox.remove()
         return launch_machine(request, fork_vmm)
 
 
-def take_up(
-    duty: Duty, listener: socket.socket, waiting: Waiting, host_mounts: int, pool: Pool
+def serve_and_exit(
+    handoff: Handoff, listener: socket.socket, idle: IdleMachine, host_mounts: int, pool: Pool
 ) -> None:
     """Does not return."""
-    sandbox = SandboxDirectory(duty.sandbox)
-    serve = partial(serve_duty, duty, sandbox, listener, waiting, host_mounts, pool)
+    sandbox = SandboxDirectory(handoff.sandbox)
+    serve = partial(serve_handoff, handoff, sandbox, listener, idle, host_mounts, pool)
     exit_after(serve, sandbox.remove)
 
 
-def serve_duty(
-    duty: Duty,
+def serve_handoff(
+    handoff: Handoff,
     sandbox: SandboxDirectory,
     listener: socket.socket,
-    waiting: Waiting,
+    idle: IdleMachine,
     host_mounts: int,
     pool: Pool,
 ) -> None:
     os.environ.clear()
-    os.environ.update(duty.environment)
+    os.environ.update(handoff.environment)
     set_process_name(SERVER_NAME)
-    set_command_line(["containerd-shim-sampan-v2", *duty.arguments])
-    log_fd = enter_directory(duty.described["bundle"], LOG_FIFO, duty.oom_score)
-    write_oom_score(duty.oom_score, str(waiting.held.pid))
+    set_command_line(["containerd-shim-sampan-v2", *handoff.arguments])
+    log_fd = enter_directory(handoff.described["bundle"], LOG_FIFO, handoff.oom_score)
+    write_oom_score(handoff.oom_score, str(idle.machine.pid))
     arguments = ServerArguments(
-        **duty.described,
+        **handoff.described,
         sandbox=sandbox,
         log_fd=log_fd,
         host_mounts=host_mounts,
-        launch=waiting.launch,
-        wish=pool.wish,
+        launch=idle.launch,
+        request_machine=pool.request_machine,
     )
     run_server(arguments, listener)
 
 
-def hold(wish: Wish, sandbox: SandboxDirectory) -> HeldMachine:
+def prewarm(request: PrewarmRequest, sandbox: SandboxDirectory) -> PrewarmedMachine:
     """HostResource if the host lacks the memory, or the requested template is gone."""
-    config = load_config(wish.config_path or None)
-    template = find_template(config, wish.machine_class)
-    if name_held(config, wish.machine_class, template) != wish.name:
+    config = load_config(request.config_path or None)
+    template = find_template(config, request.machine_class)
+    if name_prewarmed(config, request.machine_class, template) != request.name:
         raise HostResource("the template or the configuration has changed")
     if not is_shared_mount("/"):
         raise HostResource("/ is not a shared mount: what is mounted later would not be seen")
     available = read_available_bytes()
-    if available < wish.memory_bytes:
-        raise HostResource(f"{available} bytes of memory are available, not {wish.memory_bytes}")
+    if available < request.memory_bytes:
+        raise HostResource(f"{available} bytes of memory are available, not {request.memory_bytes}")
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        request = LaunchRequest(config, sandbox, wish.machine_class, null, template=template)
-        return hold_machine(request, fork_vmm)
+        launch = LaunchRequest(config, sandbox, request.machine_class, null, template=template)
+        return prewarm_machine(launch, fork_vmm)
     finally:
         os.close(null)
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "world.h"
+#include "environment.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -120,7 +120,7 @@ static int add_stat(uint64_t *digest, const char *path, bool with_content)
 	return 0;
 }
 
-int world_digest(const char *exe, bool with_cgroup, uint64_t *ret_digest)
+int environment_digest(const char *exe, bool with_cgroup, uint64_t *ret_digest)
 {
 	uint64_t digest = FNV_OFFSET;
 	int r;

@@ -1,8 +1,8 @@
 """Templates that are made automatically, after a container's machine had to boot.
 
-Two halves.  The shim starts a process that outlives it (`start_offer`); that
-process, `sampan template offer`, checks whether a template is wanted, and makes it
-(`offer_template`).
+Two halves.  The shim starts a process that outlives it (`start_in_background`); that
+process, `sampan template ensure`, checks whether a template is wanted, and makes it
+(`ensure_template`).
 """
 
 import logging
@@ -39,7 +39,7 @@ FAILURE_S: Final = 600
 log = logging.getLogger(__name__)
 
 
-def start_offer(
+def start_in_background(
     machine_class: MachineClass,
     refused: str,
     config_path: str,
@@ -52,7 +52,7 @@ def start_offer(
     command = (
         *("nsenter", f"--mount=/proc/self/fd/{MOUNTS_FD}", "--wd=/", "--"),
         *("nice", "-n", str(NICENESS), *PYTHON, "shim"),
-        *("template", "offer", "--vcpus", str(machine_class.size.vcpus)),
+        *("template", "ensure", "--vcpus", str(machine_class.size.vcpus)),
         *("--memory-mib", str(machine_class.size.memory_bytes // MIB)),
         *("--nics", str(machine_class.nics), "--refused", str(read_number(refused))),
     )
@@ -66,16 +66,16 @@ def start_offer(
         log.warning("no template is made: %s: %s", command[0], error.strerror)
 
 
-def offer_template(config: Config, machine_class: MachineClass, refused: int = 0) -> None:
+def ensure_template(config: Config, machine_class: MachineClass, refused: int = 0) -> None:
     """Makes one unless a good one exists, one is being made, or an attempt has just failed.
 
     `refused`: the number of one that a machine could not be restored from.
     """
     name = name_class(describe_class(config, machine_class))
     note = Path(config.templates_dir, f".failed-{name}")
-    if is_fresh(note) or is_good(config, name, refused):
+    if is_fresh(note) or is_usable(config, name, refused):
         return
-    make_room(config)
+    remove_surplus(config)
     try:
         make_template_alone(config, machine_class)
     except AlreadyExists:
@@ -87,7 +87,7 @@ def offer_template(config: Config, machine_class: MachineClass, refused: int = 0
     note.unlink(missing_ok=True)
 
 
-def is_good(config: Config, name: str, refused: int) -> bool:
+def is_usable(config: Config, name: str, refused: int) -> bool:
     """Removes one that is damaged or cannot be used on this host."""
     try:
         template = get_template(config, name)
@@ -111,7 +111,7 @@ def is_fresh(note: Path) -> bool:
         return False
 
 
-def make_room(config: Config) -> None:
+def remove_surplus(config: Config) -> None:
     """For one more: removes those that were least recently used."""
     templates = sorted(list_templates(config), key=read_last_use)
     for template in templates[: max(0, len(templates) - config.max_templates + 1)]:

@@ -16,7 +16,7 @@ from shim.oci_cli.streams import Descriptors
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class RunOptions:
     """How a container is run; paths are absolute, "" is none."""
 
     terminal: bool
@@ -34,7 +34,7 @@ class Manner:
 class NewContainer:
     call: Call
     record: Record
-    manner: Manner
+    options: RunOptions
     errors: TextIO
     """The caller's stderr."""
 
@@ -44,7 +44,7 @@ class NewContainer:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class PreparedHost:
     """What the server has of the host.  `release` gives it back; idempotent."""
 
     config: Config

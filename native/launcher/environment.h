@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef SAMPAN_LAUNCHER_WORLD_H
-#define SAMPAN_LAUNCHER_WORLD_H
+#ifndef SAMPAN_LAUNCHER_ENVIRONMENT_H
+#define SAMPAN_LAUNCHER_ENVIRONMENT_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,6 +11,6 @@
  * place of any other with an equal hash.  Without `with_cgroup` the control group is
  * left out: the process must then enter one itself.
  * 0, or -errno when a part of it cannot be read. */
-int world_digest(const char *exe, bool with_cgroup, uint64_t *ret_digest);
+int environment_digest(const char *exe, bool with_cgroup, uint64_t *ret_digest);
 
 #endif

@@ -1,7 +1,7 @@
 """Processes with a prewarmed machine: each serves one container like the one before,
 and nothing depends on them.
 
-The vmm is a script that records its requests; tests/e2e/test_ready.py shows what the
+The vmm is a script that records its requests; tests/e2e/test_prewarmed.py shows what the
 real one does with them.
 """
 
@@ -137,7 +137,7 @@ class Host:
 
     def wait_ready(self, count: int = 1) -> list[int]:
         """The pids of the prewarmed processes."""
-        wait_for(lambda: len(self.asked("hold")) - len(self.asked("start")) >= count)
+        wait_for(lambda: len(self.asked("prewarm")) - len(self.asked("start")) >= count)
         wait_for(lambda: len(self.sandboxes("ready")) == count)
         return [int(pid) for pid in self.sandboxes("ready")]
 
@@ -156,13 +156,13 @@ def host(installed: Installed) -> Iterator[Host]:
 def test_the_next_container_like_the_last_is_served_by_the_one_that_waits(host: Host) -> None:
     host.run_one("c1")
     (ready,) = host.wait_ready()
-    (vmm,) = host.asked("hold")
+    (vmm,) = host.asked("prewarm")
     assert [read_oom_score(pid) for pid in (ready, vmm)] == [1000, 1000]
     host.installed.start("c2")
     wait_for(lambda: host.asked("start"))
     assert host.server("c2").pid == ready
     assert [read_oom_score(pid) for pid in (ready, vmm)] == [read_oom_score(os.getpid()) + 1] * 2
-    assert host.asked("start") == host.asked("hold")
+    assert host.asked("start") == host.asked("prewarm")
     assert len(host.asked("boot")) == 2  # c1, and the one started before the server ran
     sandbox = host.sandboxes("n")["c2"]
     wait_for(lambda: not host.sandboxes("ready"))
@@ -253,18 +253,18 @@ def test_one_that_hangs_is_not_waited_for_and_serves_nobody_twice(host: Host) ->
 def test_one_that_was_killed_costs_nothing_and_leaves_nothing(host: Host) -> None:
     host.run_one("c1")
     (ready,) = host.wait_ready()
-    (vmm,) = host.asked("hold")
+    (vmm,) = host.asked("prewarm")
     os.kill(ready, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{vmm}").exists())
     host.run_one("c2")
-    wait_for(lambda: len(host.asked("hold")) == 2)
+    wait_for(lambda: len(host.asked("prewarm")) == 2)
     wait_for(lambda: list(host.sandboxes("ready")) not in ([], [str(ready)]))
 
 
 def test_it_ends_with_its_vmm(host: Host) -> None:
     host.run_one("c1")
     (ready,) = host.wait_ready()
-    os.kill(host.asked("hold")[0], signal.SIGKILL)
+    os.kill(host.asked("prewarm")[0], signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{ready}").exists())
     assert not host.sandboxes("ready")
     host.installed.start("c2")
@@ -275,7 +275,7 @@ def test_it_ends_with_the_server_that_made_it(host: Host) -> None:
     (ready,) = host.wait_ready()
     os.kill(host.installed.server(), signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{ready}").exists())
-    wait_for(lambda: not Path(f"/proc/{host.asked('hold')[0]}").exists())
+    wait_for(lambda: not Path(f"/proc/{host.asked('prewarm')[0]}").exists())
     assert not host.sandboxes("ready")
     host.installed.start("c2")
 
@@ -288,7 +288,7 @@ def test_no_more_of_them_than_the_configuration_says(installed: Installed) -> No
         host.end(name)
     wait_for(lambda: not host.sandboxes("n"))
     pids = host.wait_ready(2)
-    assert len(host.asked("hold")) == 2
+    assert len(host.asked("prewarm")) == 2
     installed.start("c4")
     assert host.server("c4").pid in pids
     host.close()

@@ -1,6 +1,6 @@
 """Prewarmed machines: clones that are complete before a container needs them.
 
-`hold_machine` makes one in a sandbox of its own; `start_held` gives it to a container's
+`prewarm_machine` makes one in a sandbox of its own; `start_prewarmed` gives it to a container's
 sandbox, whose network namespace and log its vmm then has.  It has not run until then:
 its randomness and its clock are set when it starts, as any clone's.
 """
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from shim.config import Config
-from shim.machine.boot import ask_to_hold, ask_to_start, wait_held
+from shim.machine.boot import ask_to_prewarm, ask_to_start, wait_prewarmed
 from shim.machine.launch import (
     LaunchedMachine,
     MakeShares,
@@ -25,12 +25,12 @@ from shim.machine.request import LaunchRequest
 from shim.machine.shares import ShareTree
 from shim.machine.templates.identity import MachineClass, read_number
 
-PATIENCE_S: Final = 60.0
+TIMEOUT_S: Final = 60.0
 """For a vmm to complete it."""
 
 
 @dataclass(frozen=True, slots=True)
-class HeldMachine:
+class PrewarmedMachine:
     """Owns `control` and `shares`."""
 
     pid: int
@@ -45,15 +45,15 @@ class HeldMachine:
         self.shares.close()
 
 
-def name_held(config: Config, machine_class: MachineClass, template: str) -> str:
+def name_prewarmed(config: Config, machine_class: MachineClass, template: str) -> str:
     """The same for machines that are interchangeable."""
     parts = [asdict(config), asdict(machine_class), template, read_number(template)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def hold_machine(
+def prewarm_machine(
     request: LaunchRequest, start_vmm: StartVmm, make_shares: MakeShares = ShareTree.make
-) -> HeldMachine:
+) -> PrewarmedMachine:
     """HostResource when the template cannot be used; nothing is left then."""
     check_image(request.config)
     with ExitStack() as undo:
@@ -61,18 +61,18 @@ def hold_machine(
         undo.callback(shares.close)
         pid, control = start_process(request, start_vmm)
         undo.callback(control.close)
-        ask_to_hold(control, request, shares)
-        wait_held(control, request.template, PATIENCE_S)
+        ask_to_prewarm(control, request, shares)
+        wait_prewarmed(control, request.template, TIMEOUT_S)
         undo.pop_all()
-    return HeldMachine(pid, control, request, shares)
+    return PrewarmedMachine(pid, control, request, shares)
 
 
-def start_held(held: HeldMachine, request: LaunchRequest) -> LaunchedMachine:
+def start_prewarmed(prewarmed: PrewarmedMachine, request: LaunchRequest) -> LaunchedMachine:
     """As launch_machine; removes the machine's former sandbox.
 
     HostResource when the machine has ended; nothing is changed then.
     """
-    ask_to_start(held.control, request)
-    held.shares.scratch = request.sandbox.scratch
-    request.sandbox.take_over(held.request.sandbox)
-    return LaunchedMachine(held.pid, held.control, request, held.shares)
+    ask_to_start(prewarmed.control, request)
+    prewarmed.shares.scratch = request.sandbox.scratch
+    request.sandbox.take_over(prewarmed.request.sandbox)
+    return LaunchedMachine(prewarmed.pid, prewarmed.control, request, prewarmed.shares)
