@@ -3,15 +3,22 @@
 Every call is a process with its output taken.  A bundle is a directory with busybox.
 """
 
+import array
+import fcntl
 import json
 import os
+import select
 import shutil
+import socket
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
+
+from shim.host.fds import receive_fds
 
 SUBREAPER = Path(__file__).with_name("subreaper.py")
 TIMEOUT_S = 280  # an emulated host is 20 to 30 times slower than a real one
@@ -183,3 +190,30 @@ class Runtime:
         parent = Parent(process, os.fdopen(reader, "rb"), pid_file)
         assert parent.report.readline() == b"0\n"
         return parent
+
+
+def accept_master(listener: socket.socket) -> int:
+    """The terminal that a runtime sends to a console socket; the caller's."""
+    connection, _ = listener.accept()
+    with connection:
+        _, fds, _ = receive_fds(connection, 4096, 1)
+    (master,) = fds
+    return master
+
+
+def read_until(descriptor: int, wanted: bytes) -> bytes:
+    """Until `wanted` has come, or the end, or nothing comes for long."""
+    read = b""
+    while wanted not in read and select.select([descriptor], [], [], TIMEOUT_S / 10)[0]:
+        try:
+            data = os.read(descriptor, 4096)
+        except OSError:  # a terminal that nobody has any more
+            data = b""
+        if not data:
+            break
+        read += data
+    return read
+
+
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, array.array("H", (rows, columns, 0, 0)))

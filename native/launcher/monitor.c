@@ -91,8 +91,8 @@ static int wait_for_status(const struct monitor *monitor, int signals)
 		{.fd = signals, .events = POLLIN},
 	};
 
-	tell(monitor->connection, "g");
 	tell_size(monitor);
+	tell(monitor->connection, "g");
 	for (;;) {
 		if (poll(fds, COUNT(fds), -1) < 0) {
 			if (errno == EINTR)

@@ -81,14 +81,18 @@ class Link:
     def finish_launcher(self, status: int) -> None:
         finish(self._connection, status)
 
-    async def end(self, status: int) -> None:
-        """The monitor ends with it; idempotent."""
-        if self._connection.fileno() < 0:
-            return
+    async def wait_alone(self) -> None:
+        """The monitor serves, and has told the size of its terminal; or is lost."""
         alone = asyncio.ensure_future(self._alone.wait())
         waiting: set[asyncio.Future[Any]] = {alone, self.lost}
         await asyncio.wait(waiting, timeout=READ_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         alone.cancel()
+
+    async def end(self, status: int) -> None:
+        """The monitor ends with it; idempotent."""
+        if self._connection.fileno() < 0:
+            return
+        await self.wait_alone()
         if self._alone.is_set():
             finish(self._connection, status)
         self.close()

@@ -6,7 +6,7 @@ event loop before the machine has been started; then shim/oci_cli/session.py.
 
 import asyncio
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from shim.config import load_config
@@ -94,5 +94,6 @@ def enter_origin(named: str, launcher: int) -> None:
     if not is_unified():
         return
     path = "" if named else read_own(str(launcher))
-    if path != read_own():
-        enter_path(path)
+    with suppress(OSError):  # the root of a container's hierarchy takes no processes
+        if path != read_own():
+            enter_path(path)

@@ -133,9 +133,11 @@ class Session:
         pid = await self._spread(monitored, options.foreground, self._console, options.terminal)
         self._record = self._record.with_status("created", pid=pid)
         write_pid_file(options.pid_file, pid)
+        if options.foreground:
+            await monitored.link.wait_alone()
+        await monitored.began()
         if options.starts:
             await container.start("")
-        await monitored.began()
         if not options.foreground:
             monitored.link.finish_launcher(0)
         if self._host.console is not None:

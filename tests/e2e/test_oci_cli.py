@@ -1,23 +1,26 @@
 """The OCI command line, `sampan create` and the others, without containerd."""
 
-import array
-import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shim.host.fds import receive_fds
 from tests.e2e.conftest import Configure
 from tests.e2e.host import find_pid
-from tests.oci_client import TIMEOUT_S, Runtime, make_spec
+from tests.oci_client import (
+    TIMEOUT_S,
+    Runtime,
+    accept_master,
+    make_spec,
+    read_until,
+    set_size,
+)
 
 COUNT = "trap 'echo ended; exit 5' TERM; echo begun; while :; do sleep 0.1; done"
 
@@ -26,20 +29,6 @@ COUNT = "trap 'echo ended; exit 5' TERM; echo begun; while :; do sleep 0.1; done
 def sampan(tmp_path: Path) -> Iterator[Runtime]:
     with Runtime("sampan", tmp_path) as runtime:
         yield runtime
-
-
-def read_line(descriptor: int, wanted: bytes) -> bytes:
-    """Until `wanted` has come, or the end."""
-    read = b""
-    while wanted not in read:
-        try:
-            data = os.read(descriptor, 4096)
-        except OSError:  # a terminal that nobody has any more
-            data = b""
-        if not data:
-            break
-        read += data
-    return read
 
 
 def test_run_has_the_callers_streams_and_the_programs_status(sampan: Runtime) -> None:
@@ -60,13 +49,13 @@ def test_a_container_lives_from_create_to_delete(sampan: Runtime) -> None:
     assert (state["status"], state["pid"], state["bundle"]) == ("created", parent.pid, str(bundle))
     assert sampan.call("create", "--bundle", str(bundle), "c1").returncode == 1
     sampan.must("start", "c1")
-    assert read_line(reader, b"begun\n") == b"begun\n"
+    assert read_until(reader, b"begun\n") == b"begun\n"
     assert sampan.state("c1")["status"] == "running"
     refused = sampan.call("delete", "c1")
     assert (refused.returncode, b"not stopped" in refused.stderr) == (1, True)
     sampan.must("kill", "c1", "TERM")
     assert parent.wait() == "exit 5"
-    assert read_line(reader, b"nothing more") == b"ended\n"
+    assert read_until(reader, b"nothing more") == b"ended\n"
     os.close(reader)
     assert sampan.state("c1")["status"] == "stopped"
     assert b"not running" in sampan.call("kill", "c1").stderr
@@ -90,7 +79,7 @@ def test_an_exec_is_waited_for_in_the_foreground_or_below_a_parent(sampan: Runti
     reader, writer = os.pipe()
     parent = sampan.under_parent("exec", "--detach", "--process", str(process), "c1", stdout=writer)
     os.close(writer)
-    read_line(reader, b"on\n")
+    read_until(reader, b"on\n")
     os.close(reader)
     os.kill(parent.pid, signal.SIGUSR1)  # passed on
     assert parent.wait() == "exit 9"
@@ -122,13 +111,6 @@ def test_a_killed_server_ends_container_and_monitor(sampan: Runtime) -> None:
     sampan.must("delete", "c1")
 
 
-def accept_master(listener: socket.socket) -> int:
-    connection, _ = listener.accept()
-    with connection:
-        _, fds, _ = receive_fds(connection, 4096, 1)
-    return fds[0]
-
-
 def test_a_terminal_is_sent_over_the_console_socket(sampan: Runtime) -> None:
     script = "stty size; read line; echo got $line; trap 'stty size' WINCH; read line; read line"
     bundle = sampan.bundle(make_spec("sh", "-c", script, terminal=True))
@@ -139,16 +121,16 @@ def test_a_terminal_is_sent_over_the_console_socket(sampan: Runtime) -> None:
         words = ("create", "--console-socket", str(path), "--bundle", str(bundle), "c1")
         parent = sampan.under_parent(*words)
         master = accept_master(listener)
-    fcntl.ioctl(master, termios.TIOCSWINSZ, array.array("H", (33, 111, 0, 0)))
+    set_size(master, 33, 111)
     sampan.must("start", "c1")
     os.write(master, b"typed\n")
-    read = read_line(master, b"got typed\r\n")
+    read = read_until(master, b"got typed\r\n")
     assert b"typed\r\n" in read.partition(b"got")[0]  # echoed by the guest's terminal
-    fcntl.ioctl(master, termios.TIOCSWINSZ, array.array("H", (44, 99, 0, 0)))
-    read = read_line(master, b"44 99\r\n")
+    set_size(master, 44, 99)
+    read = read_until(master, b"44 99\r\n")
     assert b"44 99\r\n" in read
     os.write(master, b"\n\n")
-    read_line(master, b"nothing more")
+    read_until(master, b"nothing more")
     os.close(master)
     assert parent.wait() == "exit 0"
     sampan.must("delete", "c1")

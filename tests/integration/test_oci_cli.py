@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from shim.host.pids import load_identity
 from tests.integration.installed import TREE, Installed, wait_for
-from tests.oci_client import Runtime, make_spec
+from tests.oci_client import Runtime, accept_master, make_spec, read_until, set_size
 
 pytestmark = pytest.mark.integration
 LOOP = "trap 'exit 5' TERM; trap 'echo hup' HUP; echo on; while :; do sleep 0.1; done"
@@ -47,11 +48,6 @@ def list_sandboxes(sampan: Runtime) -> list[Path]:
     return list((sampan.top / "run").glob("*/sandbox.json"))
 
 
-def read_line(descriptor: int) -> bytes:
-    with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
-        return file.readline()
-
-
 def holds_pipes(pid: int) -> bool:
     entries = Path(f"/proc/{pid}/fd").iterdir()
     return any(os.readlink(entry).startswith("pipe:") for entry in entries)
@@ -76,9 +72,9 @@ def test_the_monitor_is_the_parents_child_and_ends_as_the_container(sampan: Runt
     assert f"\nPPid:\t{parent.process.pid}\n" in status
     wait_for(lambda: not holds_pipes(parent.pid))  # it has them until its own parent has ended
     sampan.must("start", "c1")
-    assert read_line(reader) == b"on\n"
+    assert read_until(reader, b"\n") == b"on\n"
     os.kill(parent.pid, signal.SIGHUP)  # the container's
-    assert read_line(reader) == b"hup\n"
+    assert read_until(reader, b"\n") == b"hup\n"
     sampan.must("kill", "c1")
     assert parent.wait() == "exit 5"
     assert os.read(reader, 10) == b""  # nobody else has the pipe
@@ -122,7 +118,7 @@ def test_an_exec_has_a_monitor_too(sampan: Runtime) -> None:
     reader, writer = os.pipe()
     parent = sampan.under_parent("exec", "-d", "c1", "sh", "-c", LOOP, stdout=writer)
     os.close(writer)
-    assert read_line(reader) == b"on\n"
+    assert read_until(reader, b"\n") == b"on\n"
     os.kill(parent.pid, signal.SIGTERM)
     assert parent.wait() == "exit 5"
     killed = sampan.under_parent("exec", "-d", "c1", "sh", "-c", LOOP)
@@ -133,6 +129,66 @@ def test_an_exec_has_a_monitor_too(sampan: Runtime) -> None:
     assert with_it.wait() == "exit 137"
     os.close(reader)
     sampan.must("delete", "--force", "c1")
+
+
+def test_a_console_has_the_size_that_its_owner_sets(sampan: Runtime) -> None:
+    script = "trap 'stty size' WINCH; stty size; read line; echo got $line; read line; read line"
+    bundle = str(sampan.bundle(make_spec("sh", "-c", script, terminal=True), "own"))
+    path = sampan.top / "console"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        words = ("create", "--console-socket", str(path), "--bundle", bundle, "c1")
+        parent = sampan.under_parent(*words)
+        master = accept_master(listener)
+    set_size(master, 33, 111)
+    sampan.must("start", "c1")
+    os.write(master, b"typed\n")
+    read = read_until(master, b"got typed\r\n")
+    assert b"33 111\r\n" in read
+    assert b"typed\r\n" in read.partition(b"got")[0]  # echoed there
+    set_size(master, 44, 99)
+    assert b"44 99\r\n" in read_until(master, b"44 99\r\n")
+    os.write(master, b"\n\n")
+    read_until(master, b"nothing more")
+    os.close(master)
+    assert parent.wait() == "exit 0"
+    sampan.must("delete", "c1")
+
+
+def test_a_terminal_in_the_foreground_is_raw_meanwhile(sampan: Runtime) -> None:
+    script = "stty size; read line; echo got $line; exit 4"
+    bundle = str(sampan.bundle(make_spec("sh", "-c", script, terminal=True), "own"))
+    master, slave = os.openpty()
+    set_size(slave, 20, 70)
+    before = termios.tcgetattr(slave)
+    with subprocess.Popen(
+        sampan.words("run", "--bundle", bundle, "c1"),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, **sampan.environment},
+    ) as caller:
+        try:
+            assert b"20 70\r\n" in read_until(master, b"\r\n")
+            assert not termios.tcgetattr(slave)[3] & termios.ICANON
+            os.write(master, b"typed\n")
+            assert b"got typed\r\n" in read_until(master, b"got typed\r\n")
+            assert caller.wait(60) == 4
+        finally:
+            caller.kill()
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+def test_a_terminal_needs_somebody_who_has_it(sampan: Runtime) -> None:
+    bundle = str(sampan.bundle(make_spec("true", terminal=True), "own"))
+    refused = sampan.call("create", "--bundle", bundle, "c1")
+    assert (refused.returncode, b"--console-socket" in refused.stderr) == (1, True)
+    unheard = sampan.call("create", "--console-socket", "/no/such", "--bundle", bundle, "c1")
+    assert (unheard.returncode, b"/no/such" in unheard.stderr) == (1, True)
+    assert not list(sampan.root.iterdir())
 
 
 def test_states_are_checked(sampan: Runtime) -> None:
