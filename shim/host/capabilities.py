@@ -8,20 +8,27 @@ from typing import Final
 from shim.host.syscalls import keep_capabilities
 
 KEPT: Final = {
-    # Roots and volumes belong to whoever containerd says.
+    # Files of roots and volumes.  Hazard: an overlay changes its upper directory with the
+    # credentials of the process that mounted it, for as long as it lives.
     "CHOWN": 0,
     "DAC_OVERRIDE": 1,
     "DAC_READ_SEARCH": 2,
     "FOWNER": 3,
-    "KILL": 5,
+    "FSETID": 4,
+    "LINUX_IMMUTABLE": 9,
+    "SYS_RESOURCE": 24,
+    "MKNOD": 27,
+    "SETFCAP": 31,
+    "MAC_OVERRIDE": 32,
+    "MAC_ADMIN": 33,
     # Network namespaces, their interfaces and tc.
     "NET_ADMIN": 12,
     # Mounts, and the mount namespace of a vmm, which is in its jail.
     "SYS_CHROOT": 18,
     "SYS_PTRACE": 19,
     "SYS_ADMIN": 21,
-    # Limits of logging programs.
-    "SYS_RESOURCE": 24,
+    # Programs of other users: logging programs, hooks.
+    "KILL": 5,
 }
 
 

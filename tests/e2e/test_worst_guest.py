@@ -15,7 +15,7 @@ from tests.e2e.ctr import DEBIAN, TIMEOUT_S, Ctr
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 MIB: Final = 1 << 20
-ATTACK_S: Final = 15
+ATTACK_S: Final = 8
 MEMORY_OUTSIDE: Final = 48 * MIB
 """What others on the host may need meanwhile: containerd, this test, the page cache of both."""
 CPU_OUTSIDE: Final = 0.5
