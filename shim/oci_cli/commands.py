@@ -20,7 +20,7 @@ from shim.sandbox.container import Container
 from shim.sandbox.containers import Containers
 
 EXEC_FDS: Final = 4
-Spread = Callable[[MonitoredProcess, bool, int | None, bool], Awaitable[int]]
+StandBy = Callable[[MonitoredProcess, bool, int | None, bool], Awaitable[int]]
 """Of shim/oci_cli/session.py: monitor, foreground, console, terminal; the monitor's pid."""
 
 
@@ -31,12 +31,12 @@ class Commands:
         self,
         containers: Containers,
         container: Container,
-        spread: Spread,
+        stand_by: StandBy,
         count_oom_kills: Callable[[], int],
     ) -> None:
         self._containers = containers
         self._container = container
-        self._spread = spread
+        self._stand_by = stand_by
         self._count_oom_kills = count_oom_kills
         self._ids = itertools.count(1)
         self._execs: set[asyncio.Task[None]] = set()
@@ -83,7 +83,7 @@ class Commands:
         link = Link(own_connection(fds[0].fileno()))
         monitored = MonitoredProcess(self._container, exec_id, link)
         try:
-            pid = await self._spread(monitored, foreground, console, terminal)
+            pid = await self._stand_by(monitored, foreground, console, terminal)
             await self._container.start(exec_id)
         except BaseException:
             link.close()

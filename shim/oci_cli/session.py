@@ -92,7 +92,7 @@ class Session:
         undo.push_async_callback(containers.close)
         self._run_beside(containers, machine, undo)
         container = await self._create(containers, link)
-        commands = Commands(containers, container, self._spread, lambda: self.oom_kills)
+        commands = Commands(containers, container, self._stand_by, lambda: self.oom_kills)
         server = ControlServer(host.listener, commands.perform)
         undo.push_async_callback(server.close, LAST_ANSWERS_S)
         monitored = MonitoredProcess(container, "", link)
@@ -130,7 +130,7 @@ class Session:
     async def _settle(self, container: Container, monitored: MonitoredProcess) -> None:
         """The monitor, the files that name it, the start if it is due, the caller's answer."""
         options = self._new.options
-        pid = await self._spread(monitored, options.foreground, self._console, options.terminal)
+        pid = await self._stand_by(monitored, options.foreground, self._console, options.terminal)
         self._record = self._record.with_status("created", pid=pid)
         write_pid_file(options.pid_file, pid)
         if options.foreground:
@@ -149,7 +149,7 @@ class Session:
     def _console(self) -> int | None:
         return self._host.console.fileno() if self._host.console is not None else None
 
-    async def _spread(
+    async def _stand_by(
         self, monitored: MonitoredProcess, foreground: bool, console: int | None, terminal: bool
     ) -> int:
         """The pid of a process's monitor, which is in the container's namespace and cgroup
