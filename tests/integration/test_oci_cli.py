@@ -111,6 +111,22 @@ def test_a_server_that_is_killed_ends_container_and_monitor(sampan: Runtime) -> 
     assert not list_sandboxes(sampan)
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_vmm_that_is_killed_ends_container_and_monitor(sampan: Runtime, running: bool) -> None:
+    bundle = str(sampan.bundle(make_spec("sleep", "1000"), "own"))
+    parent = sampan.under_parent("create", "--bundle", bundle, "c1")
+    if running:
+        sampan.must("start", "c1")
+    (sandbox,) = list_sandboxes(sampan)
+    vmm = load_identity(str(sandbox.parent / "vmm.pid"))
+    assert vmm is not None
+    os.kill(vmm.pid, signal.SIGKILL)
+    assert parent.wait() == "exit 137"
+    sampan.wait_status("c1", "stopped")
+    sampan.must("delete", "c1")
+    assert not list_sandboxes(sampan)
+
+
 def test_an_exec_has_a_monitor_too(sampan: Runtime) -> None:
     sampan.start(sampan.bundle(make_spec("sleep", "1000"), "own"))
     done = sampan.call("exec", "-e", "A=b", "c1", "sh", "-c", "echo $A; cat; exit 3", stdin=b"x")
