@@ -90,10 +90,17 @@ def test_a_container_is_executed_in_stopped_and_removed(podman: Podman) -> None:
 
 
 def test_the_bridge_network_reaches_the_container(podman: Podman) -> None:
-    podman.must("run", "-d", "--name", "net", IMAGE, "sleep", "1000")
+    words = ("run", "-d", *LOGS, "--name", "net", "--cap-add", "NET_RAW", IMAGE)
+    podman.must(*words, "sleep", "1000")
+    try:
+        check_bridge(podman)
+    finally:
+        podman.must("rm", "-f", "--time", "0", "net")
+
+
+def check_bridge(podman: Podman) -> None:
     shown = podman.must("exec", "net", "ip", "addr", "show", "eth0")
     assert b"inet 10.88." in shown
     address = podman.must("inspect", "--format", "{{.NetworkSettings.IPAddress}}", "net")
     assert address.strip() in shown
     podman.must("exec", "net", "ping", "-c", "1", "-W", "20", "10.88.0.1")
-    podman.must("rm", "-f", "--time", "0", "net")
