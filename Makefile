@@ -170,7 +170,7 @@ pictures: ## the pictures of the documents from their data
 image: $(LOCKED) ## the guest image (root; IMAGE=DIR)
 	@$(BIN)/python -m image build --output $(IMAGE)
 
-lock: $(LOCKED) ## lock the Python packages anew
+lock: $(LOCKED) ## lock the Python packages again
 	@requirements/lock
 
 clean: ## what was built in the tree; caches outside it stay

@@ -95,7 +95,7 @@ class Cgroup:
         try:
             watch = files.add(self.path_of("cgroup.events"), changed.set)
         except FileNotFoundError:
-            raise NotFound(f"no cgroup {self._directory}") from None
+            raise NotFound(f"cgroup {self._directory} does not exist") from None
         try:
             write_file(self.path_of("cgroup.freeze"), "1" if frozen else "0")
             async with asyncio.timeout(FREEZE_TIMEOUT_S):
@@ -114,7 +114,7 @@ class Cgroup:
         out."""
         stats = self._read(PARSERS)
         if not stats:
-            raise NotFound(f"no cgroup {self._directory}")
+            raise NotFound(f"cgroup {self._directory} does not exist")
         return stats
 
     def read_memory(self) -> dict[str, dict[str, int]]:

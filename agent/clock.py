@@ -98,7 +98,7 @@ class HostClock:
             constant = choose_time_constant(interval_s)
             correct(offset_ns, error_ns, step=step, time_constant=constant)
         except OSError as error:
-            say(f"KVM does not tell the time any more: {error}")
+            say(f"KVM no longer gives the host's time: {error}")
             self._id = time.CLOCK_REALTIME
 
 
@@ -117,7 +117,9 @@ def describe_step(offset_ns: int) -> Timex:
 
 def describe_slew(offset_ns: int, error_ns: int, time_constant: int) -> Timex:
     if abs(offset_ns) > MAX_SLEW_NS:
-        raise InvalidArgument(f"offset_ns: {offset_ns} is more than {MAX_SLEW_NS}: a step")
+        raise InvalidArgument(
+            f"offset_ns: {offset_ns} is more than {MAX_SLEW_NS}: only a step corrects it"
+        )
     if time_constant > MAX_TIME_CONSTANT:
         raise InvalidArgument(f"time_constant: {time_constant} is more than {MAX_TIME_CONSTANT}")
     error_us = max(error_ns, 0) // 1000

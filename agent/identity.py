@@ -27,7 +27,9 @@ def renew_identity(entropy: bytes, realtime_ns: int, hostname: str) -> None:
     if len(entropy) != ENTROPY_BYTES:
         raise InvalidArgument(f"entropy: {len(entropy)} bytes, not {ENTROPY_BYTES}")
     if not 0 < len(hostname.encode()) <= MAX_HOSTNAME_BYTES:
-        raise InvalidArgument(f"hostname: {hostname!r}")
+        raise InvalidArgument(
+            f"hostname: expected 1 to {MAX_HOSTNAME_BYTES} bytes, is {hostname!r}"
+        )
     reseed(entropy)
     time.clock_settime_ns(time.CLOCK_REALTIME, realtime_ns)
     socket.sethostname(hostname)

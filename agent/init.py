@@ -44,7 +44,7 @@ def main() -> None:
         run_server(started_ns)
         raise RuntimeError("the server ended by itself")
     except BaseException as error:
-        say(f"cannot go on: {type(error).__name__}: {error}")
+        say(f"the agent ends and stops the machine: {type(error).__name__}: {error}")
         linux.reboot(linux.RB_AUTOBOOT)
 
 

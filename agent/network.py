@@ -45,7 +45,8 @@ async def configure(nics: Sequence[pb.Nic], reaper: Reaper) -> None:
     devices = list_devices()
     for nic in nics:
         if nic.nic >= len(devices):
-            raise InvalidArgument(f"nic {nic.nic} ({nic.name}): the machine has {len(devices)}")
+            count = len(devices)
+            raise InvalidArgument(f"nic {nic.nic} ({nic.name}): the machine has {count} interfaces")
     await run_batch("".join(f"{line}\n" for line in write_batch(nics, devices)), reaper)
 
 
@@ -91,13 +92,17 @@ def write_batch(nics: Sequence[pb.Nic], devices: Sequence[str]) -> Iterator[str]
     """Pure: lines of ip(8)."""
     for nic in nics:
         if not nic.name or not nic.mac:
-            raise InvalidArgument(f"nic {nic.nic}: name {nic.name!r}, mac {nic.mac!r}: is no word")
+            raise InvalidArgument(
+                f"nic {nic.nic}: expected a name and a mac, are {nic.name!r} and {nic.mac!r}"
+            )
         for route in nic.routes:
             if route.family not in EVERYTHING:
-                raise InvalidArgument(f"nic {nic.nic}: family {route.family}: expected 4 or 6")
+                raise InvalidArgument(
+                    f"nic {nic.nic}: route family: expected 4 or 6, is {route.family}"
+                )
         for text in list_texts(nic):
             if not text.isprintable() or " " in text:
-                raise InvalidArgument(f"nic {nic.nic}: {text!r} is no word")
+                raise InvalidArgument(f"nic {nic.nic}: expected text without spaces, is {text!r}")
         yield f"link set dev {devices[nic.nic]} down"
         yield f"link set dev {devices[nic.nic]} name {TEMPORARY}{nic.nic}"
     for nic in nics:

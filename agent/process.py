@@ -145,7 +145,7 @@ class ConsoleSocket:
         except BlockingIOError:
             fds = []
         if len(fds) != 1:
-            raise RuntimeFailure("crun: it sent no terminal")
+            raise RuntimeFailure("crun sent no terminal over its console socket")
         return fds[0]
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from proto import contract
 
 ID: Final = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 CGROUP_PARENT: Final = "/sampan"
+MAX_UID: Final = (1 << 32) - 1
 
 
 class ProcessSpec(NamedTuple):
@@ -82,11 +83,13 @@ def take_process(process: object, field: str, terminal: bool) -> ProcessSpec:
         raise InvalidArgument(f"{field}: not an object but {type(process).__name__}")
     arguments = process.get("args")
     if not isinstance(arguments, list) or not arguments:
-        raise InvalidArgument(f"{field}.args: empty")
+        raise InvalidArgument(
+            f"{field}.args: expected a program and its arguments, is {arguments!r}"
+        )
     process["terminal"] = terminal
     uid = (process.get("user") or {}).get("uid", 0)
-    if not isinstance(uid, int) or not 0 <= uid < 1 << 32:
-        raise InvalidArgument(f"{field}.user.uid: {uid!r}")
+    if not isinstance(uid, int) or not 0 <= uid <= MAX_UID:
+        raise InvalidArgument(f"{field}.user.uid: expected 0 to {MAX_UID}, is {uid!r}")
     return ProcessSpec(process, str(arguments[0]), uid)
 
 

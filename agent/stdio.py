@@ -43,7 +43,7 @@ def parse_stdio(terminal: bool, stdin: str, stdout: str, stderr: str) -> StdioRe
         for text, name in zip((stdin, stdout, stderr), names, strict=True)
     ]
     if terminal and stderr:
-        raise InvalidArgument(f"{names[2]}: a terminal has one output")
+        raise InvalidArgument(f"{names[2]}: expected none, a terminal has one output")
     return StdioRequest(terminal, *tokens)
 
 

@@ -231,7 +231,9 @@ def publish(scratch: Path, output: Path) -> None:
     """After this `output` is the new image and OUTPUT.previous the old one."""
     previous = output.with_name(output.name + ".previous")
     if output.exists() and manifest.read_inputs_hash(output) is None and any(output.iterdir()):
-        raise ImageError(f"{output} is there and holds no image; it is left alone")
+        raise ImageError(
+            f"{output}: exists and is no guest image; remove it or choose another --output"
+        )
     shutil.rmtree(previous, ignore_errors=True)
     exchange_directories(scratch, output)
     if scratch.exists():

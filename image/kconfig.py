@@ -47,4 +47,4 @@ def find_dropped(wanted: Mapping[str, str], made: Mapping[str, str]) -> list[str
 def check_config(wanted: Mapping[str, str], made: Mapping[str, str], name: str) -> None:
     """FormatError names every option that was dropped."""
     if dropped := find_dropped(wanted, made):
-        raise FormatError(f"{name}: the kernel does not take {', '.join(dropped)}")
+        raise FormatError(f"{name}: the kernel's build dropped {', '.join(dropped)}")

@@ -28,7 +28,7 @@ class Operation(StrEnum):
     """What the shim may ask; the argument and result classes are below."""
 
     BOOT = "boot"  # MachineConfig → BootResult; fds: listening sockets of `ports`, in order,
-    # then the tree of the shares (open_tree(2)) where the machine has a `place`
+    # then the tree of the shares (open_tree(2)) where the machine has a `root_path`
     PREWARM = "prewarm"  # as BOOT, for a prewarmed machine: it does not run yet, never boots → {}
     START = "start"  # {} → BootResult, of a prewarmed one; fds: stderr, then network namespace
     OPEN_STREAM = "open_stream"  # StreamArgs → {}; fds: [the stream's]
@@ -70,7 +70,7 @@ SHARED_VOLUMES: Final = "/volumes"
 class Share(NamedTuple):
     tag: str
     path: str
-    """In the jail, where the machine has a `place`."""
+    """In the jail, where the machine has a `root_path`."""
     policy: SharePolicy
 
 
@@ -92,7 +92,7 @@ class MachineConfig(NamedTuple):
     """Network interfaces, without a link until attach_nic."""
     template: str = ""
     """Directory of the template to restore; "" to boot."""
-    place: str = ""
+    root_path: str = ""
     """A directory to mount the tree of the shares on; "": the vmm keeps its root and has no
     jail."""
     image_path: str = ""

@@ -35,17 +35,17 @@ class ContainerdFormatter(logging.Formatter):
         )
 
 
-class DescriptorHandler(logging.Handler):
+class FdHandler(logging.Handler):
     """Writes to a non-blocking descriptor that it does not own."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, fd: int) -> None:
         super().__init__()
-        self._descriptor = descriptor
+        self._fd = fd
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record) + "\n"
         try:
-            os.write(self._descriptor, line.encode(errors="backslashreplace"))
+            os.write(self._fd, line.encode(errors="backslashreplace"))
         except OSError:
             return  # full, or nobody reads: see the module's docstring
 
@@ -62,9 +62,9 @@ def escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def log_to(descriptor: int, level: str) -> None:
-    """Sends this process's records of `level` and above to `descriptor`."""
-    handler = DescriptorHandler(descriptor)
+def log_to(fd: int, level: str) -> None:
+    """Sends this process's records of `level` and above to `fd`."""
+    handler = FdHandler(fd)
     handler.setFormatter(ContainerdFormatter())
     root = logging.getLogger()
     root.addHandler(handler)

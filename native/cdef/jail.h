@@ -18,7 +18,7 @@ struct jail_rules {
 	...;
 };
 
-int jail_enter(int tree_fd, const char *image_path, const char *place);
+int jail_enter(int tree_fd, const char *image_path, const char *root_path);
 int jail_landlock(void);
 void jail_prepare(void);
 int jail_restrict(const struct jail_rules *rules, int landlock_fd, int network_fd);

@@ -39,7 +39,9 @@ static int call_shim(struct paths *paths, int argc, char **argv, char **envp)
 		case WARM_DONE:
 			return status;
 		case WARM_LOST:
-			fprintf(stderr, "the process that did this for us has ended: %s\n",
+			fprintf(stderr,
+				"the warm server's process for this call has ended (its reason is "
+				"in syslog): %s\n",
 				paths->socket);
 			return 1;
 		case WARM_ABSENT:

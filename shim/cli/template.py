@@ -22,7 +22,9 @@ from shim.machine.templates.store import (
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = verbs.add_parser("template", help="machines to go on from")
+    parser = verbs.add_parser(
+        "template", help="templates: saved machines that clones are started from"
+    )
     parser.set_defaults(run=run_template_command)
     commands = parser.add_subparsers(dest="template_command", required=True)
     for name, text in (

@@ -96,7 +96,9 @@ class LoggingProgram:
             done, _ = await asyncio.wait({self._ended}, timeout=GRACE_S)
             if done:
                 return
-        log.error("%s, process %d, does not end", self._path, self._pid)
+        log.error(
+            "logging program %s, process %d, did not end after SIGKILL", self._path, self._pid
+        )
 
 
 def start_logger(

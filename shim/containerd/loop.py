@@ -68,7 +68,7 @@ async def serve_tasks(
     server = make_server(arguments, containers, events, reaper, over.set)
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_TIMEOUT_S, end_unless_called, server, over)
-    beside = [
+    background = [
         asyncio.create_task(containers.watch_oom_kills()),
         asyncio.create_task(refill_pool(arguments, config, machine)),
     ]
@@ -81,11 +81,11 @@ async def serve_tasks(
             arguments.log_fd,
             cgroup,
         )
-        beside.append(asyncio.create_task(ensuring))
+        background.append(asyncio.create_task(ensuring))
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
     first_call.cancel()
-    for task in beside:
+    for task in background:
         task.cancel()
     await server.close(ANSWERS_TIMEOUT_S)
     await containers.close()
@@ -126,5 +126,5 @@ async def refill_pool(
 def end_unless_called(server: Server, over: asyncio.Event) -> None:
     """Nobody has connected: `start` was killed before it could print the address."""
     if not server.was_called:
-        log.error("nobody has connected within %g s", FIRST_CALL_TIMEOUT_S)
+        log.error("no client has connected within %g s: the server ends", FIRST_CALL_TIMEOUT_S)
         over.set()

@@ -57,7 +57,9 @@ class Publisher:
             return
         if len(self._waiting) >= MAX_WAITING:
             lost_topic, _ = self._waiting.popleft()
-            log.error("%d events wait for containerd: dropped a %s", MAX_WAITING, lost_topic)
+            log.error(
+                "%d events wait for containerd: dropped the oldest, a %s", MAX_WAITING, lost_topic
+            )
         envelope = types_pb2.Envelope(
             timestamp=make_timestamp(time.time_ns()),
             namespace=self._namespace,
@@ -77,7 +79,7 @@ class Publisher:
             async with asyncio.timeout(timeout_s):
                 await self._drained.wait()
         except TimeoutError:
-            log.error("%d events never reached containerd", len(self._waiting))
+            log.error("%d events could not be sent to containerd and are lost", len(self._waiting))
         self._sender.cancel()
         await asyncio.wait({self._sender})
         await self._disconnect()
@@ -106,10 +108,10 @@ class Publisher:
                 self._client = await connect_client(self._socket_path)
             await self._client.call(SERVICE, METHOD, request, CALL_TIMEOUT_S)
         except StatusError as error:
-            log.warning("containerd refuses a %s event: %s", topic, error)
+            log.warning("containerd refused a %s event: %s", topic, error)
             return error.code in PERMANENT_ERRORS
         except OSError as error:
-            log.debug("containerd cannot be told of a %s event yet: %s", topic, error)
+            log.debug("a %s event cannot be sent to containerd yet: %s", topic, error)
             await self._disconnect()
             return False
         return True

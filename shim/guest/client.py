@@ -195,7 +195,7 @@ class AgentClient:
         try:
             async for event in call:
                 if event is None:
-                    raise GuestFault("the guest's agent tells of an event in no message of ours")
+                    raise GuestFault("the guest's agent sent an event that is not valid protobuf")
                 if event.WhichOneof("event") == "out_of_memory":
                     yield event.container_id
         except grpc.aio.AioRpcError as error:
@@ -219,7 +219,7 @@ async def _call(
         raise Unavailable("the connection with the guest's agent was closed") from None
     if answer is None:  # gRPC could not parse the answer
         name = type(request).DESCRIPTOR.name
-        raise GuestFault(f"the guest's agent answers a {name} with no message of ours")
+        raise GuestFault(f"the guest's agent answered {name} with invalid protobuf")
     return answer
 
 

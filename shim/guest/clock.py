@@ -39,7 +39,7 @@ async def keep_clock(agent: "AgentClient") -> None:
                 await agent.correct_clock(correction)
             wait_s = discipline.interval_s
     except SampanError as error:
-        log.info("the guest's clock is looked at no more: %s", error)
+        log.info("the guest's clock is not corrected any more: %s", error)
 
 
 async def measure_clock(agent: "AgentClient") -> ClockOffset | None:

@@ -53,11 +53,11 @@ def ask_to_prewarm(control: socket.socket, request: LaunchRequest, shares: Share
 
 def ask_to_start(control: socket.socket, request: LaunchRequest) -> None:
     """Starts a prewarmed machine.  HostResource when its vmm has ended."""
-    descriptors = [request.log_fd]
+    fds = [request.log_fd]
     if request.network:
-        descriptors.append(request.network.namespace)
+        fds.append(request.network.namespace)
     try:
-        send_request(control, Operation.START, {}, descriptors)
+        send_request(control, Operation.START, {}, fds)
     except OSError as error:
         raise HostResource(f"the vmm has ended: {error}") from error
 
@@ -81,9 +81,11 @@ def read_answer(packet: bytes) -> Answer:
     try:
         message = parse_message(packet)
     except ProtocolFault as error:
-        raise HostResource(f"the vmm breaks the protocol: {error}") from error
+        raise HostResource(f"the vmm broke the protocol of its control socket: {error}") from error
     if not isinstance(message, Answer):
-        raise HostResource("the vmm breaks the protocol: an event before its answer")
+        raise HostResource(
+            "the vmm broke the protocol of its control socket: an event before its answer"
+        )
     return message
 
 
@@ -104,10 +106,10 @@ def send_request(
     control: socket.socket,
     operation: Operation,
     arguments: dict[str, Any],
-    descriptors: Sequence[int],
+    fds: Sequence[int],
 ) -> None:
     request = {"id": REQUEST_ID, "op": operation, "args": arguments}
-    socket.send_fds(control, [json.dumps(request).encode()], descriptors)
+    socket.send_fds(control, [json.dumps(request).encode()], fds)
 
 
 def listen_for_agent(sandbox: SandboxDirectory) -> socket.socket:
@@ -134,7 +136,7 @@ def describe_machine(request: LaunchRequest) -> MachineConfig:
         kernel_arguments=f"hostname={read_hostname()} {config.kernel_arguments}".rstrip(),
         console_limit_bytes=config.console_limit_bytes,
         template=request.template,
-        place=sandbox.tree,
+        root_path=sandbox.tree,
         image_path=config.image_root,
         jail=config.jail,
         saves=request.saves,

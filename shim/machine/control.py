@@ -58,7 +58,7 @@ class ControlSocket:
         return await self.send(operation, arguments)
 
     def send(
-        self, operation: Operation, arguments: dict[str, Any], descriptors: Sequence[int] = ()
+        self, operation: Operation, arguments: dict[str, Any], fds: Sequence[int] = ()
     ) -> "asyncio.Future[Any]":
         """The result to come.  Descriptors stay the caller's; copies are sent."""
         answer = self.expect(self._last_id + 1)
@@ -66,9 +66,7 @@ class ControlSocket:
             fail(answer, GuestFault(f"{operation}: the vmm has ended"))
             return answer
         message = {"id": self._last_id, "op": operation, "args": arguments}
-        self._outgoing.append(
-            (json.dumps(message).encode(), [os.dup(number) for number in descriptors])
-        )
+        self._outgoing.append((json.dumps(message).encode(), [os.dup(number) for number in fds]))
         self._flush()
         return answer
 
@@ -79,8 +77,8 @@ class ControlSocket:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        for _, descriptors in self._outgoing:
-            close_all(descriptors)
+        for _, fds in self._outgoing:
+            close_all(fds)
         self._outgoing.clear()
         self.closed.set()
         for answer in self._requests.values():
@@ -91,16 +89,16 @@ class ControlSocket:
 
     def _flush(self) -> None:
         while self._outgoing:
-            packet, descriptors = self._outgoing[0]
+            packet, fds = self._outgoing[0]
             try:
-                socket.send_fds(self._socket, [packet], descriptors)
+                socket.send_fds(self._socket, [packet], fds)
             except BlockingIOError:
                 self._loop.add_writer(self._socket, self._flush)
                 return
             except OSError:
                 self.close()
                 return
-            close_all(descriptors)
+            close_all(fds)
             del self._outgoing[0]
         self._loop.remove_writer(self._socket)
 

@@ -121,9 +121,9 @@ class SandboxMachine:
             raise GuestFault(self.ended.result().reason)
         return await task
 
-    def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream:
+    def open_stream(self, fd: int, direction: Direction, token: str) -> Stream:
         """As of GuestStreams."""
-        return self._streams.open(descriptor, direction, token)
+        return self._streams.open(fd, direction, token)
 
     async def attach_nic(self, nic: int, mac: str, fds: list[int]) -> None:
         """A tap's queues, and as many of vhost-net or none.  They stay the caller's; the
@@ -207,7 +207,7 @@ class SandboxMachine:
                 return
             except TimeoutError:
                 continue
-        log.error("the vmm, process %d, does not end even when killed", self.pid)
+        log.error("the vmm, process %d, did not end after SIGKILL", self.pid)
 
     async def _request_stop(self) -> None:
         try:
@@ -316,7 +316,7 @@ class SandboxMachine:
         if self._fault:  # first: the cgroup may also count OOM kills of other processes
             what = f"the microVM was killed: {self._fault}"
         elif status == SIGKILL_STATUS and (limit := describe_oom_kill(self.cgroup)):
-            what = f"the host's kernel killed the vmm for want of memory: {limit}"
+            what = f"the host's kernel killed the vmm for lack of memory: {limit}"
             return MachineEnd(what, status, out_of_memory=True)
         elif self._booted.done() and self._booted.exception() is None and self._stopped_because:
             what = f"the microVM stopped: {self._stopped_because}"

@@ -30,8 +30,8 @@ class GuestStreams:
         self._streams: dict[int, Stream] = {}
         self._last = 0
 
-    def open(self, descriptor: int, direction: Direction, token: str) -> Stream:
-        """Joins `descriptor`, which stays the caller's, with a stream of the guest.
+    def open(self, fd: int, direction: Direction, token: str) -> Stream:
+        """Joins `fd`, which stays the caller's, with a stream of the guest.
 
         Does not wait: a stream that cannot be opened is closed with an error.
         """
@@ -40,7 +40,7 @@ class GuestStreams:
         stream = Stream(asyncio.get_running_loop().create_future())
         self._streams[number] = stream
         arguments = StreamArgs(number, token, direction)._asdict()
-        opened = self._control.send(Operation.OPEN_STREAM, arguments, [descriptor])
+        opened = self._control.send(Operation.OPEN_STREAM, arguments, [fd])
         opened.add_done_callback(lambda answer: self._handle_opened(number, answer))
         return stream
 

@@ -99,5 +99,7 @@ class VmmLog:
 
     def _report_dropped(self) -> None:
         if self._dropped:
-            log.warning("%d lines of the vmm were dropped: it says too much", self._dropped)
+            log.warning(
+                "%d lines of the vmm's output were dropped: more than one a second", self._dropped
+            )
             self._dropped = 0

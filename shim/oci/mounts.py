@@ -91,10 +91,10 @@ def translate_bind(
 ) -> Volume | dict[str, Any]:
     """A volume; or the mount itself, if its source is an object of the guest's kernel."""
     if mount.get("uidMappings") or mount.get("gidMappings"):
-        raise InvalidArgument(f"{field}: mappings of ids on a bind mount are not supported")
+        raise InvalidArgument(f"{field}: ID-mapped bind mounts are not supported")
     source = mount.get("source") or ""
     if not source:
-        raise InvalidArgument(f"{field}.source: a bind mount needs one, is ''")
+        raise InvalidArgument(f"{field}.source: expected the path of a file or directory, is ''")
     source = posixpath.normpath(posixpath.join(bundle, source))
     options = mount.get("options") or []
     if mount["destination"] == SHARED_MEMORY and posixpath.basename(source) == "shm":

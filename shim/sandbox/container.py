@@ -90,7 +90,7 @@ class Container:
         self._files = files
         self._listener = listener
         self._on_stopped = on_stopped
-        self._retiring: asyncio.Task[None] | None = None
+        self._cleaning_up: asyncio.Task[None] | None = None
 
     def find_process(self, exec_id: str) -> ContainerProcess:
         if not exec_id:
@@ -205,7 +205,7 @@ class Container:
         self.init.change(Action.DELETE)
         for process in self.execs.values():
             process.stdio.close()
-        await self.retire(last)
+        await self.clean_up(last)
         self.init.stdio.close()
         return await self.init.wait_exit()
 
@@ -214,19 +214,19 @@ class Container:
         for process in (*self.execs.values(), self.init):
             process.stdio.close()
 
-    async def retire(self, last: bool) -> None:
+    async def clean_up(self, last: bool) -> None:
         """Frees what a stopped container has in the guest and on the host; idempotent.
 
         With the last container, stops the machine.
         """
-        if self._retiring is None:
-            self._retiring = asyncio.create_task(self._retire(last))
-        await asyncio.shield(self._retiring)
+        if self._cleaning_up is None:
+            self._cleaning_up = asyncio.create_task(self._clean_up(last))
+        await asyncio.shield(self._cleaning_up)
 
     def begin_watch(self) -> None:
         self.init.watch(self._agent, self._finish_init)
 
-    async def _retire(self, last: bool) -> None:
+    async def _clean_up(self, last: bool) -> None:
         if last:
             await self._machine.stop()  # frees all that the guest has
         else:
@@ -241,7 +241,7 @@ class Container:
             await self._machine.until_end(self._agent.delete_process(process.name))
         except SampanError as error:
             level = logging.DEBUG if self._machine.ended.done() else logging.WARNING
-            log.log(level, "%s: the agent does not forget it: %s", process.subject, error)
+            log.log(level, "%s: the agent could not delete it: %s", process.subject, error)
 
     def _require_end(self) -> None:
         """After SIGKILL: a guest that was taken over may ignore it."""

@@ -32,7 +32,7 @@ from shim.sandbox.plan import read_spec
 from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
-RETIRE_TIMEOUT_S: Final = 20.0
+CLEAN_UP_TIMEOUT_S: Final = 20.0
 DISCARD_PAUSE_S: Final = 0.01
 """After an out-of-memory event that is not reported: slows a guest that floods us."""
 log = logging.getLogger(__name__)
@@ -114,11 +114,11 @@ class Containers:
         if isinstance(self._machine, SandboxMachine):
             await self._machine.stop()
         if self._creating:  # each fails now, and unmounts what it has mounted
-            await asyncio.wait(self._creating.values(), timeout=RETIRE_TIMEOUT_S)
+            await asyncio.wait(self._creating.values(), timeout=CLEAN_UP_TIMEOUT_S)
         for container in list(self._containers.values()):
-            await container.retire(last=True)
+            await container.clean_up(last=True)
         if self._background:
-            await asyncio.wait(self._background, timeout=RETIRE_TIMEOUT_S)
+            await asyncio.wait(self._background, timeout=CLEAN_UP_TIMEOUT_S)
 
     async def watch_oom_kills(self) -> None:
         """Reports them to the listener, until the machine ends."""
@@ -179,7 +179,7 @@ class Containers:
         """Stops a machine that nobody can use any more, before the container is deleted."""
         if container.id != self._sandbox_id or not self._is_last(container):
             return
-        task = asyncio.create_task(container.retire(last=True))
+        task = asyncio.create_task(container.clean_up(last=True))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

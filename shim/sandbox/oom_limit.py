@@ -13,20 +13,20 @@ class OomLimit:
     """Allows one event a second for each container, and one after its end."""
 
     def __init__(self) -> None:
-        self._told_s: dict[str, float] = {}
-        self._told_after_end: set[str] = set()
+        self._reported_s: dict[str, float] = {}
+        self._reported_after_end: set[str] = set()
 
     def allows(self, container_id: str, has_ended: bool, now_s: float) -> bool:
-        if now_s - self._told_s.get(container_id, -INTERVAL_S) < INTERVAL_S:
+        if now_s - self._reported_s.get(container_id, -INTERVAL_S) < INTERVAL_S:
             return False
         if has_ended:
-            if container_id in self._told_after_end:
+            if container_id in self._reported_after_end:
                 return False
-            self._told_after_end.add(container_id)
-        self._told_s[container_id] = now_s
+            self._reported_after_end.add(container_id)
+        self._reported_s[container_id] = now_s
         return True
 
     def forget(self, container_id: str) -> None:
         """The container has been deleted; a new one may get its name."""
-        self._told_s.pop(container_id, None)
-        self._told_after_end.discard(container_id)
+        self._reported_s.pop(container_id, None)
+        self._reported_after_end.discard(container_id)

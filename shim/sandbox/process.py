@@ -85,7 +85,7 @@ class ContainerProcess:
     async def _watch(self, agent: AgentClient, on_exit: Callable[[int], Awaitable[None]]) -> None:
         status = await self._await_status(agent)
         if not await self.stdio.wait_drained(DRAIN_TIMEOUT_S):
-            log.warning("%s: nobody reads the rest of its output", self.subject)
+            log.warning("%s: the rest of its output was not read in time", self.subject)
         async with self.starting:
             await on_exit(status)
 
@@ -96,7 +96,9 @@ class ContainerProcess:
             try:
                 return await self._machine.until_end(agent.wait_process(self.name))
             except NotFound:
-                log.error("%s: the agent does not know it", self.subject)
+                log.error(
+                    "%s: the agent has no such process; its exit status is unknown", self.subject
+                )
                 return UNKNOWN_STATUS
             except (Unavailable, GuestFault) as error:
                 log.log(logging.DEBUG if told else logging.ERROR, "%s: %s", self.subject, error)

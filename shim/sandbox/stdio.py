@@ -24,9 +24,9 @@ class OutputEnds:
     stderr: OwnedFd | None = None
 
     def close(self) -> None:
-        for descriptor in (self.stdout, self.stderr):
-            if descriptor is not None:
-                descriptor.close()
+        for fd in (self.stdout, self.stderr):
+            if fd is not None:
+                fd.close()
 
 
 class HostStreams(Protocol):
@@ -108,11 +108,11 @@ class ProcessStdio:
         self._opened.close()
         self._ends.close()
 
-    def _join_output(self, machine: SandboxMachine, descriptor: OwnedFd | None) -> str:
+    def _join_output(self, machine: SandboxMachine, fd: OwnedFd | None) -> str:
         """The stream's token."""
-        if descriptor is None:
+        if fd is None:
             return ""
         token = make_token()
-        self._outputs.append(machine.open_stream(descriptor.fileno(), Direction.FROM_GUEST, token))
-        descriptor.close()
+        self._outputs.append(machine.open_stream(fd.fileno(), Direction.FROM_GUEST, token))
+        fd.close()
         return token

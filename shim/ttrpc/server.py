@@ -153,7 +153,7 @@ class _Connection(asyncio.Protocol):
                 Code.DEADLINE_EXCEEDED, f"{request.method}: not done after {request.timeout_s:g} s"
             )
         if call.cancelled():  # by itself: the caller still waits for an answer
-            raise StatusError(Code.CANCELED, f"{request.method}: given up")
+            raise StatusError(Code.CANCELED, f"{request.method}: cancelled by the server")
         return call.result()
 
     def _send(self, frames: bytes) -> None:
@@ -163,4 +163,4 @@ class _Connection(asyncio.Protocol):
 
 def _forget_result(call: "asyncio.Future[bytes]") -> None:
     if not call.cancelled() and (error := call.exception()) is not None:
-        log.warning("a call that nobody waits for any more failed: %s", error)
+        log.warning("a call failed after its caller had stopped waiting: %s", error)

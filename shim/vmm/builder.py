@@ -96,7 +96,7 @@ def clone_machine(
     with ExitStack() as stack:
         stack.callback(close_rest, listeners)
         if files.snapshot is None:
-            raise files.refusal or InvalidArgument("template: none is named")
+            raise files.refusal or InvalidArgument("template: expected a path, is ''")
         snapshot = files.snapshot
         ram_plan = plan_ram(config.memory_bytes)
         check_vcpus(config.vcpus, files.system)

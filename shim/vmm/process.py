@@ -155,12 +155,12 @@ class Vmm:
         if self.machine is not None or self.jail is not None:
             raise FailedPrecondition("the machine is already booted")
         config = MachineConfig.from_json(request.arguments)
-        prepared = Prepared(config, request.take_fds(len(config.ports) + bool(config.place)))
+        prepared = Prepared(config, request.take_fds(len(config.ports) + bool(config.root_path)))
         try:
             with HostFiles(config, clones) as prepared.files:
-                if config.place:
+                if config.root_path:
                     self.jail = Jail(JailMode(config.jail), config.saves)
-                    self.jail.enter(prepared.fds[-1], config.image_path, config.place)
+                    self.jail.enter(prepared.fds[-1], config.image_path, config.root_path)
                 yield prepared
         finally:
             close_all(prepared.fds)

@@ -57,7 +57,7 @@ def read_working_set(directory: str) -> bytes | None:
     except OSError as error:
         raise HostResource(f"{path}: {error.strerror}") from error
     if len(packed) % RANGE.size:
-        raise HostResource(f"{path}: {len(packed)} bytes are no list of pages")
+        raise HostResource(f"{path}: {len(packed)} bytes are not a list of pages")
     return packed
 
 
@@ -89,8 +89,9 @@ class Snapshot:
 
     def check_size(self) -> None:
         end = max((run.offset + run.length for run in self.runs if not run.path), default=0)
-        if os.fstat(self.files[self.memory_path]).st_size != end:
-            raise HostResource(f"{self.memory_path}: not the {end} bytes that were saved")
+        size = os.fstat(self.files[self.memory_path]).st_size
+        if size != end:
+            raise HostResource(f"{self.memory_path}: has {size} bytes, {end} were saved")
 
     def map(self, ram: GuestRam) -> None:
         """Hazard: the file must stay as it is while a clone lives (SIGBUS)."""

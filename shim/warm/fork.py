@@ -36,8 +36,8 @@ def become_vmm(control_fd: int, log_fd: int) -> NoReturn:
         os.setpgid(0, 0)
         faulthandler.unregister(signal.SIGUSR1)
         null = os.open(os.devnull, os.O_RDWR)
-        for descriptor, number in ((null, 0), (null, 1), (log_fd, 2), (control_fd, CONTROL_FD)):
-            os.dup2(descriptor, number)
+        for fd, number in ((null, 0), (null, 1), (log_fd, 2), (control_fd, CONTROL_FD)):
+            os.dup2(fd, number)
         os.closerange(CONTROL_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         os.environ.clear()
         set_command_line([PROCESS_NAME])

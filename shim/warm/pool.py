@@ -69,7 +69,7 @@ class Pool:
         try:
             template = find_template(config, machine_class)
         except SampanError as error:
-            log.warning("no machine is kept ready: %s", error)
+            log.warning("no machine is prewarmed: %s", error)
             return
         if not template:
             return

@@ -79,7 +79,7 @@ def wait_for_handoff(
     except EOFError:
         pass
     except SampanError as error:
-        syslog.syslog(syslog.LOG_WARNING, f"no machine is kept ready: {error}")
+        syslog.syslog(syslog.LOG_WARNING, f"no machine is prewarmed: {error}")
     finally:
         sandbox.remove()
     return 0
@@ -116,7 +116,7 @@ class IdleMachine:
             try:
                 return start_prewarmed(self.machine, request)
             except HostResource as error:
-                syslog.syslog(syslog.LOG_WARNING, f"a machine that was ready: {error}")
+                syslog.syslog(syslog.LOG_WARNING, f"a prewarmed machine could not be used: {error}")
         self.machine.close()
         self.sandbox.remove()
         return launch_machine(request, fork_vmm)

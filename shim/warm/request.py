@@ -28,7 +28,7 @@ class Request(NamedTuple):
     caller: int
     """The launcher's parent: containerd."""
     environment: dict[str, str]
-    descriptors: list[int]
+    fds: list[int]
     """stdin, stdout, stderr, working directory."""
 
 
@@ -39,12 +39,12 @@ class RequestError(Exception):
 def receive_request(connection: socket.socket) -> Request:
     """The launcher then waits for an exit status, one byte, on `connection`."""
     connection.settimeout(TIMEOUT_S)
-    with closed_on_error() as descriptors:
+    with closed_on_error() as fds:
         try:
             check_peer(connection)
             connection.send(READY)
             data, received, flags = receive_fds(connection, MAX_REQUEST_BYTES, PASSED_FDS)
-            descriptors.extend(received)
+            fds.extend(received)
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(received) != PASSED_FDS:
                 raise RequestError(f"{len(data)} bytes, {len(received)} descriptors")
             request = parse_request(data, received)
@@ -60,7 +60,7 @@ def check_peer(connection: socket.socket) -> None:
         raise RequestError(f"called by user {uid}")
 
 
-def parse_request(data: bytes, descriptors: list[int]) -> Request:
+def parse_request(data: bytes, fds: list[int]) -> Request:
     """`argc\\0ppid\\0arg\\0…env\\0…`."""
     words = [os.fsdecode(word) for word in data.split(b"\0")]
     try:
@@ -72,27 +72,27 @@ def parse_request(data: bytes, descriptors: list[int]) -> Request:
     pairs = (word.partition("=") for word in words[2 + count :])
     environment = {name: value for name, equals, value in pairs if name and equals}
     program = os.path.basename(words[2])
-    return Request(program, words[3 : 2 + count], caller, environment, descriptors)
+    return Request(program, words[3 : 2 + count], caller, environment, fds)
 
 
 def take_over(request: Request) -> None:
     """This process gets the launcher's standard streams, directory and environment."""
-    directory = request.descriptors[-1]
+    directory = request.fds[-1]
     os.fchdir(directory)
-    for number, descriptor in enumerate(request.descriptors[:-1]):
-        os.dup2(descriptor, number)
-    for descriptor in request.descriptors:
-        os.close(descriptor)
+    for number, fd in enumerate(request.fds[:-1]):
+        os.dup2(fd, number)
+    for fd in request.fds:
+        os.close(fd)
     os.environ.clear()
     os.environ.update(request.environment)
 
 
 @contextmanager
 def closed_on_error() -> Iterator[list[int]]:
-    descriptors: list[int] = []
+    fds: list[int] = []
     try:
-        yield descriptors
+        yield fds
     except BaseException:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        for fd in fds:
+            os.close(fd)
         raise

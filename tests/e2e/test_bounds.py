@@ -98,7 +98,7 @@ def test_a_vmm_that_the_host_kills_at_its_limit_is_told_so(
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 137
     said = Containerd().read_log(start)
-    assert "the host's kernel killed the vmm for want of memory" in said
+    assert "the host's kernel killed the vmm for lack of memory" in said
     assert f"/default/{name} may have {192 * MIB} bytes (memory.max)" in said
     topics = read_topics(events, name)
     assert topics.index("oom") < topics.index("exit"), topics

@@ -93,7 +93,7 @@ def test_a_garbage_kernel_is_named(ctr: Ctr, configure: Configure, tmp_path: Pat
     assert str(garbage) in done.stderr, done
 
 
-def test_a_kernel_that_never_gets_anywhere_is_told_with_its_console(
+def test_a_kernel_that_never_gets_anywhere_is_reported_with_its_console(
     ctr: Ctr, configure: Configure
 ) -> None:
     configure(kernel_arguments="init=/no/such/init")
@@ -171,7 +171,7 @@ def test_a_full_state_directory_is_an_error_that_names_it(ctr: Ctr) -> None:
     assert_works(ctr)
 
 
-def test_a_broken_image_is_told(ctr: Ctr, configure: Configure, tmp_path: Path) -> None:
+def test_a_broken_image_is_reported(ctr: Ctr, configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     shutil.copyfile(IMAGE / "vmlinux", tmp_path / "vmlinux")
     configure(image_dir=tmp_path)

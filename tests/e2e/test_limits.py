@@ -53,7 +53,7 @@ def test_an_update_holds_in_the_guest_and_shows_in_the_statistics(ctr: Ctr) -> N
 def test_every_event_comes_in_its_order_and_a_memory_kill_is_one_of_them(
     ctr: Ctr, events: "subprocess.Popen[bytes]"
 ) -> None:
-    """An exec that eats all memory is killed; the container, its agent and machine live on."""
+    """An exec that eats all memory is killed; the container, its agent and machine go on."""
     name = ctr.start("sleep", "100000", flags=("--memory-limit", str(32 * MIB)))
     assert ctr.exec(name, "sh", "-c", HOG, exec_id="hog").status == 137
     assert ctr.exec(name, "true", exec_id="after").status == 0

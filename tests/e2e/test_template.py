@@ -90,7 +90,7 @@ def test_the_first_container_of_a_class_has_its_template_made(
     assert [path.name.startswith(".") for path in own_templates.iterdir()] == [False]
 
 
-def test_one_that_is_made_serves_and_one_that_is_spoilt_costs_a_boot_and_is_told(
+def test_one_that_is_made_serves_and_one_that_is_damaged_costs_a_boot_and_is_reported(
     ctr: Ctr, own_templates: Path
 ) -> None:
     containerd = Containerd()

@@ -130,7 +130,7 @@ class FakeMachine(SandboxMachine):
             raise GuestFault(self.ended.result().reason)
         return self.agent
 
-    def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream:
+    def open_stream(self, fd: int, direction: Direction, token: str) -> Stream:
         stream = Stream(asyncio.get_running_loop().create_future())
         self.streams.append((direction, token, stream))
         return stream

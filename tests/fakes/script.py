@@ -15,7 +15,7 @@ from proto.control import JailMode
 from shim.vmm.jail.jail import Jail
 def enter(arguments, fds):
     jail = Jail(JailMode.ON, False)
-    jail.enter(fds[-1], arguments["image_path"], arguments["place"])
+    jail.enter(fds[-1], arguments["image_path"], arguments["root_path"])
 """
 """The shares become the process's root, as a vmm's: what it has not imported by then it
 never can."""

@@ -70,11 +70,11 @@ class FakeVmm:
 
     def run(self) -> None:
         while True:
-            packet, descriptors, _, _ = socket.recv_fds(self.control, MAX_PACKET_BYTES, 8)
+            packet, fds, _, _ = socket.recv_fds(self.control, MAX_PACKET_BYTES, 8)
             if not packet:
                 return
             request = json.loads(packet)
-            result = self.serve(request["op"], request["args"], descriptors)
+            result = self.serve(request["op"], request["args"], fds)
             self.send({"id": request["id"], "result": result})
             if request["op"] == Operation.STOP:
                 return
@@ -83,25 +83,25 @@ class FakeVmm:
         with self.sending, suppress(BrokenPipeError):
             self.control.send(json.dumps(message).encode())
 
-    def serve(self, operation: str, arguments: dict[str, Any], descriptors: list[int]) -> Any:
+    def serve(self, operation: str, arguments: dict[str, Any], fds: list[int]) -> Any:
         if operation == Operation.BOOT:
-            self.boot(arguments, socket.socket(fileno=descriptors[0]), descriptors[1])
+            self.boot(arguments, socket.socket(fileno=fds[0]), fds[1])
             return {"timings_us": {}}
         if operation == Operation.OPEN_STREAM:
-            start_thread(self.move_stream, arguments, descriptors[0])
+            start_thread(self.move_stream, arguments, fds[0])
         if operation == Operation.COUNTERS:
             return {"exits": {}, "devices": {}}
         return {}
 
     def boot(self, machine: dict[str, Any], listener: socket.socket, tree: int) -> None:
         """The tree of the shares is mounted on its place, and is the main thread's root."""
-        with opened(os.open(machine["place"], os.O_PATH | os.O_DIRECTORY)) as place:
+        with opened(os.open(machine["root_path"], os.O_PATH | os.O_DIRECTORY)) as place:
             attach_tree(tree, place)
-        subprocess.run(["mount", "--make-shared", machine["place"]], check=True)
-        self.place = machine["place"]
+        subprocess.run(["mount", "--make-shared", machine["root_path"]], check=True)
+        self.place = machine["root_path"]
         self.placed.set()
         self.rooted.wait()
-        shares = {share["tag"]: machine["place"] + share["path"] for share in machine["shares"]}
+        shares = {share["tag"]: machine["root_path"] + share["path"] for share in machine["shares"]}
         self.directory = Path(tempfile.mkdtemp(prefix="sampan-fake-vmm-"))
         scratch = self.directory / "mnt"
         scratch.mkdir()
@@ -143,16 +143,16 @@ class FakeVmm:
             start_thread(pump_socket, client, agent)
             start_thread(pump_socket, agent, client)
 
-    def move_stream(self, arguments: dict[str, Any], descriptor: int) -> None:
-        os.set_blocking(descriptor, True)
+    def move_stream(self, arguments: dict[str, Any], fd: int) -> None:
+        os.set_blocking(fd, True)
         with socket.socket(socket.AF_UNIX) as stream:
             stream.connect(f"{self.directory}/streams")
             stream.sendall(bytes.fromhex(arguments["token"]))
             if arguments["direction"] == Direction.TO_GUEST:
-                moved = send_all(descriptor, stream)
+                moved = send_all(fd, stream)
             else:
-                moved = receive_all(stream, descriptor)
-        os.close(descriptor)
+                moved = receive_all(stream, fd)
+        os.close(fd)
         closed = {"stream": arguments["stream"], "bytes_moved": moved, "error": 0}
         self.send({"event": Event.STREAM_CLOSED, "args": closed})
 
@@ -162,22 +162,22 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def send_all(descriptor: int, stream: socket.socket) -> int:
+def send_all(fd: int, stream: socket.socket) -> int:
     moved = 0
     with suppress(OSError):
-        while data := os.read(descriptor, CHUNK_BYTES):
+        while data := os.read(fd, CHUNK_BYTES):
             stream.sendall(data)
             moved += len(data)
         stream.shutdown(socket.SHUT_WR)
     return moved
 
 
-def receive_all(stream: socket.socket, descriptor: int) -> int:
+def receive_all(stream: socket.socket, fd: int) -> int:
     moved = 0
     while data := stream.recv(CHUNK_BYTES):
         moved += len(data)
         while data:
-            data = data[os.write(descriptor, data) :]
+            data = data[os.write(fd, data) :]
     return moved
 
 

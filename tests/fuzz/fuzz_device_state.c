@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The saved state of a device, spoilt: a valid one whose bytes the input changes.  It
- * is refused or gone on with, and the driver that comes then can do what it likes. */
+/* The saved state of a device, damaged: a valid one whose bytes the input changes.  It
+ * is refused or restored, and the driver that comes then can do what it likes. */
 #include "input.h"
 #include "pci_driver.h"
 
@@ -40,7 +40,7 @@ static size_t take_place(struct input *in)
 	return (starts[kind % 4] + take_u8(in)) % sizeof(struct virtio_pci_state);
 }
 
-static void spoil(struct input *in, struct virtio_pci_state *state)
+static void damage(struct input *in, struct virtio_pci_state *state)
 {
 	uint8_t changes = take_u8(in) % 16;
 
@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (valid.queue_count == 0)
 		make_valid();
-	spoil(&in, &state);
+	damage(&in, &state);
 	machine_setup(&m);
 	CHECK_EQUAL(pci_window_stage_routes(m.window, SLOT, &state), 0);
 	CHECK_EQUAL(pci_window_commit_routes(m.window), 0);

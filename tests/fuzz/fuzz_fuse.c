@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests of a hostile client of the FUSE server, put together from the input: over a
  * share of files in memory with a mount below it, at the limit of descriptors, with the
- * session saved and gone on with.  With FUZZ_THREADS from two threads at once. */
+ * session saved and restored.  With FUZZ_THREADS from two threads at once. */
 #include <pthread.h>
 
 #include "fuse_tree.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A saved session of a FUSE client, spoilt: whatever is in it, no file is known that is
+/* A saved session of a FUSE client, damaged: whatever is in it, no file is known that is
  * not below the share, and the client that comes then is served. */
 #include "fuse_tree.h"
 #include "input.h"
@@ -35,7 +35,7 @@ static void make_valid(void)
 	fuse_server_free(c.server);
 }
 
-static size_t spoil(struct input *in)
+static size_t damage(struct input *in)
 {
 	uint8_t changes = take_u8(in) % 16;
 	size_t bytes = valid_bytes;
@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		make_valid();
 	before = lowest_free_fd();
 	client_new_server(&c, IMAGE);
-	bytes = spoil(&in);
+	bytes = damage(&in);
 	r = fuse_server_restore(c.server, state, bytes);
 	CHECK(r <= 0 && r > -4096);
 	if (r < 0)

@@ -99,7 +99,7 @@ static void *run(void *context)
 	return NULL;
 }
 
-/* What was wired is the device's, and what is saved can be gone on with. */
+/* What was assigned is the device's, and what is saved can be restored. */
 static void check_saved(struct machine *m)
 {
 	static struct virtio_pci_state state;

@@ -145,7 +145,7 @@ def test_a_program_without_its_interpreter_says_so_on_stderr(agent: Agent) -> No
         (b"{", "spec_json: not JSON"),
         (b"[]", "spec_json: not an object but list"),
         (b"{}", "spec_json.process: not an object"),
-        (b'{"process": {"args": []}}', "spec_json.process.args: empty"),
+        (b'{"process": {"args": []}}', "spec_json.process.args: expected a program"),
         (
             b'{"process": {"args": ["a"]}, "linux": {"cgroupsPath": "/sampan/../x"}}',
             "spec_json.linux.cgroupsPath: ./sampan/../x.",
@@ -158,7 +158,7 @@ def test_a_wrong_spec_names_its_field(agent: Agent, spec: bytes, field: str) -> 
         agent.stub.CreateContainer(request)
 
 
-def test_what_crun_refuses_is_told_in_its_words(agent: Agent) -> None:
+def test_what_crun_refuses_is_reported_in_its_words(agent: Agent) -> None:
     mounts = [{"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]}]
     with refused(grpc.StatusCode.INTERNAL, "crun: .*/no/such"):
         create(agent, ["true"], change={"mounts": mounts})

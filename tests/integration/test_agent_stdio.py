@@ -205,7 +205,7 @@ def is_known(task: Task) -> bool:
     try:
         task.agent.stub.GetStats(task.container, timeout=DEADLINE_S)
     except grpc.RpcError as error:
-        return "no cgroup" in str(error)
+        return "cgroup" in str(error) and "does not exist" in str(error)
     return True
 
 

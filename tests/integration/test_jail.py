@@ -159,7 +159,7 @@ def is_held(done: "subprocess.CompletedProcess[str]") -> bool:
     return done.returncode == 0 and word == "held" and int(number) in NOTHING_HELD
 
 
-def test_a_kernel_without_landlock_is_told() -> None:
+def test_a_kernel_without_landlock_is_reported() -> None:
     fd = lib.jail_landlock()
     if fd >= 0:
         os.close(fd)

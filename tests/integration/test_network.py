@@ -150,7 +150,7 @@ def add_link(container: int, outside: int, name: str) -> None:
     ip(container, f"link set far-{name} netns /proc/{os.getpid()}/fd/{outside}")
 
 
-def test_a_second_look_finds_nothing_to_do_and_a_new_interface_is_joined(
+def test_a_second_check_finds_nothing_to_do_and_a_new_interface_is_joined(
     container: int, outside: int
 ) -> None:
     _, taps = join_up(container, 2)

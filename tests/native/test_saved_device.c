@@ -185,7 +185,7 @@ static void what_the_host_says_of_a_device_is_the_new_hosts(void)
 	teardown(&a, &b);
 }
 
-static int restore_spoilt(void (*spoil)(struct virtio_pci_state *state))
+static int restore_damaged(void (*damage)(struct virtio_pci_state *state))
 {
 	struct virtio_pci_state state;
 	struct machine a, b;
@@ -194,7 +194,7 @@ static int restore_spoilt(void (*spoil)(struct virtio_pci_state *state))
 	machine_setup(&a);
 	bring_up_with_interrupts(&a);
 	save(&a, &state);
-	spoil(&state);
+	damage(&state);
 	machine_setup(&b);
 	r = pci_window_restore(b.window, SLOT, &state);
 	teardown(&a, &b);
@@ -228,11 +228,11 @@ static void broken(struct virtio_pci_state *state)
 
 static void a_state_that_does_not_fit_is_refused(void)
 {
-	CHECK_EQUAL(restore_spoilt(of_another_device), -EINVAL);
-	CHECK_EQUAL(restore_spoilt(with_features_that_are_not_offered), -EINVAL);
-	CHECK_EQUAL(restore_spoilt(with_a_queue_too_large), -EINVAL);
-	CHECK_EQUAL(restore_spoilt(with_a_queue_outside_of_memory), -EIO);
-	CHECK_EQUAL(restore_spoilt(broken), -EINVAL);
+	CHECK_EQUAL(restore_damaged(of_another_device), -EINVAL);
+	CHECK_EQUAL(restore_damaged(with_features_that_are_not_offered), -EINVAL);
+	CHECK_EQUAL(restore_damaged(with_a_queue_too_large), -EINVAL);
+	CHECK_EQUAL(restore_damaged(with_a_queue_outside_of_memory), -EIO);
+	CHECK_EQUAL(restore_damaged(broken), -EINVAL);
 }
 
 static void a_device_that_runs_or_is_broken_is_not_saved(void)

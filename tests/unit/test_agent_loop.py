@@ -392,7 +392,7 @@ class Counter:
         return int(self.path.read_text().split()[-1] or 0)
 
 
-async def test_each_kill_is_told_once_also_when_several_come_together(tmp_path: Path) -> None:
+async def test_each_kill_is_reported_once_also_when_several_come_together(tmp_path: Path) -> None:
     files = FileWatch()
     files.open()
     oom = OomWatch(files)

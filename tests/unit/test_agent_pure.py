@@ -116,10 +116,16 @@ def test_a_nested_cgroup_is_allowed() -> None:
     [
         (b"{", "process_json: not JSON"),
         (b"3", "process_json: not an object but int"),
-        (b"{}", "process_json.args: empty"),
-        (b'{"args": "sh"}', "process_json.args: empty"),
-        (b'{"args": ["sh"], "user": {"uid": -1}}', "process_json.user.uid: -1"),
-        (b'{"args": ["sh"], "user": {"uid": "root"}}', "process_json.user.uid: 'root'"),
+        (b"{}", "process_json.args: expected a program"),
+        (b'{"args": "sh"}', "process_json.args: expected a program"),
+        (
+            b'{"args": ["sh"], "user": {"uid": -1}}',
+            "process_json.user.uid: expected 0 to 4294967295, is -1",
+        ),
+        (
+            b'{"args": ["sh"], "user": {"uid": "root"}}',
+            "process_json.user.uid: expected 0 to 4294967295, is 'root'",
+        ),
     ],
 )
 def test_a_wrong_process_names_its_field(text: bytes, complaint: str) -> None:

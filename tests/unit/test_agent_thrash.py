@@ -110,7 +110,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return written
 
 
-async def test_a_standstill_that_lasts_is_ended_and_the_limit_restored(
+async def test_thrashing_that_lasts_is_ended_and_the_limit_restored(
     fake: FakeCgroup, limits: list[int]
 ) -> None:
     watch = ThrashWatch(fake.cgroup)
@@ -121,7 +121,7 @@ async def test_a_standstill_that_lasts_is_ended_and_the_limit_restored(
     assert limits == [32 * MIB - 131072 - MARGIN_BYTES, 32 * MIB]
 
 
-async def test_a_pause_in_a_standstill_starts_the_count_anew(
+async def test_a_pause_in_the_thrashing_starts_the_count_again(
     fake: FakeCgroup, limits: list[int]
 ) -> None:
     watch = ThrashWatch(fake.cgroup)

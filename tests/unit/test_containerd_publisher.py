@@ -143,7 +143,7 @@ async def test_an_event_that_was_refused_for_the_moment_is_sent_again(
     assert containerd.ids == ["a", "b"]
 
 
-async def test_close_waits_until_everything_was_told(containerd: FakeContainerd) -> None:
+async def test_close_waits_until_everything_was_reported(containerd: FakeContainerd) -> None:
     publisher = Publisher(str(containerd.path), "ns")
     publisher.start()
     for number in range(20):

@@ -162,7 +162,7 @@ async def test_start_is_told_before_the_exit_of_a_process_that_died_at_once(
     assert harness.publisher.topics == ["create", "start", "exit"]
 
 
-async def test_the_exits_of_execs_are_told_before_their_inits(harness: Harness) -> None:
+async def test_the_exits_of_execs_are_reported_before_their_inits(harness: Harness) -> None:
     await harness.run()
     await harness.exec()
     await harness.call("Start", id="c1", exec_id="e1")

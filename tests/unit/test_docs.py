@@ -247,7 +247,7 @@ def test_an_unknown_key_is_refused_in_the_words_that_are_quoted() -> None:
         parse_config("memroy_mib: 1", "x")
 
 
-def test_every_verb_of_the_program_is_told() -> None:
+def test_every_verb_of_the_program_is_documented() -> None:
     text = "".join(path.read_text() for path in list_documents())
     commands = list_commands(make_parser())
     assert {"sampan check", "sampan template ls"} <= commands

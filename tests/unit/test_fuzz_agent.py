@@ -71,7 +71,7 @@ NS = st.integers(-(1 << 63), (1 << 63) - 1)
 
 @tried
 @given(st.lists(st.builds(ClockOffset, NS, st.integers(0, 1 << 63)), max_size=20))
-def test_a_lying_clock_is_looked_at_no_more_often(looks: list[ClockOffset]) -> None:
+def test_a_lying_clock_is_checked_no_more_often(looks: list[ClockOffset]) -> None:
     discipline = Discipline()
     for look in looks:
         correction = discipline.decide(look)

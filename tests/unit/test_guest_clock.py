@@ -46,7 +46,7 @@ def test_what_cannot_be_told_from_right_is_left_alone() -> None:
     assert discipline.decide(ClockOffset(-MS, MS)) is None
 
 
-def test_a_clock_that_is_right_is_looked_at_less_and_less() -> None:
+def test_a_clock_that_is_right_is_checked_less_and_less() -> None:
     discipline = Discipline()
     seen = []
     for _ in range(8):
@@ -86,7 +86,7 @@ def test_what_is_far_off_is_set_at_once(offset_ns: int) -> None:
     assert correction.step
 
 
-def test_a_clock_that_was_off_is_looked_at_more_often() -> None:
+def test_a_clock_that_was_off_is_checked_more_often() -> None:
     discipline = Discipline()
     settle(discipline)
     for expected in (128, 64, 32, 16, 8, MIN_INTERVAL_S, MIN_INTERVAL_S):
@@ -95,7 +95,7 @@ def test_a_clock_that_was_off_is_looked_at_more_often() -> None:
 
 
 @pytest.mark.parametrize("turns", range(1, 8))
-def test_a_correction_is_made_before_the_next_look(turns: int) -> None:
+def test_a_correction_is_made_before_the_next_check(turns: int) -> None:
     discipline = Discipline()
     settle(discipline)
     for _ in range(turns):
@@ -105,7 +105,7 @@ def test_a_correction_is_made_before_the_next_look(turns: int) -> None:
     assert correction.time_constant <= MAX_TIME_CONSTANT
 
 
-def test_a_look_that_took_too_long_says_nothing() -> None:
+def test_a_measurement_that_took_too_long_says_nothing() -> None:
     """The guest was paused during the check, or the host was busy."""
     discipline = Discipline()
     settle(discipline)
@@ -140,7 +140,7 @@ class GuestWithAClock:
         self.offset_ns -= correction.offset_ns
 
 
-async def test_a_look_finds_how_far_off_it_is() -> None:
+async def test_a_measurement_finds_how_far_off_it_is() -> None:
     measured = await measure_clock(GuestWithAClock(5 * 10**9, 1))  # type: ignore[arg-type]
     assert measured is not None
     assert abs(measured.offset_ns - 5 * 10**9) <= measured.error_ns + MS
@@ -203,7 +203,7 @@ def test_a_host_clock_is_read_to_within_the_time_that_it_takes(
 
 
 @pytest.mark.parametrize(("interval_s", "constant"), [(4, 0), (8, 1), (16, 2), (64, 4)])
-def test_the_guests_own_corrections_are_made_before_its_next_look(
+def test_the_guests_own_corrections_are_made_before_its_next_check(
     interval_s: int, constant: int
 ) -> None:
     assert choose_time_constant(interval_s) == constant
@@ -218,7 +218,7 @@ def test_the_kernel_reads_the_structure_as_it_is_meant() -> None:
 
 
 @pytest.mark.parametrize("offset_ns", [-1, 1, -1_500_000_000, 2_000_000_001])
-def test_a_step_is_told_in_whole_seconds_and_a_positive_rest(offset_ns: int) -> None:
+def test_a_step_is_given_in_whole_seconds_and_a_positive_rest(offset_ns: int) -> None:
     change = describe_step(offset_ns)
     assert change.modes & ADJ_SETOFFSET
     assert 0 <= change.subseconds < 10**9

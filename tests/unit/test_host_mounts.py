@@ -11,7 +11,7 @@ from shim.host.mounts import MAX_DATA_BYTES, HostMount, parse_options, shorten_p
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 
 
-def test_flags_and_data_are_told_apart() -> None:
+def test_flags_and_data_are_distinguished() -> None:
     flags, data = parse_options(("ro", "nosuid", "lowerdir=/a:/b", "index=off"))
     assert (flags, data) == (MS_RDONLY | MS_NOSUID, "lowerdir=/a:/b,index=off")
 

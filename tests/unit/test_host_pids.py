@@ -48,7 +48,7 @@ def test_a_process_that_has_the_pid_but_another_start_is_left_alone() -> None:
         child.kill()
 
 
-def test_the_right_process_is_killed_when_patience_is_over() -> None:
+def test_the_right_process_is_killed_when_the_timeout_is_over() -> None:
     with start_sleeper() as child:
         identity = read_identity(child.pid)
         assert identity is not None

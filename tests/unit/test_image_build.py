@@ -83,7 +83,7 @@ def test_a_directory_that_is_no_image_is_left_alone(tmp_path: Path) -> None:
     output = tmp_path / "home"
     output.mkdir()
     (output / "thesis").write_text("irreplaceable")
-    with pytest.raises(ImageError, match="home is there and holds no image"):
+    with pytest.raises(ImageError, match="home: exists and is no guest image"):
         publish(make_image(tmp_path / "scratch", "new"), output)
     assert (output / "thesis").read_text() == "irreplaceable"
 

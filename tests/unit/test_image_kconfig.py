@@ -32,7 +32,7 @@ def test_every_dropped_option_is_named_with_what_it_became() -> None:
     with pytest.raises(FormatError) as refused:
         check_config(wanted, {"SMP": "y", "VT": "y", "NET": "m"}, "tuned.config")
     assert str(refused.value) == (
-        "tuned.config: the kernel does not take CONFIG_NO_SUCH=y (it is n), "
+        "tuned.config: the kernel's build dropped CONFIG_NO_SUCH=y (it is n), "
         "CONFIG_VT=n (it is y), CONFIG_NET=y (it is m)"
     )
 

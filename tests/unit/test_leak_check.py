@@ -23,7 +23,7 @@ def test_a_descriptor_that_stays_open_is_named() -> None:
         os.close(descriptor)
 
 
-def test_a_descriptor_opened_anew_under_its_number_is_seen() -> None:
+def test_a_descriptor_opened_again_under_its_number_is_seen() -> None:
     first = os.memfd_create("first")
     before = read_resources()
     os.close(first)

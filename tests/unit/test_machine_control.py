@@ -37,8 +37,8 @@ class Vmm:
         self.told.set()
 
     def receive(self) -> tuple[dict[str, Any], list[int]]:
-        packet, descriptors, _, _ = socket.recv_fds(self.socket, MAX_PACKET_BYTES, 8)
-        return json.loads(packet), descriptors
+        packet, fds, _, _ = socket.recv_fds(self.socket, MAX_PACKET_BYTES, 8)
+        return json.loads(packet), fds
 
     def send(self, **message: Any) -> None:
         self.socket.send(json.dumps(message).encode())
@@ -100,8 +100,8 @@ async def test_descriptors_travel_and_stay_the_callers(vmm: Vmm) -> None:
     os.write(copy, b"a")
     os.write(writer, b"b")
     assert os.read(reader, 2) == b"ab"
-    for descriptor in (reader, writer, copy):
-        os.close(descriptor)
+    for fd in (reader, writer, copy):
+        os.close(fd)
 
 
 async def test_more_than_the_socket_holds_is_sent_when_there_is_room(vmm: Vmm) -> None:
@@ -120,7 +120,7 @@ async def test_more_than_the_socket_holds_is_sent_when_there_is_room(vmm: Vmm) -
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-async def test_events_are_told_as_they_come(vmm: Vmm) -> None:
+async def test_events_are_reported_as_they_come(vmm: Vmm) -> None:
     vmm.send(event="stream_closed", args={"stream": 3, "bytes_moved": 9, "error": 0})
     await asyncio.wait_for(vmm.told.wait(), 20)
     assert vmm.events == [StreamClosedEvent(stream=3, bytes_moved=9, error=0)]

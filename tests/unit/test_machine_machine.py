@@ -81,7 +81,7 @@ async def start(
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-async def test_a_refused_boot_is_told_as_it_was(start: Start) -> None:
+async def test_a_refused_boot_is_reported_as_it_was(start: Start) -> None:
     machine = start(
         "send(id=boot['id'], error={'category': 'HostResource', 'message': '/dev/kvm: none'})\n"
         + WAIT
@@ -104,7 +104,7 @@ async def test_a_killed_vmm_means_137(start: Start) -> None:
     assert (end.exit_status, "signal 9" in end.reason) == (137, True)
 
 
-async def test_a_guest_that_stops_is_told_with_its_reason_and_last_words(
+async def test_a_guest_that_stops_is_reported_with_its_reason_and_last_lines(
     start: Start, sandbox: SandboxDirectory
 ) -> None:
     Path(sandbox.console).write_bytes(b"booting\r\nKernel panic - not syncing: no\x1b[0m init\r\n")
@@ -128,7 +128,7 @@ async def test_an_agent_that_never_answers_is_given_up(
         await machine.wait_agent()
 
 
-async def test_a_vmm_that_never_boots_is_given_up_and_its_end_still_told(start: Start) -> None:
+async def test_a_vmm_that_never_boots_is_given_up_and_its_end_still_reported(start: Start) -> None:
     machine = start(WAIT, timeout_s=0.3)
     with pytest.raises(GuestFault, match=r"did not boot the machine within 0.3 s"):
         await asyncio.wait_for(machine.wait_booted(), 20)

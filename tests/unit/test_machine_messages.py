@@ -20,7 +20,7 @@ def parse(**message: Any) -> Any:
     return parse_message(json.dumps(message).encode())
 
 
-def test_what_the_protocol_has_is_told_in_its_types() -> None:
+def test_what_the_protocol_has_is_parsed_into_its_types() -> None:
     assert parse(id=4, result={"a": 1}) == Answer(4, {"a": 1}, None)
     assert parse(event="stopped", args=STOPPED) == StoppedEvent(StopReason.KVM_ERROR, "exit 17")
     assert parse(event="stream_closed", args=CLOSED) == StreamClosedEvent(3, 9, 32)

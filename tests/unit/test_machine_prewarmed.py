@@ -70,13 +70,13 @@ def prewarm(config: Config, sandbox: SandboxDirectory) -> Iterator[Prewarm]:
 
 
 def test_a_template_that_is_no_good_is_told_and_the_vmm_ends(prewarm: Prewarm) -> None:
-    refusal = "send(id=1, error={'category': 'HostResource', 'message': 'spoilt'})\nreceive()"
-    with pytest.raises(HostResource, match="template /t: spoilt"):
+    refusal = "send(id=1, error={'category': 'HostResource', 'message': 'damaged'})\nreceive()"
+    with pytest.raises(HostResource, match="template /t: damaged"):
         prewarm(PRELUDE + refusal)
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 
 
-def test_a_vmm_that_dies_is_told(prewarm: Prewarm) -> None:
+def test_a_vmm_that_dies_is_reported(prewarm: Prewarm) -> None:
     with pytest.raises(HostResource, match="the vmm has ended"):
         prewarm(PRELUDE + "sys.exit(3)")
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
@@ -86,8 +86,8 @@ def test_a_vmm_that_dies_is_told(prewarm: Prewarm) -> None:
     "said",
     ["control.send(b'[')", "send(event='stopped', args={'reason': 'reset', 'detail': ''})"],
 )
-def test_a_vmm_that_breaks_the_protocol_is_not_held(prewarm: Prewarm, said: str) -> None:
-    with pytest.raises(HostResource, match="the vmm breaks the protocol"):
+def test_a_vmm_that_breaks_the_protocol_is_not_prewarmed(prewarm: Prewarm, said: str) -> None:
+    with pytest.raises(HostResource, match="the vmm broke the protocol of its control socket"):
         prewarm(PRELUDE + said + "\nreceive()")
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 

@@ -67,7 +67,7 @@ def test_a_gateway_comes_after_the_way_to_it() -> None:
     assert plan_network([link], 1).joins[0].nic.routes == (direct, gateway)
 
 
-def test_what_is_new_is_told_by_names_alone() -> None:
+def test_what_is_new_is_found_by_names_alone() -> None:
     assert find_new(["eth0", "sampan5", "net1"], ["eth0"]) == ["net1"]
 
 

@@ -45,7 +45,7 @@ def test_the_same_sources_give_the_same_files(tree: tuple[Path, Path], tmp_path:
     assert generate.compare(tree[1], again) == []
 
 
-def test_stale_missing_and_orphaned_files_are_told_apart(
+def test_stale_missing_and_orphaned_files_are_distinguished(
     tree: tuple[Path, Path], tmp_path: Path
 ) -> None:
     edited = tmp_path / "edited"

@@ -30,7 +30,7 @@ def test_a_message_comes_with_its_descriptors(sent: int) -> None:
     close_all(fds)
 
 
-def test_more_descriptors_than_are_expected_are_told(sent: int) -> None:
+def test_more_descriptors_than_are_expected_are_reported(sent: int) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         socket.send_fds(theirs, [b"x"], [sent] * 4)
@@ -59,8 +59,8 @@ def test_what_the_launcher_passes_is_not_inherited() -> None:
     with ours, theirs:
         socket.send_fds(theirs, [b"1\0" + b"1\0start\0A=b\0"], opened)
         request = receive_request(ours)
-        assert not any(os.get_inheritable(fd) for fd in request.descriptors)
-        close_all([*request.descriptors, *opened])
+        assert not any(os.get_inheritable(fd) for fd in request.fds)
+        close_all([*request.fds, *opened])
 
 
 def test_a_sandbox_that_is_handed_over_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:

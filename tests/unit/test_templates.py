@@ -153,7 +153,7 @@ def test_a_changed_byte_is_found_and_its_file_named(config: Config, name: str) -
     template = make(config)
     verify_template(template)
     Path(template.path, name).write_text(f"What {name} holds")
-    with pytest.raises(HostResource, match=f"/{name}: not as it was written"):
+    with pytest.raises(HostResource, match=f"/{name}: has changed since it was written"):
         verify_template(template)
 
 
@@ -229,15 +229,17 @@ def test_a_class_without_a_template_gets_one(
     assert classes_made == [CLASS]
 
 
-def test_one_that_is_spoilt_is_made_anew(config: Config, classes_made: list[MachineClass]) -> None:
+def test_one_that_is_damaged_is_made_again(
+    config: Config, classes_made: list[MachineClass]
+) -> None:
     template = make(config)
-    Path(template.path, "memory").write_text("spoilt")
+    Path(template.path, "memory").write_text("damaged")
     ensure_template(config, CLASS)
     assert classes_made == [CLASS]
     verify_template(get_template(config, template.name))
 
 
-def test_one_that_was_refused_is_made_anew_once(
+def test_one_that_was_refused_is_made_again_once(
     config: Config, classes_made: list[MachineClass]
 ) -> None:
     """Although it is complete; by then it may have failed for two machines."""

@@ -51,5 +51,5 @@ class BootedMachine:
 
 
 async def test_a_machine_that_has_booted_tells_nothing_of_clones() -> None:
-    with pytest.raises(GuestFault, match="does not go on from the template"):
+    with pytest.raises(GuestFault, match="booted instead of being restored"):
         await try_clone(cast(SandboxMachine, BootedMachine()))

@@ -65,7 +65,7 @@ def test_a_directory_is_merged_into_one_that_exists(tmp_path: Path) -> None:
     assert (tmp_path / "out/sub/new").read_bytes() == b"n"
 
 
-def test_what_did_not_come_is_told(tmp_path: Path) -> None:
+def test_what_did_not_come_is_reported(tmp_path: Path) -> None:
     stream = fetched(tmp_path / "s", {"1": b"x"})
     wanted = [("/gone", tmp_path / "a"), ("/there", tmp_path / "b")]
     assert unpack_gets(stream, wanted) == ["/gone"]

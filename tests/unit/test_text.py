@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from shim.log import ContainerdFormatter, DescriptorHandler
+from shim.log import ContainerdFormatter, FdHandler
 from shim.text import MAX_TEXT, clean_text
 
 
@@ -33,7 +33,7 @@ def test_what_is_too_long_is_cut_and_shows_it() -> None:
 def test_a_record_is_one_line_whatever_is_in_it() -> None:
     text = 'a"b\\c\nlevel=fatal\x1b[2J\r\ud800\u2028ü\t'
     reader, writer = os.pipe()
-    handler = DescriptorHandler(writer)
+    handler = FdHandler(writer)
     handler.setFormatter(ContainerdFormatter())
     handler.emit(logging.LogRecord("n", logging.ERROR, "", 0, "%s", (text,), None))
     os.close(writer)

@@ -112,7 +112,7 @@ async def test_a_handlers_exception_is_the_callers_error_and_the_server_goes_on(
     assert await client.call("s", "Echo", b"still here", 30) == b"still here"
 
 
-async def test_a_handler_that_is_cancelled_by_nobodys_wish_is_answered(client: Client) -> None:
+async def test_a_handler_that_is_cancelled_by_nobodys_request_is_answered(client: Client) -> None:
     with pytest.raises(StatusError) as caught:
         await client.call("s", "GiveUp", b"", 30)
     assert caught.value.code == Code.CANCELED

@@ -61,7 +61,7 @@ def test_descriptors_that_nobody_takes_are_closed(sockets) -> None:
         (b'{"id": 4, "op": "boot", "args": []}', 4),
     ],
 )
-def test_malformed_packets_are_told_with_the_id_if_there_is_one(
+def test_malformed_packets_are_reported_with_the_id_if_there_is_one(
     sockets, packet: bytes, request_id: int | None
 ) -> None:
     shim, channel = sockets

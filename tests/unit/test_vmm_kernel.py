@@ -83,7 +83,7 @@ def test_segments_may_not_overlap() -> None:
         parse(make_elf(make_segment(), make_segment(gpa=0x1001000)))
 
 
-def test_a_file_cut_off_inside_a_segment_is_told_with_both_lengths() -> None:
+def test_a_file_cut_off_inside_a_segment_is_reported_with_both_lengths() -> None:
     with pytest.raises(HostResource, match=r"segment 0 ends at byte 2101248, the file has 2101247"):
         parse(make_elf(make_segment()), 0x201000 - 1)
 
@@ -102,12 +102,12 @@ def test_a_file_too_short_for_a_magic_number_is_no_elf(length: int) -> None:
 
 
 @pytest.mark.parametrize("length", [4, 5, 63])
-def test_a_header_cut_off_is_told(length: int) -> None:
+def test_a_header_cut_off_is_reported(length: int) -> None:
     with pytest.raises(HostResource, match=f"cut off after {length} bytes"):
         parse(make_elf(make_segment())[:length])
 
 
-def test_a_bzimage_is_told_apart_from_garbage() -> None:
+def test_a_bzimage_is_distinguished_from_garbage() -> None:
     image = bytearray(4096)
     image[0x202:0x206] = b"HdrS"
     with pytest.raises(HostResource, match="compressed bzImage"):

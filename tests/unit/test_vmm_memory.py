@@ -89,6 +89,6 @@ def test_guest_memory_is_private(ram: GuestRam, file: int) -> None:
     assert all(permissions == "rw-p" for permissions in flags)
 
 
-def test_more_memory_than_can_be_mapped_is_told() -> None:
+def test_more_memory_than_can_be_mapped_is_reported() -> None:
     with pytest.raises(HostResource, match=f"no {1 << 50} bytes of guest memory"):
         GuestRam((Range(Gpa(0), 1 << 50),))

@@ -60,14 +60,14 @@ def test_a_garbage_kernel_is_named(make_config: MakeConfig, tmp_path: Path, cont
     assert f"kernel {path}: " in refused.message
 
 
-def test_a_kernel_cut_off_is_told(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_kernel_cut_off_is_reported(make_config: MakeConfig, tmp_path: Path) -> None:
     path = tmp_path / "truncated"
     path.write_bytes(make_elf(make_segment()))
     assert "cut off: segment 0" in refuse(make_config(kernel_path=str(path))).message
 
 
 @pytest.mark.parametrize("memory_bytes", [-1, 0, 1 << 20, (64 << 20) - 1, 1 << 60])
-def test_too_little_memory_is_told_with_the_value(
+def test_too_little_memory_is_reported_with_the_value(
     make_config: MakeConfig, memory_bytes: int
 ) -> None:
     refused = refuse(make_config(memory_bytes=memory_bytes))
@@ -75,7 +75,7 @@ def test_too_little_memory_is_told_with_the_value(
     assert f"memory_bytes is {memory_bytes}" in refused.message
 
 
-def test_memory_that_the_kernel_does_not_fit_in_is_told(
+def test_memory_that_the_kernel_does_not_fit_in_is_reported(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
     path = tmp_path / "large"

@@ -138,7 +138,7 @@ def test_what_a_clone_writes_stays_its_own(tmp_path: Path, rams) -> None:
     assert read(restored, LOW)[:8] == b"clone's!"
 
 
-def spoil(key: str, value: object) -> Callable[[Path], None]:
+def damage(key: str, value: object) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         document = json.loads(path.read_text())
         document[key] = value
@@ -153,10 +153,10 @@ def spoil(key: str, value: object) -> Callable[[Path], None]:
         lambda path: path.write_text("{"),
         lambda path: path.write_text("[]"),
         lambda path: path.unlink(),
-        spoil("format", 1),
-        spoil("parts", {"vm": {"clock": "no base64"}}),
-        spoil("runs", [[1, 2]]),
-        spoil("parts", 7),
+        damage("format", 1),
+        damage("parts", {"vm": {"clock": "no base64"}}),
+        damage("runs", [[1, 2]]),
+        damage("parts", 7),
     ],
 )
 def test_what_is_no_state_is_refused_with_its_name(
@@ -173,7 +173,7 @@ def test_a_memory_file_of_another_size_is_refused(tmp_path: Path, rams) -> None:
     saved.write(Gpa(0), b"x")
     save(tmp_path, STATE, saved)
     os.truncate(tmp_path / "memory", PAGE_BYTES)
-    with pytest.raises(HostResource, match="memory: not the"):
+    with pytest.raises(HostResource, match="memory: has 4096 bytes, "):
         put_back(tmp_path, restored)
 
 
@@ -232,7 +232,7 @@ def test_a_watch_that_ends_leaves_the_memory_as_it_is(rams) -> None:
 def test_what_is_no_list_of_pages_is_refused_with_its_name(tmp_path: Path, rams) -> None:
     save(tmp_path, STATE, rams[0])
     (tmp_path / "working_set").write_bytes(bytes(25))
-    with pytest.raises(HostResource, match=r"/working_set: 25 bytes are no list of pages"):
+    with pytest.raises(HostResource, match=r"/working_set: 25 bytes are not a list of pages"):
         Snapshot(str(tmp_path))
 
 
@@ -250,7 +250,7 @@ def test_pages_outside_of_memory_are_refused(rams) -> None:
         prefault(rams[0], -1, pack_working_set([TouchedPages(LOW.end, PAGE_BYTES, True)]))
 
 
-def test_pages_are_told_in_runs() -> None:
+def test_pages_are_reported_in_runs() -> None:
     pages = [None, True, True, False, None, False, True]
     assert list(group_pages(0, pages)) == [
         TouchedPages(1 * PAGE_BYTES, 2 * PAGE_BYTES, True),

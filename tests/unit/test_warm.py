@@ -76,9 +76,9 @@ def test_a_request_comes_when_somebody_is_ready(
     socket.send_fds(theirs, [WORDS], [0, 1, 2, 0])
     request = receive_request(ours)
     assert theirs.recv(1) == READY
-    assert (request.arguments, request.caller, len(request.descriptors)) == (["-id", "c1"], 712, 4)
-    for descriptor in request.descriptors:
-        os.close(descriptor)
+    assert (request.arguments, request.caller, len(request.fds)) == (["-id", "c1"], 712, 4)
+    for fd in request.fds:
+        os.close(fd)
 
 
 def test_an_installation_is_what_it_was_until_a_file_changes() -> None:

@@ -59,7 +59,7 @@ def test_all_of_the_output_arrives(guest: Guest, size: int) -> None:
     ["dd if=/dev/zero of=/dev/null bs=100M count=1", "head -c 100000000 /dev/zero | tail"],
     ids=["at once", "while it has no room for its own program any more"],
 )
-def test_containers_have_their_limits_and_an_out_of_memory_kill_is_told(
+def test_containers_have_their_limits_and_an_out_of_memory_kill_is_reported(
     guest: Guest, script: str
 ) -> None:
     name = script.split(maxsplit=1)[0]
@@ -115,5 +115,5 @@ def test_what_cannot_be_set_up_is_the_consoles_last_line(tmp_path: Path) -> None
         assert vmm.wait_event("stopped")["reason"] == "reset"
     lines = (tmp_path / "console").read_text(errors="replace").splitlines()
     (said,) = [line for line in lines if "sampan-agent: " in line]
-    assert "cannot go on: " in said
+    assert "the agent ends and stops the machine: " in said
     assert contract.GUEST_ROOTFS_DIR in said

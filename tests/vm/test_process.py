@@ -17,7 +17,7 @@ def refuse(config) -> Refused:
 
 
 @pytest.mark.parametrize("vcpus", [0, 100000])
-def test_a_number_of_vcpus_out_of_range_is_told(make_config, vcpus: int) -> None:
+def test_a_number_of_vcpus_out_of_range_is_reported(make_config, vcpus: int) -> None:
     refused = refuse(make_config(vcpus=vcpus))
     assert refused.category == "InvalidArgument"
     assert f"vcpus is {vcpus}" in refused.message

@@ -166,7 +166,7 @@ def test_what_one_clone_has_touched_the_next_one_finds_ready(template: str, tmp_
             if name == "first":
                 guest.vmm.request("save_working_set", {"directory": template})
                 assert guest.run("run", "echo on") == (0, b"on\n")
-    Path(template, "touched").unlink()
+    Path(template, "working_set").unlink()
     assert faults[1] < faults[0] / 2, faults
 
 
@@ -180,7 +180,7 @@ def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "changes"),
+    ("damage", "changes"),
     [
         (lambda path: (path / "state.json").write_text("{}"), {}),
         (lambda path: (path / "memory").write_bytes(b""), {}),
@@ -191,18 +191,18 @@ def test_a_clone_has_all_vcpus_of_its_template(tmp_path: Path) -> None:
     ids=["no state", "memory cut off", "another processor", "a share missing", "another machine"],
 )
 def test_a_template_that_is_no_good_costs_a_boot_and_no_container(
-    template: str, tmp_path: Path, spoil, changes: dict[str, Any]
+    template: str, tmp_path: Path, damage, changes: dict[str, Any]
 ) -> None:
-    spoilt = tmp_path / "spoilt"
-    spoilt.mkdir()
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
     for name in ("state.json", "memory"):
-        (spoilt / name).write_bytes(Path(template, name).read_bytes())
-    spoil(spoilt)
+        (damaged / name).write_bytes(Path(template, name).read_bytes())
+    damage(damaged)
     with VmmProcess() as vmm:
         directory = tmp_path / "guest"
         directory.mkdir()
         guest = Guest(vmm, directory)
-        assert not guest.begin(str(spoilt), **changes)["cloned"]
+        assert not guest.begin(str(damaged), **changes)["cloned"]
         guest.close()
 
 

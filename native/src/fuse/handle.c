@@ -110,7 +110,7 @@ static bool close_idle(struct fuse_server *server, unsigned slots, bool spare_re
 	return false;
 }
 
-bool fuse_make_room(struct fuse_server *server)
+bool fuse_free_descriptor(struct fuse_server *server)
 {
 	const int error = errno;
 	const bool closed = error == EMFILE && server->inodes.open_data > 0 &&
@@ -130,7 +130,7 @@ int fuse_reopen_fd(struct fuse_server *server, int path_fd, uint32_t type, int f
 	snprintf(name, sizeof(name), "%d", path_fd);
 	do
 		fd = openat(server->proc_fd, name, (flags & ~(O_NOFOLLOW | O_CREAT)) | O_CLOEXEC);
-	while (fd < 0 && fuse_make_room(server));
+	while (fd < 0 && fuse_free_descriptor(server));
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
 	return fd;

@@ -65,7 +65,7 @@ void fuse_file_keep(struct fuse_server *server, struct fuse_inode *inode, int fd
 /* At the limit of descriptors (errno EMFILE): closes one that is held for a file
  * not in use.  False: errno is another, or no such descriptor; errno is
  * unchanged. */
-bool fuse_make_room(struct fuse_server *server);
+bool fuse_free_descriptor(struct fuse_server *server);
 
 /* Opens a file that is known by an O_PATH descriptor: never one whose opening has
  * effects (a device, a fifo), never for writing where the client may not change it. */

@@ -46,7 +46,7 @@ struct fuse_inodes {
 	struct fuse_inode *root; /* id FUSE_ROOT_ID, never forgotten */
 
 	_Atomic uint32_t open_data; /* descriptors in read_data and write_data of all */
-	_Atomic uint32_t data_hand; /* the slot where the search for idle ones goes on */
+	_Atomic uint32_t data_hand; /* the slot where the search for idle ones continues */
 
 	pthread_mutex_t lock; /* for buckets, and lookups of every inode */
 	struct fuse_inode **buckets;

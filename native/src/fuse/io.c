@@ -45,7 +45,7 @@ int fuse_do_read(struct fuse_call *call)
 	int r;
 
 	/* Bounds: no more than the reply has room for. */
-	if (!in || in->size > FUSE_IO_MAX || in->size > fuse_reply_room(call))
+	if (!in || in->size > FUSE_IO_MAX || in->size > fuse_reply_space(call))
 		return -EINVAL;
 	r = fuse_file_use(call->server, in->fh, call->header.nodeid, S_IFREG, false, &file);
 	if (r < 0)

@@ -102,7 +102,7 @@ static int open_node(struct fuse_server *server, int dir_fd, const char *name, i
 			fd = -1;
 			errno = EMFILE;
 		}
-	} while (fd < 0 && fuse_make_room(server));
+	} while (fd < 0 && fuse_free_descriptor(server));
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
 	return fd;

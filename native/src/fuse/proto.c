@@ -109,7 +109,7 @@ size_t fuse_copy_body(const struct fuse_call *call, size_t offset, void *buf, si
 	return iov_to_buf(call->in, call->in_count, sizeof(call->header) + offset, buf, len);
 }
 
-size_t fuse_reply_room(const struct fuse_call *call)
+size_t fuse_reply_space(const struct fuse_call *call)
 {
 	const size_t used = sizeof(struct fuse_out_header) + call->reply_bytes;
 
@@ -118,7 +118,7 @@ size_t fuse_reply_room(const struct fuse_call *call)
 
 int fuse_reply(struct fuse_call *call, const void *data, size_t len)
 {
-	if (len > fuse_reply_room(call))
+	if (len > fuse_reply_space(call))
 		return -ERANGE;
 	iov_cursor_write(&call->reply_at, data, len);
 	call->reply_bytes += len;

@@ -71,7 +71,7 @@ size_t fuse_copy_body(const struct fuse_call *call, size_t offset, void *buf, si
 /* --- the reply ------------------------------------------------------------ */
 
 /* Bytes free for a reply after its header. */
-size_t fuse_reply_room(const struct fuse_call *call);
+size_t fuse_reply_space(const struct fuse_call *call);
 
 /* Appends to the reply; -ERANGE: no room. */
 int fuse_reply(struct fuse_call *call, const void *data, size_t len);

@@ -16,7 +16,7 @@ struct reading {
 	struct fuse_call *call;
 	struct fuse_inode *inode; /* READDIRPLUS only */
 	int fd;
-	size_t room;
+	size_t space;
 };
 
 static size_t smallest(size_t a, size_t b, size_t c)
@@ -65,7 +65,7 @@ static void reply_record(struct reading *reading, const void *head, size_t head_
 	fuse_reply(reading->call, head, head_bytes);
 	fuse_reply(reading->call, name, name_bytes);
 	fuse_reply(reading->call, zeros, padding);
-	reading->room -= used + padding;
+	reading->space -= used + padding;
 }
 
 /* At the root of the share or of a mount in it, the client must not see the parent. */
@@ -102,7 +102,7 @@ static int add_plain(struct reading *reading, const struct fuse_dir_entry *entry
 	struct fuse_dirent head;
 
 	fill_head(reading, entry, name_bytes, &head);
-	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET + name_bytes) > reading->room)
+	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET + name_bytes) > reading->space)
 		return 0;
 	reply_record(reading, &head, FUSE_NAME_OFFSET, entry->name, name_bytes);
 	return 1;
@@ -115,7 +115,7 @@ static int add_plus(struct reading *reading, const struct fuse_dir_entry *entry)
 	const size_t name_bytes = strlen(entry->name);
 	struct fuse_direntplus record = {0};
 
-	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + name_bytes) > reading->room)
+	if (FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + name_bytes) > reading->space)
 		return 0;
 	fill_head(reading, entry, name_bytes, &record.dirent);
 	if (!fuse_is_name(entry->name) || fuse_node_lookup(reading->call->server, reading->inode,
@@ -157,7 +157,7 @@ static int read_directory(struct fuse_call *call, bool plus)
 
 	if (!in)
 		return -EINVAL;
-	reading.room = smallest(in->size, fuse_reply_room(call), MAX_LISTING);
+	reading.space = smallest(in->size, fuse_reply_space(call), MAX_LISTING);
 	if (plus) {
 		reading.inode = fuse_inode_get(&server->inodes, call->header.nodeid);
 		if (!reading.inode)

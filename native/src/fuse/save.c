@@ -26,14 +26,14 @@ struct saved_file {
 
 struct output {
 	uint8_t *buffer;
-	size_t room;
+	size_t capacity;
 	size_t bytes; /* also those that did not fit */
 };
 
 static void put(struct output *out, const void *data, size_t bytes)
 {
-	if (out->bytes < out->room) {
-		const size_t left = out->room - out->bytes;
+	if (out->bytes < out->capacity) {
+		const size_t left = out->capacity - out->bytes;
 
 		memcpy(out->buffer + out->bytes, data, bytes < left ? bytes : left);
 	}
@@ -144,7 +144,7 @@ ptrdiff_t fuse_server_save(struct fuse_server *server, void *buffer, size_t byte
 		.features = server->features,
 		.files = server->inodes.count - 1,
 	};
-	struct output out = {.buffer = buffer, .room = bytes};
+	struct output out = {.buffer = buffer, .capacity = bytes};
 	int r;
 
 	for (uint32_t slot = 0; slot < server->handles.table.used; slot++)

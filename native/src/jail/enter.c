@@ -118,9 +118,9 @@ static int make_proc(void)
 }
 
 /* The old root is released with the last descriptor of it. */
-static int change_root(int tree_fd, const char *place)
+static int change_root(int tree_fd, const char *root_path)
 {
-	int r = mount_on(fcntl(tree_fd, F_DUPFD_CLOEXEC, 0), open_directory(place));
+	int r = mount_on(fcntl(tree_fd, F_DUPFD_CLOEXEC, 0), open_directory(root_path));
 
 	if (r < 0)
 		return r;
@@ -130,7 +130,7 @@ static int change_root(int tree_fd, const char *place)
 	return 0;
 }
 
-static int leave_host(int tree_fd, int image_fd, int proc_fd, const char *place)
+static int leave_host(int tree_fd, int image_fd, int proc_fd, const char *root_path)
 {
 	int r;
 
@@ -138,7 +138,7 @@ static int leave_host(int tree_fd, int image_fd, int proc_fd, const char *place)
 	    mount("", "/", "", MS_REC | MS_SLAVE, "") < 0)
 		r = -errno;
 	else
-		r = change_root(tree_fd, place);
+		r = change_root(tree_fd, root_path);
 	if (r < 0) {
 		close(image_fd);
 		close(proc_fd);
@@ -152,7 +152,7 @@ static int leave_host(int tree_fd, int image_fd, int proc_fd, const char *place)
 	return mount_on(proc_fd, open_directory("/proc"));
 }
 
-int jail_enter(int tree_fd, const char *image_path, const char *place)
+int jail_enter(int tree_fd, const char *image_path, const char *root_path)
 {
 	const int image_fd = clone_image(image_path);
 	int proc_fd;
@@ -164,7 +164,7 @@ int jail_enter(int tree_fd, const char *image_path, const char *place)
 		close(image_fd);
 		return proc_fd;
 	}
-	return leave_host(tree_fd, image_fd, proc_fd, place);
+	return leave_host(tree_fd, image_fd, proc_fd, root_path);
 }
 
 /* --- Landlock ------------------------------------------------------------- */

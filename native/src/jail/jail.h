@@ -40,10 +40,10 @@ struct jail_rules {
 
 /* The caller's root becomes `tree_fd`, a detached mount (open_tree(2)) with directories
  * "proc" and "image", in mount, IPC and UTS namespaces of its own: in it, a proc of the
- * caller's pid namespace, and `image_path`, read only, as "image".  `place`: a
+ * caller's pid namespace, and `image_path`, read only, as "image".  `root_path`: a
  * directory of the old root that the tree is mounted on meanwhile.  Only before the
  * process has a second thread. */
-int jail_enter(int tree_fd, const char *image_path, const char *place);
+int jail_enter(int tree_fd, const char *image_path, const char *root_path);
 
 /* Landlock rules for the root that `jail_enter` has made, as a descriptor;
  * -EOPNOTSUPP: the kernel has no Landlock, or one that cannot allow renames. */

@@ -72,7 +72,7 @@ static void on_receive(void *context, uint32_t events)
 	case NET_MORE:
 		run_again(pair);
 		break;
-	case NET_NO_ROOM:
+	case NET_NO_BUFFERS:
 		if (virtqueue_enable_kicks(pair->path.rx))
 			run_again(pair);
 		else

@@ -15,11 +15,11 @@
 _Static_assert(sizeof(struct virtio_net_hdr_v1) == NET_HEADER_BYTES, "header");
 _Static_assert(VIRTQUEUE_MAX_SEGMENTS <= MAX_IOV, "a chain fits one call");
 
-static void empty(struct net_room *room)
+static void empty(struct net_buffers *buffers)
 {
-	room->first_chain = room->chain_count = 0;
-	room->first_iov = room->iov_count = 0;
-	room->bytes = 0;
+	buffers->first_chain = buffers->chain_count = 0;
+	buffers->first_iov = buffers->iov_count = 0;
+	buffers->bytes = 0;
 }
 
 void net_path_start(struct net_path *path, struct virtqueue *rx, struct virtqueue *tx,
@@ -35,78 +35,80 @@ void net_path_start(struct net_path *path, struct virtqueue *rx, struct virtqueu
 	/* Mergeable buffers are small and many: there is room for jumbo frames too. */
 	path->packet_max = path->mergeable || features & segmented ? NET_LARGE_PACKET
 								   : NET_SMALL_PACKET;
-	empty(&path->room);
+	empty(&path->buffers);
 }
 
 void net_path_give_back(struct net_path *path)
 {
 	/* The chains were taken in order, and none that was taken later has been
 	 * used. */
-	path->rx->next_avail -= (uint16_t)path->room.chain_count;
-	empty(&path->room);
+	path->rx->next_avail -= (uint16_t)path->buffers.chain_count;
+	empty(&path->buffers);
 }
 
-/* --- room ------------------------------------------------------------------ */
+/* --- buffers ------------------------------------------------------------------ */
 
-static void compact(struct net_room *room)
+static void compact(struct net_buffers *buffers)
 {
-	memmove(room->chains, room->chains + room->first_chain,
-		room->chain_count * sizeof(room->chains[0]));
-	memmove(room->iov, room->iov + room->first_iov, room->iov_count * sizeof(room->iov[0]));
-	room->first_chain = room->first_iov = 0;
+	memmove(buffers->chains, buffers->chains + buffers->first_chain,
+		buffers->chain_count * sizeof(buffers->chains[0]));
+	memmove(buffers->iov, buffers->iov + buffers->first_iov,
+		buffers->iov_count * sizeof(buffers->iov[0]));
+	buffers->first_chain = buffers->first_iov = 0;
 }
 
 /* False: the array of iovecs is full. */
-static bool add_chain(struct net_room *room, const struct virtqueue_chain *chain)
+static bool add_chain(struct net_buffers *buffers, const struct virtqueue_chain *chain)
 {
 	unsigned at;
 
-	if (room->first_iov + room->iov_count + chain->writable_count > VIRTQUEUE_MAX_SEGMENTS ||
-	    room->first_chain + room->chain_count == NET_ROOM_CHAINS)
-		compact(room);
-	if (room->iov_count + chain->writable_count > VIRTQUEUE_MAX_SEGMENTS ||
-	    room->chain_count == NET_ROOM_CHAINS)
+	if (buffers->first_iov + buffers->iov_count + chain->writable_count >
+		    VIRTQUEUE_MAX_SEGMENTS ||
+	    buffers->first_chain + buffers->chain_count == NET_MAX_CHAINS)
+		compact(buffers);
+	if (buffers->iov_count + chain->writable_count > VIRTQUEUE_MAX_SEGMENTS ||
+	    buffers->chain_count == NET_MAX_CHAINS)
 		return false;
-	at = room->first_chain + room->chain_count++;
-	room->chains[at].head = chain->head;
-	room->chains[at].iov_count = chain->writable_count;
-	room->chains[at].bytes = chain->writable_bytes;
-	memcpy(room->iov + room->first_iov + room->iov_count, chain->iov,
+	at = buffers->first_chain + buffers->chain_count++;
+	buffers->chains[at].head = chain->head;
+	buffers->chains[at].iov_count = chain->writable_count;
+	buffers->chains[at].bytes = chain->writable_bytes;
+	memcpy(buffers->iov + buffers->first_iov + buffers->iov_count, chain->iov,
 	       chain->writable_count * sizeof(chain->iov[0]));
-	room->iov_count += chain->writable_count;
-	room->bytes += chain->writable_bytes;
+	buffers->iov_count += chain->writable_count;
+	buffers->bytes += chain->writable_bytes;
 	return true;
 }
 
-static void drop_first(struct net_room *room)
+static void drop_first(struct net_buffers *buffers)
 {
-	room->bytes -= room->chains[room->first_chain].bytes;
-	room->first_iov += room->chains[room->first_chain].iov_count;
-	room->iov_count -= room->chains[room->first_chain].iov_count;
-	room->first_chain++;
-	room->chain_count--;
+	buffers->bytes -= buffers->chains[buffers->first_chain].bytes;
+	buffers->first_iov += buffers->chains[buffers->first_chain].iov_count;
+	buffers->iov_count -= buffers->chains[buffers->first_chain].iov_count;
+	buffers->first_chain++;
+	buffers->chain_count--;
 }
 
 /* NET_IDLE: there is room for any packet. */
-static enum net_result make_room(struct net_path *path)
+static enum net_result collect_buffers(struct net_path *path)
 {
-	struct net_room *room = &path->room;
+	struct net_buffers *buffers = &path->buffers;
 
-	while (room->bytes < path->packet_max) {
+	while (buffers->bytes < path->packet_max) {
 		int r;
 
 		/* Without mergeable buffers a packet has to fit into one (§5.1.6.3.1). */
-		if (!path->mergeable && room->chain_count > 0)
+		if (!path->mergeable && buffers->chain_count > 0)
 			return NET_VIOLATION;
 		r = virtqueue_pop(path->rx, &path->chain);
 		if (r < 0)
 			return NET_VIOLATION;
 		if (r == 0)
-			return NET_NO_ROOM;
+			return NET_NO_BUFFERS;
 		if (path->chain.readable_count > 0 || path->chain.writable_bytes < NET_HEADER_BYTES)
 			return NET_VIOLATION;
 		/* Too many tiny parts: such a driver gets no packets. */
-		if (!add_chain(room, &path->chain))
+		if (!add_chain(buffers, &path->chain))
 			return NET_VIOLATION;
 	}
 	return NET_IDLE;
@@ -115,41 +117,42 @@ static enum net_result make_room(struct net_path *path)
 /* --- packets ---------------------------------------------------------------- */
 
 /* Gives the buffers that a packet of `len` bytes has filled back to the guest. */
-static void hand_over(struct net_path *path, size_t len)
+static void return_buffers(struct net_path *path, size_t len)
 {
-	struct net_room *room = &path->room;
-	uint16_t buffers = 0;
+	struct net_buffers *buffers = &path->buffers;
+	uint16_t used = 0;
 	size_t covered = 0;
 
-	for (unsigned i = room->first_chain; covered < len; i++, buffers++)
-		covered += room->chains[i].bytes;
+	for (unsigned i = buffers->first_chain; covered < len; i++, used++)
+		covered += buffers->chains[i].bytes;
 	/* The tap does not set this field (§5.1.6.3.2). */
-	buf_to_iov(room->iov + room->first_iov, room->iov_count,
-		   offsetof(struct virtio_net_hdr_v1, num_buffers), &buffers, sizeof(buffers));
+	buf_to_iov(buffers->iov + buffers->first_iov, buffers->iov_count,
+		   offsetof(struct virtio_net_hdr_v1, num_buffers), &used, sizeof(used));
 	while (len > 0) {
-		const size_t capacity = room->chains[room->first_chain].bytes;
+		const size_t capacity = buffers->chains[buffers->first_chain].bytes;
 		const size_t n = len < capacity ? len : capacity;
 
-		virtqueue_push(path->rx, room->chains[room->first_chain].head, (uint32_t)n);
-		drop_first(room);
+		virtqueue_push(path->rx, buffers->chains[buffers->first_chain].head, (uint32_t)n);
+		drop_first(buffers);
 		len -= n;
 	}
 }
 
 static enum net_result receive_one(struct net_path *path)
 {
-	enum net_result r = make_room(path);
+	enum net_result r = collect_buffers(path);
 	ssize_t n;
 
 	if (r != NET_IDLE)
 		return r;
-	n = readv(path->tap_fd, path->room.iov + path->room.first_iov, (int)path->room.iov_count);
+	n = readv(path->tap_fd, path->buffers.iov + path->buffers.first_iov,
+		  (int)path->buffers.iov_count);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? NET_IDLE : NET_GONE;
 	if (n == 0)
 		return NET_GONE;
 	if ((size_t)n >= NET_HEADER_BYTES)
-		hand_over(path, (size_t)n);
+		return_buffers(path, (size_t)n);
 	return NET_MORE;
 }
 

@@ -13,10 +13,10 @@
 /* A packet with its header (§5.1.6.3.1): with segmentation left to the guest, and without. */
 #define NET_LARGE_PACKET (65550u + NET_HEADER_BYTES)
 #define NET_SMALL_PACKET (1514u + NET_HEADER_BYTES)
-#define NET_ROOM_CHAINS VIRTQUEUE_MAX_SIZE
+#define NET_MAX_CHAINS VIRTQUEUE_MAX_SIZE
 
 /* Buffers of the guest, taken from its queue, that wait for a packet. */
-struct net_room {
+struct net_buffers {
 	unsigned first_chain, chain_count;
 	unsigned first_iov, iov_count;
 	size_t bytes;
@@ -24,7 +24,7 @@ struct net_room {
 		uint16_t head;
 		unsigned iov_count;
 		size_t bytes;
-	} chains[NET_ROOM_CHAINS];
+	} chains[NET_MAX_CHAINS];
 	struct iovec iov[VIRTQUEUE_MAX_SEGMENTS];
 };
 
@@ -33,16 +33,16 @@ struct net_path {
 	int tap_fd; /* not owned; -1: none */
 	bool mergeable;
 	size_t packet_max; /* the largest packet; none is read before there is room for that much */
-	struct net_room room;
+	struct net_buffers buffers;
 	struct virtqueue_chain chain;
 };
 
 enum net_result {
-	NET_IDLE,      /* nothing left to do until an event */
-	NET_MORE,      /* this round's budget is used up */
-	NET_NO_ROOM,   /* a packet may wait; the guest has given too few buffers */
-	NET_GONE,      /* the tap no longer works */
-	NET_VIOLATION, /* the guest broke the rules of its queue */
+	NET_IDLE,	/* nothing left to do until an event */
+	NET_MORE,	/* this round's budget is used up */
+	NET_NO_BUFFERS, /* a packet may wait; the guest has given too few buffers */
+	NET_GONE,	/* the tap no longer works */
+	NET_VIOLATION,	/* the guest broke the rules of its queue */
 };
 
 /* `features` as negotiated. */
@@ -56,7 +56,7 @@ void net_path_give_back(struct net_path *path);
 /* From the tap to the guest, as many packets as one round may move. */
 enum net_result net_path_receive(struct net_path *path);
 
-/* From the guest to the tap.  Never NET_NO_ROOM. */
+/* From the guest to the tap.  Never NET_NO_BUFFERS. */
 enum net_result net_path_transmit(struct net_path *path);
 
 #endif

@@ -87,8 +87,8 @@ static void reclaim(struct vsock_bridge *b)
 
 /* --- host to guest: the rx queue ----------------------------------------- */
 
-/* The next packet for the guest; payload goes into `room` behind the header. */
-static bool next_packet(struct vsock_bridge *b, struct iovec *room, unsigned count,
+/* The next packet for the guest; payload goes into `buffers` behind the header. */
+static bool next_packet(struct vsock_bridge *b, struct iovec *buffers, unsigned count,
 			struct vsock_packet *ret_packet)
 {
 	struct vsock_connection *c;
@@ -99,7 +99,7 @@ static bool next_packet(struct vsock_bridge *b, struct iovec *room, unsigned cou
 	c = vsock_outbox_take(&b->outbox);
 	if (!c)
 		return false;
-	made = vsock_connection_next_packet(c, room, count, ret_packet);
+	made = vsock_connection_next_packet(c, buffers, count, ret_packet);
 	/* A connection that wants to send, has room and still makes no packet
 	 * must not spin. */
 	if (made || !vsock_connection_wants_to_send(c))

@@ -267,19 +267,19 @@ bool vsock_connection_wants_to_send(const struct vsock_connection *c)
 }
 
 /* Answers the length of the next data packet, 0 for none. */
-static uint32_t read_data(struct vsock_connection *c, struct iovec *room, unsigned count)
+static uint32_t read_data(struct vsock_connection *c, struct iovec *buffers, unsigned count)
 {
 	ptrdiff_t n;
 
-	count = vsock_iov_slice(room, count, 0, credit(c), room);
+	count = vsock_iov_slice(buffers, count, 0, credit(c), buffers);
 	if (count == 0)
 		return 0;
 	if (c->prefix_sent < c->prefix_len) {
-		n = (ptrdiff_t)buf_to_iov(room, count, 0, c->prefix + c->prefix_sent,
+		n = (ptrdiff_t)buf_to_iov(buffers, count, 0, c->prefix + c->prefix_sent,
 					  c->prefix_len - c->prefix_sent);
 		c->prefix_sent += (uint32_t)n;
 	} else {
-		n = vsock_endpoint_read(&c->endpoint, room, count);
+		n = vsock_endpoint_read(&c->endpoint, buffers, count);
 		if (n == 0)
 			shut(c, VIRTIO_VSOCK_SHUTDOWN_SEND);
 		else if (n < 0 && n != -EAGAIN)
@@ -325,14 +325,14 @@ static uint16_t take_credit_op(struct vsock_connection *c)
 	return VIRTIO_VSOCK_OP_INVALID;
 }
 
-bool vsock_connection_next_packet(struct vsock_connection *c, struct iovec *room, unsigned count,
+bool vsock_connection_next_packet(struct vsock_connection *c, struct iovec *buffers, unsigned count,
 				  struct vsock_packet *ret_packet)
 {
 	uint16_t op = take_pending_op(c);
 	uint32_t len = 0;
 
 	if (op == VIRTIO_VSOCK_OP_INVALID && has_data(c)) {
-		len = read_data(c, room, count);
+		len = read_data(c, buffers, count);
 		settle(c);
 		op = len > 0 ? VIRTIO_VSOCK_OP_RW : take_pending_op(c);
 	}

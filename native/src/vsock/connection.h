@@ -82,9 +82,9 @@ void vsock_connection_ready(struct vsock_connection *c, uint32_t events);
 
 bool vsock_connection_wants_to_send(const struct vsock_connection *c);
 
-/* Makes the next packet, its payload read right into `room` (whose iovecs may be
+/* Makes the next packet, its payload read right into `buffers` (whose iovecs may be
  * changed).  false: there is none now. */
-bool vsock_connection_next_packet(struct vsock_connection *c, struct iovec *room, unsigned count,
+bool vsock_connection_next_packet(struct vsock_connection *c, struct iovec *buffers, unsigned count,
 				  struct vsock_packet *ret_packet);
 
 /* true: neither side needs it any more. */

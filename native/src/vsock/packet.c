@@ -35,7 +35,7 @@ int vsock_packet_parse(const struct virtqueue_chain *chain, uint64_t guest_cid,
 }
 
 void vsock_packet_write(const struct vsock_packet *packet, uint64_t guest_cid,
-			const struct iovec *room, unsigned count)
+			const struct iovec *buffers, unsigned count)
 {
 	const struct virtio_vsock_hdr header = {
 		.src_cid = htole64(VSOCK_HOST_CID),
@@ -50,7 +50,7 @@ void vsock_packet_write(const struct vsock_packet *packet, uint64_t guest_cid,
 		.fwd_cnt = htole32(packet->fwd_cnt),
 	};
 
-	buf_to_iov(room, count, 0, &header, sizeof(header));
+	buf_to_iov(buffers, count, 0, &header, sizeof(header));
 }
 
 unsigned vsock_iov_slice(const struct iovec *iov, unsigned count, size_t skip, size_t limit,

@@ -27,9 +27,9 @@ struct vsock_packet {
 int vsock_packet_parse(const struct virtqueue_chain *chain, uint64_t guest_cid,
 		       struct vsock_packet *ret_packet);
 
-/* Writes the header to the front of `room`, which holds VSOCK_HEADER_BYTES. */
+/* Writes the header to the front of `buffers`, which holds VSOCK_HEADER_BYTES. */
 void vsock_packet_write(const struct vsock_packet *packet, uint64_t guest_cid,
-			const struct iovec *room, unsigned count);
+			const struct iovec *buffers, unsigned count);
 
 /* The part of an iovec array that starts `skip` bytes in and is at most `limit`
  * long, written to `out` (`count` entries; may be `iov` itself).  Returns its

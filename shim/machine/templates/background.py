@@ -95,10 +95,10 @@ def is_usable(config: Config, name: str, refused: int) -> bool:
         return False
     try:
         if read_number(template.path) == refused:
-            raise HostResource(f"{template.path}: a machine could not go on from it")
+            raise HostResource(f"{template.path}: a machine could not be restored from it")
         verify_template(template)
     except SampanError as error:
-        log.warning("a template is made anew: %s", error)
+        log.warning("a template is made again: %s", error)
         remove_template(template)
         return False
     return True

@@ -94,7 +94,7 @@ def verify_template(template: Template) -> None:
     found = digest_files(template.path)
     for name, digest in template.described["sha256"].items():
         if found.get(name) != digest:
-            raise HostResource(f"{template.path}/{name}: not as it was written")
+            raise HostResource(f"{template.path}/{name}: has changed since it was written")
 
 
 def digest_files(directory: str) -> dict[str, str]:

@@ -49,7 +49,7 @@ async def try_clone(machine: SandboxMachine) -> None:
     """GuestFault when the machine had to boot."""
     await machine.wait_agent()
     if not machine.is_clone:
-        raise GuestFault("it does not go on from the template")
+        raise GuestFault("the machine booted instead of being restored")
     await run_trial(machine)
 
 

@@ -29,9 +29,9 @@ class Jail:
         self._mode = mode
         self._saves = saves
 
-    def enter(self, tree_fd: int, image_path: str, place: str) -> None:
+    def enter(self, tree_fd: int, image_path: str, root_path: str) -> None:
         """Needed in every mode: file servers find the shares there.  Does not own `tree_fd`."""
-        entered = lib.jail_enter(tree_fd, image_path.encode(), place.encode())
+        entered = lib.jail_enter(tree_fd, image_path.encode(), root_path.encode())
         try:
             check(entered, "jail")
         except OSError as error:
