@@ -6,16 +6,18 @@ from pathlib import Path
 from setuptools import setup  # brings its own distutils
 from distutils.command.build_scripts import build_scripts  # isort: skip
 
-LAUNCHER = "containerd-shim-sampan-v2"
+LAUNCHERS = ("containerd-shim-sampan-v2", "sampan")
 
 
 class BuildScripts(build_scripts):
-    """The one program that is no Python script: installed as it is compiled."""
+    """The one program that is no Python script, under its two names: installed as it is
+    compiled."""
 
     def run(self):
         self.mkpath(self.build_dir)
         build_launcher = runpy.run_path("native/build.py")["build_launcher"]
-        build_launcher(Path(self.build_dir) / LAUNCHER)
+        for name in LAUNCHERS:
+            build_launcher(Path(self.build_dir) / name)
 
 
 setup(

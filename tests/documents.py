@@ -7,6 +7,7 @@ Every code block says in its first line what it is and how it is tested:
     ```yaml config          a configuration file: it is parsed
     ```yaml kubernetes      names a runtime handler that the toml blocks define
     ```toml containerd      containerd's configuration, with our runtime type in it
+    ```toml podman          podman's configuration, with our program in it
     ```text                 no commands: a drawing, output, a layout
 
 Words in capitals in a block are the reader's to replace; PLACEHOLDERS has the tests' own.
@@ -26,7 +27,7 @@ PLACEHOLDERS: Final = {"IMAGE": BUSYBOX}
 KINDS: Final = {
     "sh": ("e2e", "shape"),
     "yaml": ("config", "kubernetes"),
-    "toml": ("containerd",),
+    "toml": ("containerd", "podman"),
     "json": ("docker",),
     "text": ("",),
 }

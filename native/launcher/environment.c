@@ -18,7 +18,8 @@ static const char *const LINKS[] = {
 	"/proc/self/ns/pid",	"/proc/self/ns/uts", "/proc/self/ns/user",
 };
 
-static const char *const FILES[] = {"/proc/self/cgroup", "/proc/self/limits"};
+static const char *const CGROUP = "/proc/self/cgroup";
+static const char *const LIMITS = "/proc/self/limits";
 
 /* Exists only with a security module that labels processes. */
 static const char *const LABEL = "/proc/self/attr/current";
@@ -119,7 +120,7 @@ static int add_stat(uint64_t *digest, const char *path, bool with_content)
 	return 0;
 }
 
-int environment_digest(const char *exe, uint64_t *ret_digest)
+int environment_digest(const char *exe, bool with_cgroup, uint64_t *ret_digest)
 {
 	uint64_t digest = FNV_OFFSET;
 	int r;
@@ -129,11 +130,11 @@ int environment_digest(const char *exe, uint64_t *ret_digest)
 		if (r < 0)
 			return r;
 	}
-	for (size_t i = 0; i < COUNT(FILES); i++) {
-		r = add_file(&digest, FILES[i]);
-		if (r < 0)
-			return r;
-	}
+	r = with_cgroup ? add_file(&digest, CGROUP) : 0;
+	if (r == 0)
+		r = add_file(&digest, LIMITS);
+	if (r < 0)
+		return r;
 	add_file(&digest, LABEL);
 	r = add_status(&digest);
 	if (r == 0)

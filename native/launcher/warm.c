@@ -134,26 +134,44 @@ static bool is_ready(int fd)
 	return receive_byte(fd, &answer) && answer == WARM_READY && set_timeout(fd, 0);
 }
 
-enum warm_outcome warm_call(const char *socket_path, char **argv, char **envp, int *ret_status)
+bool warm_send(int fd, char **argv, char **envp)
 {
 	struct request request = {.data = malloc(MAX_REQUEST_BYTES)};
 	int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int fd = connect_to(socket_path);
-	enum warm_outcome outcome = WARM_ABSENT;
-	unsigned char status;
+	bool sent = request.data != NULL && cwd >= 0 && describe(&request, argv, envp) &&
+		    is_ready(fd) && send_request(fd, &request, cwd);
 
-	if (request.data != NULL && cwd >= 0 && fd >= 0 && describe(&request, argv, envp) &&
-	    is_ready(fd) && send_request(fd, &request, cwd)) {
-		outcome = receive_byte(fd, &status) ? WARM_DONE : WARM_LOST;
-		if (outcome == WARM_DONE)
-			*ret_status = status;
-	}
-	if (fd >= 0)
-		close(fd);
 	if (cwd >= 0)
 		close(cwd);
 	free(request.data);
-	return outcome;
+	return sent;
+}
+
+int warm_open(const char *socket_path, char **argv, char **envp)
+{
+	int fd = connect_to(socket_path);
+
+	if (fd >= 0 && !warm_send(fd, argv, envp)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+enum warm_outcome warm_call(const char *socket_path, char **argv, char **envp, int *ret_status)
+{
+	int fd = warm_open(socket_path, argv, envp);
+	unsigned char status;
+	bool answered;
+
+	if (fd < 0)
+		return WARM_ABSENT;
+	answered = receive_byte(fd, &status);
+	close(fd);
+	if (!answered)
+		return WARM_LOST;
+	*ret_status = status;
+	return WARM_DONE;
 }
 
 static bool was_tried(int lock)
@@ -164,6 +182,20 @@ static bool was_tried(int lock)
 	if (fstat(lock, &st) < 0)
 		return true;
 	return st.st_size > 0 && time(NULL) - st.st_mtime < RETRY_S && st.st_mtime <= time(NULL);
+}
+
+/* Hazard: a cgroup with a process in it cannot be removed by those who made it.  Where this
+ * fails, in a container, the server stays. */
+static void leave_cgroup(void)
+{
+	int fd = open("/sys/fs/cgroup/cgroup.procs", O_WRONLY | O_CLOEXEC);
+	ssize_t moved;
+
+	if (fd < 0)
+		return;
+	moved = write(fd, "0", 1);
+	(void)moved;
+	close(fd);
 }
 
 static void become_server(const char *program, int lock, const char *socket_path)
@@ -184,7 +216,8 @@ static void become_server(const char *program, int lock, const char *socket_path
 	execl(program, program, number, socket_path, (char *)NULL);
 }
 
-void warm_start(const char *program, const char *lock_path, const char *socket_path)
+void warm_start(const char *program, const char *lock_path, const char *socket_path,
+		bool own_cgroup)
 {
 	int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
@@ -192,6 +225,8 @@ void warm_start(const char *program, const char *lock_path, const char *socket_p
 		return;
 	if (flock(lock, LOCK_EX | LOCK_NB) == 0 && !was_tried(lock) &&
 	    pwrite(lock, "1", 1, 0) == 1 && fork() == 0) {
+		if (own_cgroup)
+			leave_cgroup();
 		become_server(program, lock, socket_path);
 		_exit(1);
 	}

@@ -26,6 +26,7 @@ from shim.host.reaper import Reaper
 from shim.machine.launch import LaunchedMachine
 from shim.machine.machine import SandboxMachine
 from shim.machine.vmm_log import VmmLog
+from shim.sandbox.beginning import ensure_template
 from shim.sandbox.containers import Containers
 from shim.ttrpc.server import Server
 
@@ -71,9 +72,18 @@ async def serve_tasks(
     first_call = loop.call_later(FIRST_CALL_TIMEOUT_S, end_unless_called, server, over)
     background = [
         asyncio.create_task(containers.watch_oom_kills()),
-        asyncio.create_task(ensure_template(arguments, config, machine, cgroup)),
         asyncio.create_task(refill_pool(arguments, config, machine)),
     ]
+    if isinstance(machine, SandboxMachine):
+        ensuring = ensure_template(
+            config,
+            machine,
+            arguments.config_path,
+            arguments.host_mounts,
+            arguments.log_fd,
+            cgroup,
+        )
+        background.append(asyncio.create_task(ensuring))
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
     first_call.cancel()
@@ -98,30 +108,6 @@ def make_server(
 
     service = TaskService(containers, events, start_program, shut_down)
     return Server(service.describe(), describe_error)
-
-
-async def ensure_template(
-    arguments: ServerArguments,
-    config: Config,
-    machine: SandboxMachine | SampanError,
-    cgroup: HostCgroup | None,
-) -> None:
-    """After a boot without a template, has one made for later containers."""
-    if config.templates != "auto" or isinstance(machine, SampanError):
-        return
-    from shim.machine.templates.background import start_in_background  # noqa: PLC0415
-
-    with suppress(SampanError):
-        await machine.wait_agent()
-        if not machine.is_clone:
-            start_in_background(
-                machine.machine_class,
-                machine.template,
-                arguments.config_path,
-                arguments.host_mounts,
-                arguments.log_fd,
-                cgroup,
-            )
 
 
 async def refill_pool(

@@ -20,10 +20,9 @@ from shim.host.cgroup import HostCgroup
 from shim.log import log_to
 from shim.machine.bounds import enter_bounds
 from shim.machine.launch import LaunchedMachine
-from shim.machine.namespace import prepare_network
-from shim.machine.request import LaunchRequest
 from shim.machine.vmm_log import open_log_pipe
-from shim.sandbox.plan import MachinePlan, plan_machine
+from shim.sandbox.beginning import begin_machine, leave_bounds
+from shim.sandbox.plan import plan_machine
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
         log_to(arguments.log_fd, "debug" if arguments.debug else config.log_level)
         plan = plan_machine(arguments.bundle, config, arguments.namespace)
         cgroup = enter_bounds(plan.bounds, arguments.sandbox)
-        launched = begin_machine(arguments, config, plan, vmm_stderr)
+        launched = begin_machine(config, arguments.sandbox, plan, vmm_stderr, arguments.launch)
         if cgroup is not None:
             cgroup.enter(launched.pid)  # a prewarmed one is in another cgroup
     except SampanError as error:
@@ -57,21 +56,3 @@ def run_server(arguments: ServerArguments, listener: socket.socket) -> None:
     finally:
         leave_bounds(cgroup)
         arguments.sandbox.remove()
-
-
-def begin_machine(
-    arguments: ServerArguments, config: Config, plan: MachinePlan, vmm_stderr: int
-) -> LaunchedMachine:
-    network = prepare_network(plan.network_path, config, plan.machine_class)
-    request = LaunchRequest(
-        config, arguments.sandbox, plan.machine_class, vmm_stderr, network, plan.template
-    )
-    return arguments.launch(request)
-
-
-def leave_bounds(cgroup: HostCgroup | None) -> None:
-    try:
-        if cgroup is not None:
-            cgroup.leave()
-    except OSError as error:
-        log.error("cgroup %s: %s", cgroup.path if cgroup else "", error.strerror)

@@ -10,7 +10,6 @@ import os
 
 ROOT = "/sys/fs/cgroup"
 CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
-OWN = "/proc/self/cgroup"
 REMOVE_TRIES = 50
 REMOVE_PAUSE_S = 0.02
 
@@ -76,9 +75,14 @@ def is_unified() -> bool:
     return os.path.exists(f"{ROOT}/cgroup.controllers")
 
 
-def read_own() -> str:
-    """The path of this process's cgroup, below the root."""
-    for line in read_file(OWN).splitlines():
+def enter_path(path: str) -> None:
+    """Moves this process into the existing cgroup `path`, below the root; "" is the root."""
+    write_file(f"{ROOT}/{path}/cgroup.procs", "0")
+
+
+def read_own(process: str = "self") -> str:
+    """The path of a process's cgroup, below the root; this one's if none is named."""
+    for line in read_file(f"/proc/{process}/cgroup").splitlines():
         if line.startswith("0::/"):
             return line[len("0::/") :]
     return ""

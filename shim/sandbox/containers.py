@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from shim.errors import AlreadyExists, FailedPrecondition, HostResource, NotFound, SampanError
+from shim.errors import AlreadyExists, FailedPrecondition, NotFound, SampanError
 from shim.host.mounts import HostMount
 from shim.host.program import RunProgram
 from shim.machine.bounds import change_bounds
@@ -22,7 +22,7 @@ from shim.machine.shares import ShareTree
 from shim.oci.cgroup import change_processors
 from shim.oci.guest import HostContext
 from shim.oci.hooks import plan_hooks
-from shim.oci.spec import MAX_SPEC_BYTES, parse_resources, parse_spec
+from shim.oci.spec import parse_resources, parse_spec
 from shim.sandbox.container import (
     Container,
     ContainerPlan,
@@ -31,6 +31,7 @@ from shim.sandbox.creation import create_container
 from shim.sandbox.events import ContainerDeleted, Listener, OutOfMemory
 from shim.sandbox.hooks import HostHooks
 from shim.sandbox.oom_limit import OomLimit
+from shim.sandbox.plan import read_spec
 from shim.sandbox.rlimits import read_rlimits
 from shim.sandbox.stdio import HostStreams, ProcessStdio
 
@@ -188,16 +189,6 @@ class Containers:
         task = asyncio.create_task(container.clean_up(last=True))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def read_spec(bundle: str) -> bytes:
-    path = Path(bundle) / "config.json"
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_SPEC_BYTES + 1)
-    except OSError as error:
-        category = NotFound if isinstance(error, FileNotFoundError) else HostResource
-        raise category(f"{path}: {error.strerror}") from error
 
 
 def bind_root(root: str, bundle: str) -> HostMount:

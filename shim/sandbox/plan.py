@@ -4,13 +4,14 @@ import os
 from typing import Any, NamedTuple
 
 from shim.config import Config
+from shim.errors import HostResource, NotFound
 from shim.machine.bounds import HostBounds
 from shim.machine.namespace import count_nics
 from shim.machine.size import MIB, MachineSize, SizeRules, size_machine
 from shim.machine.templates.identity import MachineClass, use_template
 from shim.oci.annotations import find_tenant
 from shim.oci.cgroup import find_cgroup, limit_processors
-from shim.oci.spec import find_network, parse_spec
+from shim.oci.spec import MAX_SPEC_BYTES, find_network, parse_spec
 
 
 class MachinePlan(NamedTuple):
@@ -26,8 +27,7 @@ class MachinePlan(NamedTuple):
 
 def plan_machine(bundle: str, config: Config, tenant: str) -> MachinePlan:
     """`tenant`: whose container it is, as its front end tells them apart."""
-    with open(f"{bundle}/config.json", "rb") as file:
-        spec = parse_spec(file.read())
+    spec = parse_spec(read_spec(bundle))
     rules = SizeRules(
         vcpus=config.vcpus,
         max_vcpus=min(config.max_vcpus, len(os.sched_getaffinity(0))),
@@ -53,3 +53,13 @@ def plan_bounds(spec: dict[str, Any], size: MachineSize, config: Config) -> Host
     memory_bytes = size.memory_bytes + config.host_overhead_mib * MIB
     limits = {**limit_processors(spec), "memory.max": str(memory_bytes)}
     return HostBounds(find_cgroup(spec), limits)
+
+
+def read_spec(bundle: str) -> bytes:
+    path = f"{bundle}/config.json"
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_SPEC_BYTES + 1)
+    except OSError as error:
+        category = NotFound if isinstance(error, FileNotFoundError) else HostResource
+        raise category(f"{path}: {error.strerror}") from error

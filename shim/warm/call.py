@@ -2,7 +2,8 @@
 
 For `start` this process becomes the sandbox's server, and forks its vmm: neither
 needs time for Python's start, and memory that they never write to is shared.  If a
-process with a prewarmed machine waits, that one becomes the server instead.
+process with a prewarmed machine waits, that one becomes the server instead.  A call of the
+OCI command line is shim/oci_cli's; its `create` and `run` become servers too.
 """
 
 import os
@@ -13,6 +14,8 @@ from shim.containerd.start import NewSandbox, become_server, run_command
 from shim.host.daemon import read_oom_score
 from shim.host.syscalls import set_command_line
 from shim.machine.launch import launch_machine
+from shim.oci_cli.main import NAME as OCI_NAME
+from shim.oci_cli.main import answer_launcher
 from shim.warm.fork import fork_vmm
 from shim.warm.handoff import hand_off
 from shim.warm.pool import Pool
@@ -26,6 +29,11 @@ def answer_call(connection: socket.socket, pool: Pool) -> int:
     except RequestError:
         return 1
     take_over(request)
+    if request.program == OCI_NAME:
+        pool.close()
+        launch = partial(launch_machine, start_vmm=fork_vmm)
+        answer_launcher(request.arguments, connection, launch)
+        return 0
     set_command_line(["containerd-shim-sampan-v2", *request.arguments])
     status = run_command(request.arguments, partial(serve_sandbox, connection, pool, request))
     connection.send(bytes([status]))

@@ -21,6 +21,8 @@ READY: Final = b"r"
 
 
 class Request(NamedTuple):
+    program: str
+    """The name by which the launcher was called."""
     arguments: list[str]
     """Without the program's own name."""
     caller: int
@@ -69,7 +71,8 @@ def parse_request(data: bytes, fds: list[int]) -> Request:
         raise RequestError(f"{count} arguments in {len(words)} words")
     pairs = (word.partition("=") for word in words[2 + count :])
     environment = {name: value for name, equals, value in pairs if name and equals}
-    return Request(words[3 : 2 + count], caller, environment, fds)
+    program = os.path.basename(words[2])
+    return Request(program, words[3 : 2 + count], caller, environment, fds)
 
 
 def take_over(request: Request) -> None:

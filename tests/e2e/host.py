@@ -11,7 +11,8 @@ from typing import TypeVar
 RUN_DIR = Path("/run/sampan")
 WARM_DIR = RUN_DIR / "warm"
 """Of the warm server, which starts with the first container and stays."""
-NAMES = ("sampan-vmm", "sampan-shim", "sampan-ready", "sampan-warm")
+OCI_DIR = Path("/run/sampan-oci")
+NAMES = ("sampan-vmm", "sampan-shim", "sampan-ready", "sampan-warm", "sampan-monitor")
 OURS = ("shim.vmm", "containerd-shim-sampan", "shim.containerd.start", *NAMES)
 DEADLINE_S = 30
 Read = TypeVar("Read")
@@ -36,7 +37,8 @@ def read_host() -> Host:
         ),
         files=frozenset(
             os.path.join(top, name)
-            for top, directories, names in os.walk(RUN_DIR)
+            for run_dir in (RUN_DIR, OCI_DIR)
+            for top, directories, names in os.walk(run_dir)
             for name in directories + names
             if WARM_DIR not in (Path(top), Path(top, name))
         ),

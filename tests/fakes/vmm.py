@@ -27,6 +27,7 @@ from shim.host.syscalls import attach_tree, enter_mount_namespace
 TREE = Path(__file__).resolve().parents[2]
 CHUNK_BYTES = 64 << 10
 PR_SET_PDEATHSIG = 1
+CLONE_FS = 0x200
 PREPARE = """
 set -e
 mount -t tmpfs none "$0"; mkdir -p "$0/rootfs" "$0/volumes"
@@ -60,6 +61,10 @@ class FakeVmm:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.sending = threading.Lock()
+        self.place = ""
+        self.placed = threading.Event()
+        """The tree of the shares is mounted on `place`, or there never will be one."""
+        self.rooted = threading.Event()
         self.agent: subprocess.Popen[bytes] | None = None
         self.directory = Path()
 
@@ -92,11 +97,13 @@ class FakeVmm:
         return {}
 
     def boot(self, machine: dict[str, Any], tree: int) -> None:
-        """The tree of the shares is mounted on its place, not this process's root."""
-        enter_mount_namespace()
+        """The tree of the shares is mounted on its place, and is the main thread's root."""
         with opened(os.open(machine["root_path"], os.O_PATH | os.O_DIRECTORY)) as place:
             attach_tree(tree, place)
         subprocess.run(["mount", "--make-shared", machine["root_path"]], check=True)
+        self.place = machine["root_path"]
+        self.placed.set()
+        self.rooted.wait()
         shares = {share["tag"]: machine["root_path"] + share["path"] for share in machine["shares"]}
         self.directory = Path(tempfile.mkdtemp(prefix="sampan-fake-vmm-"))
         scratch = self.directory / "mnt"
@@ -188,13 +195,13 @@ def start_thread(function: Any, *arguments: Any) -> None:
     threading.Thread(target=function, args=arguments, daemon=True).start()
 
 
-def main() -> None:
-    assert GUEST_ROOTFS_DIR == "/run/sampan/rootfs"
-    assert GUEST_VOLUMES_DIR == "/run/sampan/volumes"
-    vmm = FakeVmm(socket.socket(fileno=CONTROL_FD))
+def serve(vmm: FakeVmm) -> None:
+    """On a thread that keeps the host's root."""
+    ctypes.CDLL(None).unshare(CLONE_FS)
     try:
         vmm.run()
     finally:
+        vmm.placed.set()
         if vmm.agent is not None:
             # The agent's shell did exec: its pid is the agent's.
             vmm.agent.send_signal(signal.SIGTERM)
@@ -202,6 +209,20 @@ def main() -> None:
                 vmm.agent.wait(5)
             vmm.agent.kill()
             subprocess.run(["rm", "-rf", vmm.directory], check=False)
+
+
+def main() -> None:
+    assert GUEST_ROOTFS_DIR == "/run/sampan/rootfs"
+    assert GUEST_VOLUMES_DIR == "/run/sampan/volumes"
+    enter_mount_namespace()
+    vmm = FakeVmm(socket.socket(fileno=CONTROL_FD))
+    serving = threading.Thread(target=serve, args=(vmm,))
+    serving.start()
+    vmm.placed.wait()
+    if vmm.place:
+        os.chroot(vmm.place)
+    vmm.rooted.set()
+    serving.join()
 
 
 if __name__ == "__main__":

@@ -48,9 +48,12 @@ class Installed:
         for name in ("shim", "proto", "native"):
             shutil.copytree(TREE / name, self.code / name, ignore=shutil.ignore_patterns("src"))
         (top / "bin").mkdir()
-        shutil.copy2(launcher, top / "bin" / LAUNCHER)
+        for name in (LAUNCHER, "sampan"):
+            shutil.copy2(launcher, top / "bin" / name)
         self.write_script("sampan-shim", f"echo >>{self.direct_calls}", "shim.containerd.start")
         self.write_script("sampan-warm", "", "shim.warm.server")
+        self.write_script("sampan-oci", f"echo >>{self.direct_calls}", "shim.warm.direct")
+        self.write_script("sampan-command", "", "shim.cli.main")
         self.make_bundle(self.bundle)
 
     def write_script(self, name: str, first: str, module: str) -> None:

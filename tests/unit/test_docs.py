@@ -19,7 +19,8 @@ import yaml
 from docs.pictures import make as pictures
 from shim.cli.main import make_parser
 from shim.config import RULES, Config, parse_config
-from shim.errors import InvalidArgument
+from shim.errors import InvalidArgument, SampanError
+from shim.oci_cli.usage import IGNORED, REFUSED, UNSUPPORTED_VERBS, VERBS, parse_command_line
 from tests.documents import (
     KINDS,
     PLACEHOLDERS,
@@ -39,9 +40,7 @@ CODE: Final = re.compile(r"`([^`]+)`")
 TARGET: Final = re.compile(r"^([a-z][a-z-]*):", re.M)
 GROUND: Final = re.compile(r"^(Emulated|Hardware speed|Count), (\d{4}-\d{2}-\d{2})", re.M)
 TESTHOST_RUN: Final = "tests/testhost/run"
-OTHERS: Final = frozenset(
-    ("apt", "cat", "tail", "rm", "ln", "pkill", "python3", "ip", "ctr", "docker")
-)
+OTHERS: Final = frozenset("apt cat tail rm ln pkill python3 ip ctr docker podman".split())
 """Programs of the system: only their file arguments are checked."""
 NUMBERS: Final = re.compile(r"^(\d+) to (\d+)$")
 
@@ -103,6 +102,9 @@ def check_sampan(arguments: list[str]) -> None:
 
         make_image_parser().parse_args(arguments[1:])
         return
+    if arguments[0] in VERBS:
+        parse_command_line(arguments)
+        return
     make_parser().parse_args(arguments)
 
 
@@ -120,12 +122,13 @@ def check_files(arguments: list[str]) -> None:
         "make check NOTHING=1",
         "sampan chekc",
         "sampan template create --cpus 2",
+        "sampan run --frob demo",
         "/opt/sampan/bin/pip -r requirements/none",
         "frobnicate",
     ],
 )
 def test_a_command_that_is_not_there_is_found(wrong: str) -> None:
-    with pytest.raises((AssertionError, SystemExit)):
+    with pytest.raises((AssertionError, SampanError, SystemExit)):
         check_command(shlex.split(wrong))
 
 
@@ -163,6 +166,13 @@ def test_containerds_configuration_names_the_runtime_and_pods_its_handler() -> N
 def test_dockers_configuration_names_the_runtime() -> None:
     configured = [json.loads(block.text) for block in blocks_of("docker")]
     assert configured == [{"default-runtime": "io.containerd.sampan.v2"}]
+
+
+def test_podmans_configuration_names_the_runtime() -> None:
+    for block in blocks_of("podman"):
+        engine = tomllib.loads(block.text)["engine"]
+        (program,) = engine["runtimes"][engine["runtime"]]
+        assert Path(program).name == engine["runtime"] == "sampan"
 
 
 @pytest.mark.parametrize("document", list_documents(), ids=lambda path: path.name)
@@ -250,6 +260,15 @@ def test_every_verb_of_the_program_is_documented() -> None:
     assert {"sampan check", "sampan template ls"} <= commands
     hidden = {"sampan template ensure"}  # programs that only shims run
     assert [command for command in sorted(commands - hidden) if command not in text] == []
+
+
+def test_every_verb_and_flag_of_the_oci_command_line_is_in_the_table() -> None:
+    rows = read_table(TREE / "docs/oci.md", "## Verbs and flags")
+    told = {read_code(row[0])[0]: set(read_code(row[1])) for row in rows}
+    assert told == {name: (verb.texts | verb.truths) - IGNORED for name, verb in VERBS.items()}
+    text = (TREE / "docs/oci.md").read_text()
+    assert [word for word in (*UNSUPPORTED_VERBS, *IGNORED) if f"`{word}`" not in text] == []
+    assert REFUSED.isdisjoint(name for flags in told.values() for name in flags)
 
 
 def list_commands(parser: argparse.ArgumentParser) -> set[str]:

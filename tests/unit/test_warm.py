@@ -25,7 +25,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_a_request_is_arguments_a_caller_and_an_environment() -> None:
     assert parse_request(WORDS, [5, 6, 7, 8]) == Request(
-        ["-id", "c1"], 712, {"PATH": "/bin", "A": "b=c", "EMPTY": ""}, [5, 6, 7, 8]
+        "shim", ["-id", "c1"], 712, {"PATH": "/bin", "A": "b=c", "EMPTY": ""}, [5, 6, 7, 8]
     )
 
 
