@@ -7,7 +7,7 @@ import pytest
 
 from shim.errors import AlreadyExists, InvalidArgument, NotFound, SampanError, Unimplemented
 from shim.oci.annotations import VCPUS_ANNOTATION
-from shim.oci.guest import GUEST_HOOKS
+from shim.oci.hooks import CREATED_HOOKS, GUEST_HOOKS, STARTED_HOOKS, STOPPED_HOOKS
 from shim.oci_cli.events import build_stats, parse_interval
 from shim.oci_cli.execute import read_process
 from shim.oci_cli.features import describe_features
@@ -211,7 +211,8 @@ def test_an_interval_that_is_none_is_refused(text: str) -> None:
 
 def test_features_name_what_the_translation_keeps() -> None:
     features = describe_features()
-    assert features["hooks"] == list(GUEST_HOOKS)
+    every = {*CREATED_HOOKS, *GUEST_HOOKS, *STARTED_HOOKS, *STOPPED_HOOKS}
+    assert set(features["hooks"]) == every
     assert "rbind" in features["mountOptions"]
     assert features["potentiallyUnsafeConfigAnnotations"] == ["dev.sampan."]
     assert VCPUS_ANNOTATION.startswith("dev.sampan.")
