@@ -156,7 +156,7 @@ class AgentChannel:
         )
         if answer is None:  # gRPC could not parse it
             said = type(request).DESCRIPTOR.name
-            raise GuestFault(f"the guest's agent answers a {said} with no message of ours")
+            raise GuestFault(f"the guest's agent answered {said} with invalid protobuf")
         return answer
 
     async def _when_open(self, begin: Callable[[], Awaitable[Any]]) -> Any:
