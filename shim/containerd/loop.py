@@ -70,20 +70,7 @@ async def serve_tasks(
     server = make_server(arguments, containers, events, reaper, over.set)
     await server.start(listener)
     first_call = loop.call_later(FIRST_CALL_TIMEOUT_S, end_unless_called, server, over)
-    background = [
-        asyncio.create_task(containers.watch_oom_kills()),
-        asyncio.create_task(refill_pool(arguments, config, machine)),
-    ]
-    if isinstance(machine, SandboxMachine):
-        ensuring = ensure_template(
-            config,
-            machine,
-            arguments.config_path,
-            arguments.host_mounts,
-            arguments.log_fd,
-            cgroup,
-        )
-        background.append(asyncio.create_task(ensuring))
+    background = start_background(arguments, config, containers, machine, cgroup)
     await over.wait()
     log.debug("sandbox %s is over", arguments.sandbox_id)
     first_call.cancel()
@@ -94,6 +81,29 @@ async def serve_tasks(
     vmm_log.close()
     await publisher.close(EVENTS_TIMEOUT_S)
     reaper.close()
+
+
+def start_background(
+    arguments: ServerArguments,
+    config: Config,
+    containers: Containers,
+    machine: SandboxMachine | SampanError,
+    cgroup: HostCgroup | None,
+) -> list[asyncio.Task[None]]:
+    """What goes on beside the calls; the caller cancels it."""
+    work = [containers.watch_oom_kills(), refill_pool(arguments, config, machine)]
+    if isinstance(machine, SandboxMachine):
+        work.append(
+            ensure_template(
+                config,
+                machine,
+                arguments.config_path,
+                arguments.host_mounts,
+                arguments.log_fd,
+                cgroup,
+            )
+        )
+    return [asyncio.create_task(each) for each in work]
 
 
 def make_server(
