@@ -82,7 +82,7 @@ test-integration: $(LOCKED) native ## tests that need root, no KVM
 
 # The test host brings its own Python packages: these need no .venv here.
 test-vm: debian-packages ## tests in microVMs and under containerd, in the test host
-	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 3300 -- \
+	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 4200 -- \
 		python3 -m pytest -o timeout=300 -m "not slow" tests/vm tests/e2e
 
 test-slow: debian-packages ## the tests that take minutes each
