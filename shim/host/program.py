@@ -13,12 +13,12 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread
 from typing import Final
 
 from shim.host import syscalls
 from shim.host.cgroup import HostCgroup
 from shim.host.fds import opened
+from shim.host.mount_namespace import run_inside
 from shim.host.reaper import Reaper
 
 MAX_OUTPUT_BYTES: Final = 4096
@@ -93,26 +93,14 @@ class HostPrograms:
                 self._cgroup.send_back(pid)
 
     def _spawn(self, program: Program, output: int) -> int:
-        """On a thread that enters the namespace; this one stays in its own."""
-        pids: list[int] = []
-        errors: list[BaseException] = []
+        """The caller waits: nothing may run on the loop before the child is watched."""
 
-        def run() -> None:
-            try:
-                syscalls.enter_namespace_of_mounts(self._mounts)
-                syscalls.give_up_descriptors(FIRST_OTHER_FD)
-                os.chdir(program.directory)
-                pids.append(spawn_program(program, output))
-            except BaseException as error:
-                errors.append(error)
+        def run() -> int:
+            syscalls.give_up_descriptors(FIRST_OTHER_FD)
+            os.chdir(program.directory)
+            return spawn_program(program, output)
 
-        # Joined at once: nothing may run on the loop before the child is watched.
-        thread = Thread(target=run, name="program")
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return pids[0]
+        return run_inside(self._mounts, run)
 
 
 def spawn_program(program: Program, output: int) -> int:

@@ -19,13 +19,14 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from threading import Lock, Thread
+from threading import Lock
 from typing import Final, Self
 
 from proto.control import SHARED_IMAGE, SHARED_ROOTFS, SHARED_VOLUMES
 from shim.errors import HostResource
 from shim.host import syscalls
 from shim.host.fds import close_all, opened
+from shim.host.mount_namespace import run_inside
 from shim.host.mounts import HostMount, make_tree
 from shim.machine.directory import SandboxDirectory
 
@@ -134,23 +135,13 @@ class ShareTree:
             return opened(syscalls.open_path(place, below, os.O_PATH, AS_IF_ROOT))
 
     def _inside(self, work: Callable[[], None]) -> None:
-        """In the vmm's mount namespace, with the tree as working directory; needs a thread
-        of its own."""
-        errors: list[BaseException] = []
+        """In the vmm's mount namespace, with the tree as working directory."""
 
         def run() -> None:
-            try:
-                syscalls.enter_namespace_of_mounts(self._namespace)
-                os.fchdir(self.shared)
-                work()
-            except BaseException as error:
-                errors.append(error)
+            os.fchdir(self.shared)
+            work()
 
-        thread = Thread(target=run, name="mount")
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
+        run_inside(self._namespace, run)
 
 
 def clone_read_only(tree: int, place: str) -> int:

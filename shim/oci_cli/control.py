@@ -10,7 +10,6 @@ connection, JSON, with descriptors by SCM_RIGHTS, and one answer:
 import asyncio
 import json
 import logging
-import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -140,7 +139,3 @@ class ControlServer:
             await readable.wait()
         finally:
             self._loop.remove_reader(connection)
-
-
-def duplicate(descriptor: OwnedFd) -> OwnedFd:
-    return OwnedFd(os.dup(descriptor.fileno()))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from shim.errors import Unavailable
-from shim.host.peer import PEER_CREDENTIALS
+from shim.host.peer import read_peer_pid
 
 MAX_MESSAGE_BYTES: Final = 64
 READ_TIMEOUT_S: Final = 30.0
@@ -26,12 +26,6 @@ def finish(connection: socket.socket, status: int) -> None:
         connection.send(bytes([status]))
     except OSError as error:
         log.debug("the launcher has ended: %s", error)
-
-
-def read_peer_pid(connection: socket.socket) -> int:
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
-    pid, _, _ = PEER_CREDENTIALS.unpack(raw)
-    return int(pid)
 
 
 class Link:

@@ -13,6 +13,7 @@ from shim.config import load_config
 from shim.host.capabilities import keep_few_capabilities
 from shim.host.cgroup import enter_path, is_unified, read_own
 from shim.host.daemon import enter_directory, leave_host, read_oom_score
+from shim.host.peer import read_peer_pid
 from shim.host.pids import note_process
 from shim.log import log_to
 from shim.machine.bounds import enter_bounds
@@ -20,7 +21,6 @@ from shim.machine.cleanup import clean_up
 from shim.machine.directory import SandboxKey
 from shim.machine.vmm_log import open_log_pipe
 from shim.oci_cli.control import listen
-from shim.oci_cli.link import read_peer_pid
 from shim.oci_cli.prepared import NewContainer, PreparedHost
 from shim.oci_cli.record import NAMESPACE
 from shim.oci_cli.streams import open_console, share_terminal, take_standard_streams

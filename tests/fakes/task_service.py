@@ -103,6 +103,16 @@ class Harness:
         self.bundle.mkdir()
         self.write_spec()
 
+    async def close(self) -> None:
+        """Nothing of it is left on the event loop."""
+        await self.containers.close()
+        self.reaper.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_default_executor()
+
     def write_spec(self, **changes: Any) -> None:
         (self.bundle / "config.json").write_text(json.dumps({**SPEC, **changes}))
 

@@ -36,24 +36,14 @@ EXEC = ProcessName("c1", "e1")
 async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     harness = Harness(tmp_path, FakeMachine(), "c1")
     yield harness
-    await finish(harness)
+    await harness.close()
 
 
 @pytest.fixture
 async def pod(tmp_path: Path) -> AsyncIterator[Harness]:
     harness = Harness(tmp_path, FakeMachine(), "pod")
     yield harness
-    await finish(harness)
-
-
-async def finish(harness: Harness) -> None:
-    await harness.containers.close()
-    harness.reaper.close()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_default_executor()
+    await harness.close()
 
 
 def test_both_versions_have_every_method(tmp_path: Path) -> None:
@@ -441,7 +431,7 @@ async def test_without_a_machine_create_says_why_and_shutdown_still_works(tmp_pa
     assert (await harness.call("Connect", id="c1")).task_pid == 0
     await harness.call("Shutdown", id="c1")
     assert harness.over
-    await finish(harness)
+    await harness.close()
 
 
 @pytest.mark.parametrize("status", [137, 255])

@@ -22,13 +22,7 @@ INIT = ProcessName("c1")
 async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     harness = Harness(tmp_path, FakeMachine(), "c1")
     yield harness
-    await harness.containers.close()
-    harness.reaper.close()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_default_executor()
+    await harness.close()
 
 
 def test_a_container_has_one_event_a_second() -> None:

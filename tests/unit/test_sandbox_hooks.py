@@ -1,6 +1,5 @@
 """When hooks run on the host in a container's life, and what their failures do."""
 
-import asyncio
 import errno
 import json
 from collections.abc import AsyncIterator
@@ -29,13 +28,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     harness = Harness(tmp_path, FakeMachine(), "c1")
     harness.write_spec(hooks=ALL)
     yield harness
-    await harness.containers.close()
-    harness.reaper.close()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_default_executor()
+    await harness.close()
 
 
 def ran(harness: Harness) -> list[str]:
