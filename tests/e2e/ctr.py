@@ -41,11 +41,13 @@ def keep_known(*options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Ctr:
-    """One runtime, one prefix of container ids."""
+    """One runtime, one prefix of container ids.  No id comes twice in a run of the tests:
+    what one test leaves behind is not in the way of the others."""
+
+    _ids = itertools.count(1)
 
     def __init__(self, runtime: str = SAMPAN, prefix: str = "t") -> None:
         self.runtime = runtime
-        self._ids = itertools.count(1)
         self._prefix = f"{prefix}-{os.getpid()}"
         self._made: list[str] = []
 

@@ -44,3 +44,5 @@ def test_a_container_that_is_killed_while_it_starts(ctr: Ctr) -> None:
             capture_output=True,
         )
         ctr.remove(name)
+        # ctr makes a snapshot before the container that it belongs to.
+        ctr.command("snapshot", "rm", name)
