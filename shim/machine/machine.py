@@ -23,7 +23,7 @@ from proto.contract import (
     WORKING_SET_FILE,
 )
 from proto.control import Direction, NicArgs, Operation, StoppedEvent, StreamClosedEvent
-from shim.errors import GuestFault, SampanError
+from shim.errors import GuestFault, HostResource, SampanError
 from shim.guest.clock import keep_clock
 from shim.host.cgroup import HostCgroup
 from shim.host.fds import close_all
@@ -187,7 +187,12 @@ class SandboxMachine:
         except TimeoutError as error:
             vmm = f"the vmm, process {self.pid}"
             raise GuestFault(f"{vmm}, did not boot the machine within {timeout_s:g} s") from error
-        self.shares.adopt(self.pid)
+        try:
+            self.shares.adopt(self.pid)
+        except HostResource:
+            # Perhaps it has ended since its answer: until_end then tells why it ended.
+            await asyncio.wait({self.ended}, timeout=STOP_TIMEOUT_S)
+            raise
 
     async def _disconnect_agent(self) -> None:
         for keeper in self._keepers:

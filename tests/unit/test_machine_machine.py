@@ -138,6 +138,19 @@ async def test_a_vmm_that_never_boots_is_given_up_and_its_end_still_reported(sta
     assert (await asyncio.wait_for(machine.ended, 20)).exit_status == 137
 
 
+async def test_a_vmm_that_ends_right_after_it_has_booted_is_told_with_its_reason(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def adopt_too_late(shares: FakeShares, vmm: int) -> None:
+        os.kill(vmm, signal.SIGKILL)
+        raise HostResource(f"/proc/{vmm}: No such file or directory")
+
+    monkeypatch.setattr(FakeShares, "adopt", adopt_too_late)
+    machine = start(BOOTED + WAIT)
+    with pytest.raises(GuestFault, match="ended with signal 9"):
+        await machine.wait_booted()
+
+
 async def test_work_in_the_guest_ends_with_it(start: Start) -> None:
     machine = start(BOOTED + WAIT)
     work = asyncio.ensure_future(machine.until_end(asyncio.Event().wait()))
