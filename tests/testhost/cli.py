@@ -65,6 +65,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--kernel", choices=KERNELS, default=DEBIAN, help="the guest image's (default: debian)"
     )
+    parser.add_argument(
+        "--beside",
+        metavar="NAME",
+        help="an emulated host at the same time as others with a NAME; its console is NAME.log",
+    )
     parser.add_argument("--stdin", action="store_true", help="pass stdin on")
     parser.add_argument("--tty", action="store_true", help="give COMMAND this terminal")
     parser.add_argument("--where", choices=("auto", "here", "emulated"), default="auto")
@@ -114,7 +119,8 @@ def run(options: argparse.Namespace) -> int:
         build()
     # Others may build while one runs.  What was built is looked up again under the
     # run's lock: it may have been pruned while this run waited.
-    with machine_lock("run"), scratch_directory() as scratch:
+    shared = bool(options.beside) and not here
+    with machine_lock("run", shared=shared), scratch_directory() as scratch:
         with machine_lock("build"):
             built = build()
         return run_job(options, scratch, built, here=here)
@@ -144,7 +150,8 @@ def run_job(options: argparse.Namespace, scratch: Path, built: Built, *, here: b
     if here:
         host: Host = ThisMachine(built, scratch, puts)
     else:
-        host = EmulatedHost(built, scratch, puts, options.mem)
+        console = cache_directory() / f"{options.beside or 'console'}.log"  # kept after the run
+        host = EmulatedHost(built, scratch, puts, console, options.mem)
     job = make_job(options, host.puts_inside)
     attempts = 1 if job.stdin else ATTEMPTS  # what was typed is gone
     for attempt in range(1, attempts + 1):
@@ -184,9 +191,10 @@ def make_job(options: argparse.Namespace, puts_inside: str) -> Job:
 def scratch_directory() -> Iterator[Path]:
     """Below the cache: what the host writes to its disks can be gigabytes."""
     cache = cache_directory()
-    for leftover in cache.glob("run-*"):  # of a run that was killed; we hold the lock
-        shutil.rmtree(leftover, ignore_errors=True)
-    path = Path(tempfile.mkdtemp(prefix="run-", dir=cache))
+    for leftover in cache.glob("run-*"):  # of a run that was killed
+        if not Path("/proc", leftover.name.split("-")[1]).exists():
+            shutil.rmtree(leftover, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=cache))
     try:
         yield path
     finally:

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from tests.testhost.cache import cache_directory
 from tests.testhost.host import Built
 from tests.testhost.initramfs import pack_initramfs
 from tests.testhost.log import say
@@ -27,7 +26,9 @@ KERNEL_DEATH = re.compile(
 class EmulatedHost:
     puts_inside = "/dev/vdc"
 
-    def __init__(self, built: Built, scratch: Path, puts: Path, memory_mib: int) -> None:
+    def __init__(
+        self, built: Built, scratch: Path, puts: Path, console: Path, memory_mib: int
+    ) -> None:
         self._scratch = scratch
         initramfs = scratch / "initramfs"
         busybox = built.base.root / "usr/bin/busybox"
@@ -38,7 +39,7 @@ class EmulatedHost:
             # In this order: the inside half knows them by vda, vdb, vdc, vdd.
             disks=(built.base.image, built.tree, puts, *([built.guest] if built.guest else [])),
             channel=scratch / "job.sock",
-            console=cache_directory() / "console.log",  # kept after the run
+            console=console,
             memory_mib=memory_mib,
         )
 

@@ -1,4 +1,5 @@
-"""One test host at a time on a machine, and one build of its parts.
+"""One test host at a time on a machine, but for those that are said to run beside others,
+and one build of its parts.
 
 Owns the lock's fd while it is held; the kernel drops it with the process.
 """
@@ -15,16 +16,17 @@ LOCKS = Path("/run/lock")
 
 
 @contextmanager
-def machine_lock(activity: str, directory: Path = LOCKS) -> Iterator[None]:
-    """`activity` is "build" or "run"."""
+def machine_lock(activity: str, directory: Path = LOCKS, *, shared: bool = False) -> Iterator[None]:
+    """`activity` is "build" or "run".  `shared`: with others that share it."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / f"sampan-testhost-{activity}").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             say(f"waiting for the {activity} of process {file.read().strip() or '?'}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

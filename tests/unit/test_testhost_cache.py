@@ -70,6 +70,32 @@ def test_a_second_run_says_for_whom_it_waits(
     assert f"waiting for the run of process {os.getpid()}" in capsys.readouterr().err
 
 
+def test_runs_that_share_are_beside_each_other_and_never_beside_one_that_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    real = fcntl.flock
+
+    def never_wait(file: int, flags: int) -> None:
+        real(file, flags | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(fcntl, "flock", never_wait)
+    with (
+        machine_lock("run", tmp_path, shared=True),
+        machine_lock("run", tmp_path, shared=True),
+        pytest.raises(BlockingIOError),
+        machine_lock("run", tmp_path),
+    ):
+        pass
+    with (
+        machine_lock("run", tmp_path),
+        pytest.raises(BlockingIOError),
+        machine_lock("run", tmp_path, shared=True),
+    ):
+        pass
+
+
 def test_a_lock_file_is_split_by_package() -> None:
     text = "# comment\nOne==1 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\ntwo==2\n"
     assert split_requirements(text) == {
