@@ -43,7 +43,7 @@ static void count_other(void *context, uint32_t events)
 	eventfd_write(s->done_fd, 1);
 }
 
-static void setup(struct served *s, worker_handler handle)
+static void setup(struct served *s, source_handler handle)
 {
 	memset(s, 0, sizeof(*s));
 	s->starter = pthread_self();

@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker: one thread with an epoll loop that serves the file descriptors of
- * a device.  All signals are blocked in it. */
+/* A worker: one thread that serves the file descriptors of a device (sources.h).  All
+ * signals are blocked in it. */
 #ifndef SAMPAN_VIRTIO_WORKER_H
 #define SAMPAN_VIRTIO_WORKER_H
 
 #include <stdint.h>
 
 #include "jail/jail.h"
+#include "virtio/sources.h"
 
 struct worker;
-
-/* Runs on the worker's thread.  `events` as of epoll(7). */
-typedef void (*worker_handler)(void *context, uint32_t events);
-
-struct worker_source {
-	int fd; /* not owned */
-	worker_handler handle;
-	void *context;
-};
 
 /* Creates the epoll set; no thread yet. */
 int worker_new(const char *name, enum jail_kind kind, struct worker **ret_worker);

@@ -48,7 +48,7 @@ static void abort_with(struct vsock_connection *c, int error)
 }
 
 void vsock_connection_open(struct vsock_connection *c, uint32_t host_port, struct worker *worker,
-			   worker_handler handle)
+			   source_handler handle)
 {
 	uint32_t events = (c->open & VSOCK_TO_GUEST ? EPOLLIN : 0) |
 			  (c->open & VSOCK_FROM_GUEST ? EPOLLOUT : 0);

@@ -71,7 +71,7 @@ void vsock_connection_init(struct vsock_connection *c, int fd, uint32_t guest_po
 
 /* Starts it under `host_port`.  A failure shows as an ended connection. */
 void vsock_connection_open(struct vsock_connection *c, uint32_t host_port, struct worker *worker,
-			   worker_handler handle);
+			   source_handler handle);
 
 /* A packet that is addressed to this connection. */
 void vsock_connection_receive(struct vsock_connection *c, const struct vsock_packet *packet,

@@ -22,7 +22,7 @@ static int set_nonblocking(int fd)
 }
 
 int vsock_endpoint_open(struct vsock_endpoint *e, int fd, struct worker *worker, uint32_t events,
-			worker_handler handle, void *context)
+			source_handler handle, void *context)
 {
 	int r;
 

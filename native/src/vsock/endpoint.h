@@ -29,7 +29,7 @@ struct vsock_endpoint {
 /* Takes `fd` over whatever the outcome.  `handle` is called at every edge of
  * `events` (EPOLLIN, EPOLLOUT). */
 int vsock_endpoint_open(struct vsock_endpoint *e, int fd, struct worker *worker, uint32_t events,
-			worker_handler handle, void *context);
+			source_handler handle, void *context);
 
 /* Drops the backlog too.  Idempotent. */
 void vsock_endpoint_close(struct vsock_endpoint *e);
