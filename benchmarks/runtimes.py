@@ -12,7 +12,7 @@ from shim.config import DEFAULT_PATH, PATH_VARIABLE
 SAMPAN: Final = "io.containerd.sampan.v2"
 RUNC: Final = "io.containerd.runc.v2"
 CONFIGURATION: Final = Path(DEFAULT_PATH)
-READY_PROCESS: Final = "sampan-ready"
+READY_PROCESS: Final = "sampan-prewarm"
 
 
 def make_template(runtime: Runtime | None = None) -> None:
@@ -26,7 +26,7 @@ def make_template(runtime: Runtime | None = None) -> None:
 
 def make_ready(directory: Path) -> Runtime:
     """sampan with a prewarmed machine for each container."""
-    made = make_sampan("sampan-ready", directory, ready_machines=1)
+    made = make_sampan("sampan-prewarm", directory, prewarmed_machines=1)
     return replace(made, waits_for=READY_PROCESS)
 
 

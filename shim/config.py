@@ -41,7 +41,7 @@ class Config:
     templates_dir: str = "/var/lib/sampan/templates"
     max_templates: int = 8
     """A template that is made automatically replaces the least recently used one."""
-    ready_machines: int = 0
+    prewarmed_machines: int = 0
     """Prewarmed machines for the next containers of the class that was last requested.
     Each holds some 80 MiB, much of it shared with other clones."""
     vcpus: int = 1
@@ -202,7 +202,7 @@ RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "template_scope": _one_of(TEMPLATE_SCOPES),
     "templates_dir": _absolute_path,
     "max_templates": _whole(1, 1000),
-    "ready_machines": _whole(0, 64),
+    "prewarmed_machines": _whole(0, 64),
     "vcpus": _whole(1, 255),
     "max_vcpus": _whole(1, 255),
     "memory_mib": _whole(64, 1 << 24),

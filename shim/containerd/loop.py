@@ -124,7 +124,7 @@ async def refill_pool(
     arguments: ServerArguments, config: Config, machine: SandboxMachine | SampanError
 ) -> None:
     """Has a machine prewarmed for the next container like this one."""
-    wanted = config.ready_machines and config.templates != "never"
+    wanted = config.prewarmed_machines and config.templates != "never"
     if not wanted or not arguments.request_machine or isinstance(machine, SampanError):
         return
     try:

@@ -77,7 +77,7 @@ class Pool:
         size = machine_class.size
         request = PrewarmRequest(
             name_prewarmed(config, machine_class, template),
-            config.ready_machines,
+            config.prewarmed_machines,
             config_path or os.environ.get(PATH_VARIABLE, ""),
             state_dir(),
             size.vcpus,

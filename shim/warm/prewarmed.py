@@ -48,7 +48,7 @@ from shim.warm.fork import fork_vmm
 from shim.warm.handoff import Handoff, receive_handoff
 from shim.warm.pool import READY, Pool, PrewarmRequest
 
-PROCESS_NAME: Final = "sampan-ready"
+PROCESS_NAME: Final = "sampan-prewarm"
 CONTAINERD: Final = "sampan"
 NAMESPACE: Final = "ready"
 WAIT_S: Final = 600.0

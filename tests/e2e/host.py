@@ -12,7 +12,7 @@ RUN_DIR = Path("/run/sampan")
 WARM_DIR = RUN_DIR / "warm"
 """Of the warm server, which starts with the first container and stays."""
 OCI_DIR = Path("/run/sampan-oci")
-NAMES = ("sampan-vmm", "sampan-shim", "sampan-ready", "sampan-warm", "sampan-monitor")
+NAMES = ("sampan-vmm", "sampan-shim", "sampan-prewarm", "sampan-warm", "sampan-monitor")
 OURS = ("shim.vmm", "containerd-shim-sampan", "shim.containerd.start", *NAMES)
 DEADLINE_S = 30
 Read = TypeVar("Read")

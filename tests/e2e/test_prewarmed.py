@@ -1,4 +1,4 @@
-"""Prewarmed machines (`ready_machines`)."""
+"""Prewarmed machines (`prewarmed_machines`)."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.e2e.ctr import TIMEOUT_S, Ctr
 from tests.e2e.host import RUN_DIR, find_processes
 from tests.e2e.network import run
 
-NETNS = "sampan-ready-net"
+NETNS = "sampan-prewarm-net"
 Ready = Callable[[], int]
 
 
@@ -37,7 +37,7 @@ def find_named(name: str) -> list[int]:
 
 def find_ready() -> list[int]:
     """Those that can serve."""
-    return find_named("sampan-ready")
+    return find_named("sampan-prewarm")
 
 
 def wait_ready() -> int:
@@ -50,12 +50,12 @@ def wait_ready() -> int:
 @pytest.fixture
 def ready(ctr: Ctr, configure: Configure) -> Iterator[Ready]:
     """One machine is ready, after a first container."""
-    configure(ready_machines=1)
+    configure(prewarmed_machines=1)
     for _ in range(2):  # one that came before there was a warm server has nobody to ask
         ctr.run("true")
     wait_ready()
     yield wait_ready
-    configure(ready_machines=0)
+    configure(prewarmed_machines=0)
     ctr.close()  # each sandbox requests what its own configuration says
     wait_for(lambda: not find_named("sampan-shim"), "no sandbox is left")
     for pid in find_ready():

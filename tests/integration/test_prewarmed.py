@@ -91,7 +91,7 @@ class Host:
             "image_dir": str(installed.top / "image"),
             "templates_dir": str(installed.top / "templates"),
             "vmm_command": [sys.executable, str(script), str(self.notes)],
-            "ready_machines": limit,
+            "prewarmed_machines": limit,
         }
         path = installed.top / "config.yaml"
         path.write_text(json.dumps(config))
