@@ -20,7 +20,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow calls suites build-conformance conformance shimtest versions docker fuzz fuzz-machine \
+	test-slow calls suites build-conformance conformance shimtest versions docker podman fuzz fuzz-machine \
 	fuzz-packages soak \
 	run bench bench-shimtest fmt proto pictures image lock clean
 
@@ -116,6 +116,11 @@ shimtest: debian-packages build-conformance ## containerd's own shim suite, samp
 docker: debian-packages ## calls of docker under runc and under sampan, compared; ONLY=
 	@REQUIRE_E2E=1 $(TESTHOST) --clients docker --timeout 7200 -- \
 		python3 -m tests.clients docker $(ONLY)
+
+podman: debian-packages ## podman by the OCI command line: its tests, then docker's calls; ONLY=
+	@REQUIRE_PODMAN=1 REQUIRE_E2E=1 $(TESTHOST) --clients podman --timeout 7200 -- sh -c \
+		'python3 -m pytest -o timeout=300 tests/e2e/test_podman.py && \
+		 python3 -m tests.clients podman $(ONLY)'
 
 versions: debian-packages ## the end-to-end tests under containerd 1.6 and 2.1
 	@for version in 1.6 2.1; do \

@@ -13,9 +13,10 @@ CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 BUSYBOX = Path("/usr/bin/busybox")
 IMAGE = "localhost/sampan/busybox:1"
 DEADLINE_S = 120
+BY_CALL = 'run() { docker run --runtime "$RUNTIME" "$@"; }'
+"""docker's runtime is a flag of `run`; podman's is one of the program."""
 PRELUDE = """\
 set -o pipefail
-run() { docker run --runtime "$RUNTIME" "$@"; }
 retry() { for _ in $(seq 100); do "$@" >/dev/null 2>&1 && break; sleep 0.3; done; "$@"; }
 # Of an error the part that both runtimes have, about the program.
 say_exec() { tr -d '\\r' | sed 's/.*exec: /exec: /; s/: [a-z ]*[.]*$//'; }

@@ -16,7 +16,6 @@ from tests.capabilities import probe_kvm
 from tests.testhost.base import provide_base
 from tests.testhost.cache import cache_directory
 from tests.testhost.clients import CLIENTS, provide_clients
-from tests.testhost.clients import PLACE as CLIENTS_PLACE
 from tests.testhost.containerd import PLACE, SUITES, provide_containerd
 from tests.testhost.emulated import EmulatedHost
 from tests.testhost.guest_image import DEBIAN, KERNELS, provide_guest_image
@@ -145,7 +144,7 @@ def run_job(options: argparse.Namespace, scratch: Path, built: Built, *, here: b
     if options.containerd:
         options.put.append((provide_containerd(options.containerd), PLACE))
     if options.clients:
-        options.put.append((provide_clients(options.clients), CLIENTS_PLACE))
+        options.put += provide_clients(options.clients)
     pack_puts(options.put, puts)
     if here:
         host: Host = ThisMachine(built, scratch, puts)
