@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     with TemporaryDirectory() as directory:
         runtimes = tuple(
             runtime
-            for runtime in prepare_runtimes(Path(directory), options.tuned)
+            for runtime in prepare_runtimes(Path(directory), options)
             if options.runtime is None or runtime.name in options.runtime
         )
         figures = begin_figures(runtimes, options.rounds, settings)
@@ -52,19 +52,23 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--idle", type=int, default=1, help="containers that idle at a time")
     parser.add_argument("--only", action="append", choices=measures.MEASURES, help="these alone")
     parser.add_argument("--runtime", action="append", metavar="NAME", help="these alone")
+    parser.add_argument("--no-jail", action="store_true", help="without the jail, measured as well")
     parser.add_argument("--tuned", metavar="DIR", help="a guest image, measured as well")
     parser.add_argument("--json", default="build/bench.json", metavar="FILE")
     return parser.parse_args(arguments)
 
 
-def prepare_runtimes(directory: Path, tuned: str | None) -> tuple[Runtime, ...]:
+def prepare_runtimes(directory: Path, options: argparse.Namespace) -> tuple[Runtime, ...]:
     """Templates are made here; `tuned`: a guest image with the tuned kernel."""
     make_template()
-    others: tuple[Runtime, ...] = ()
-    if tuned:
-        warm = make_sampan("tuned", directory, image_dir=tuned)
+    others: list[Runtime] = []
+    if options.tuned:
+        warm = make_sampan("tuned", directory, image_dir=options.tuned)
         make_template(warm)
-        others = (warm, make_sampan("tuned-cold", directory, image_dir=tuned, templates="never"))
+        cold = make_sampan("tuned-cold", directory, image_dir=options.tuned, templates="never")
+        others += warm, cold
+    if options.no_jail:
+        others.append(make_sampan("no-jail", directory, jail="off"))
     return (
         Runtime("sampan", SAMPAN),
         make_ready(directory),

@@ -87,7 +87,10 @@ class Ctr:
         """`ctr run --rm`, to its end."""
         name = name or self.new_id()
         arguments = self.run_arguments(image, name, ("--rm", *flags))
-        return self.command(*arguments, *command, stdin=stdin)
+        done = self.command(*arguments, *command, stdin=stdin)
+        if "ctr: " not in done.stderr:  # it has removed the container
+            self._made = [other for other in self._made if other != name]
+        return done
 
     def popen(
         self, *command: str, image: str = BUSYBOX, flags: tuple[str, ...] = ()
@@ -153,6 +156,8 @@ class Ctr:
         self._made = [other for other in self._made if other != name]
 
     def close(self) -> None:
+        if not self._made:
+            return
         listed = self.command("container", "ls", "-q").stdout.split()
         for name in list(self._made):
             if name in listed:
