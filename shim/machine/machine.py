@@ -45,7 +45,8 @@ UNKNOWN_STATUS: Final = 255
 STOP_TIMEOUT_S: Final = 3.0
 """For the vmm to end: after the request to stop, and again after its socket has closed."""
 STOPPED_GRACE_S: Final = 1.0
-"""For a vmm whose guest has stopped to end by itself."""
+"""For the output that is in flight when a guest stops: its vmm stays that long, or until
+all streams have been closed."""
 
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -284,11 +285,14 @@ class SandboxMachine:
         if isinstance(event, StreamClosedEvent):
             if not self._streams.close(event.stream, event.error):
                 raise ProtocolFault(f"the end of stream {event.stream}, which is not open")
+            if self._stopped_because and not len(self._streams):
+                self._loop.call_soon(self._control.close)
             return
         if self._stopped_because:
             raise ProtocolFault("the machine's end for a second time")
         self._stopped_because = f"{event.reason}{f' ({event.detail})' if event.detail else ''}"
-        self._loop.call_later(STOPPED_GRACE_S, self._control.close)
+        grace_s = STOPPED_GRACE_S if len(self._streams) else 0
+        self._loop.call_later(grace_s, self._control.close)
 
     def _handle_closed(self, fault: str) -> None:
         """A vmm that was not taken over ends by itself now; one that was is killed."""

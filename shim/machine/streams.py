@@ -30,6 +30,10 @@ class GuestStreams:
         self._streams: dict[int, Stream] = {}
         self._last = 0
 
+    def __len__(self) -> int:
+        """Those that are open."""
+        return len(self._streams)
+
     def open(self, fd: int, direction: Direction, token: str) -> Stream:
         """Joins `fd`, which stays the caller's, with a stream of the guest.
 

@@ -119,6 +119,16 @@ async def test_a_guest_that_stops_is_reported_with_its_reason_and_last_lines(
     assert "\x1b" not in text
 
 
+async def test_a_guest_that_stops_without_output_in_flight_ends_its_machine_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shim.machine.machine.STOPPED_GRACE_S", 1000)
+    machine = start(
+        BOOTED + "send(event='stopped', args={'reason': 'reset', 'detail': ''})\n" + "receive()\n"
+    )
+    assert "stopped: reset" in (await asyncio.wait_for(machine.ended, 20)).reason
+
+
 async def test_an_agent_that_never_answers_is_given_up(
     start: Start, sandbox: SandboxDirectory
 ) -> None:
