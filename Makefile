@@ -22,7 +22,7 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
 	test-slow calls suites build-conformance conformance shimtest versions docker podman fuzz fuzz-machine \
 	fuzz-packages soak \
-	run bench bench-shimtest fmt proto pictures image lock clean
+	run bench bench-shimtest bench-parts fmt proto pictures image lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -172,6 +172,10 @@ bench: debian-packages ## sampan and runc side by side; build/bench.json, bench.
 bench-shimtest: debian-packages build-conformance
 	@$(TESTHOST) --containerd 2.1 --timeout 3600 --put build/conformance:/root/conformance \
 		-- python3 -m benchmarks.shimtest --binaries /root/conformance
+
+bench-parts: $(LOCKED) native ## parts of a start at hardware speed, beside runc and crun; ROUNDS=
+	@requirements/install-debian bench.txt
+	@$(BIN)/python -m benchmarks.parts --rounds $(if $(filter command line,$(origin ROUNDS)),$(ROUNDS),25)
 
 debian-packages:
 	@requirements/install-debian
