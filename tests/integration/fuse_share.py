@@ -39,7 +39,10 @@ class Share:
         base: str = "plain",
         options: Sequence[str] = (),
         own_mount_writable: bool = True,
+        before: Sequence[str] = (),
     ) -> None:
+        """`before`: the words of a command that the server is run by."""
+        self._before = before
         self._server = server
         self._work = work
         self._policy = policy
@@ -81,7 +84,9 @@ class Share:
         command = [str(self._server), "-c", "-p", self._policy, *self._options]
         server = stack.enter_context(
             subprocess.Popen(
-                [*command, str(self.source), str(self.root)], stdout=subprocess.PIPE, text=True
+                [*self._before, *command, str(self.source), str(self.root)],
+                stdout=subprocess.PIPE,
+                text=True,
             )
         )
         assert server.stdout is not None
