@@ -20,9 +20,9 @@ CHECKS := check-format check-lint check-types check-layers check-proto check-c-f
 
 .DELETE_ON_ERROR:
 .PHONY: help dev debian-packages native check $(CHECKS) test test-unit test-integration test-vm \
-	test-slow calls suites build-conformance conformance shimtest versions docker podman fuzz fuzz-machine \
-	fuzz-packages soak \
-	run bench bench-shimtest bench-parts fmt proto pictures image lock clean
+	test-vm-first test-vm-second test-slow calls suites build-conformance conformance shimtest \
+	versions docker podman fuzz fuzz-machine fuzz-packages soak run bench bench-shimtest \
+	bench-parts fmt proto pictures image lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -80,10 +80,19 @@ test-unit: $(LOCKED) native check-unit check-c-unit ## unit tests, Python's and 
 test-integration: $(LOCKED) native ## tests that need root, no KVM
 	@$(BIN)/python -m pytest tests/integration
 
-# The test host brings its own Python packages: these need no .venv here.
-test-vm: debian-packages ## tests in microVMs and under containerd, in the test host
-	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 4200 -- \
-		python3 -m pytest -o timeout=300 -m "not slow" tests/vm tests/e2e
+# The test host brings its own Python packages: these need no .venv here.  Two emulated hosts
+# at a time, since one alone does not keep two processors busy.
+test-vm: debian-packages ## tests in microVMs and under containerd, in two test hosts
+	@$(MAKE) --no-print-directory --jobs=2 test-vm-first test-vm-second
+
+VM_TESTS := --timeout 3000 -- python3 -m pytest -o timeout=300 -m "not slow"
+test-vm-first:
+	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --beside first $(VM_TESTS) \
+		tests/vm $(wildcard tests/e2e/test_[a-d]*.py)
+
+test-vm-second:
+	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --beside second $(VM_TESTS) \
+		$(wildcard tests/e2e/test_[e-z]*.py)
 
 test-slow: debian-packages ## the tests that take minutes each
 	@REQUIRE_VM=1 REQUIRE_E2E=1 $(TESTHOST) --timeout 14400 -- \

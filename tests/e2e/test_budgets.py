@@ -17,7 +17,7 @@ BUDGETS = tomllib.loads(
 SETTINGS = Settings(BUSYBOX, stdout_mib=1, execs=1, idle=1)
 
 
-@pytest.fixture(params=["template", "cold"])
+@pytest.fixture(params=["template", pytest.param("cold", marks=pytest.mark.slow)])
 def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
     if request.param == "template":
         return Runtime("template", SAMPAN)
