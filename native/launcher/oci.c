@@ -17,7 +17,8 @@
 #define MAX_FLAGS 8
 #define MAX_FDS 2
 
-static const char *const COMMAND_WORDS[] = {"image", "check", "counters", "template", "version"};
+static const char *const COMMAND_WORDS[] = {"image",	"check",    "console",
+					    "counters", "template", "version"};
 static const char *const MAKING_WORDS[] = {"create", "run"};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -31,10 +32,23 @@ static bool is_one_of(const char *word, const char *const *words, size_t count)
 	return false;
 }
 
+/* `ps` with a container is runc's; without one it is about the host. */
+static bool names_container(char **argv)
+{
+	for (; *argv != NULL; argv++) {
+		if ((*argv)[0] != '-')
+			return true;
+	}
+	return false;
+}
+
 bool oci_is_call(char **argv)
 {
-	return argv[0] != NULL && argv[1] != NULL &&
-	       !is_one_of(argv[1], COMMAND_WORDS, COUNT(COMMAND_WORDS));
+	if (argv[0] == NULL || argv[1] == NULL)
+		return false;
+	if (strcmp(argv[1], "ps") == 0)
+		return names_container(argv + 2);
+	return !is_one_of(argv[1], COMMAND_WORDS, COUNT(COMMAND_WORDS));
 }
 
 /* Any word counts: a warm server that was started in vain does no harm. */

@@ -2,6 +2,8 @@
 
     sampan image build       makes the guest image (package `image`)
     sampan check             whether containers can run here, one line for each need
+    sampan ps                the sandboxes of this host, and what each uses of it
+    sampan console ID        what a sandbox's guest has written to its console
     sampan counters NS ID    what booting a running sandbox's machine has cost, as JSON
     sampan template create   boots a machine and saves it as a template for clones
     sampan template ensure    the same if a template is wanted; shims run this
@@ -16,7 +18,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from shim.cli import check, counters, template
+from shim.cli import check, console, counters, ps, template
 from shim.version import VERSION
 
 
@@ -24,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sampan", description="containers in KVM microVMs")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("image", help="the guest image", add_help=False)
-    for verb in (check, counters, template):
+    for verb in (check, ps, console, counters, template):
         verb.add_parser(commands)
     version = commands.add_parser("version", help="of this program")
     version.set_defaults(run=lambda _: print_version())

@@ -81,7 +81,7 @@ usage: sampan [global flags] VERB [flags] ID
 An OCI runtime: each container in a microVM of its own.
   verbs         {" ".join(VERBS)}
   global flags  --root DIR --log FILE --log-format text|json --debug --systemd-cgroup
-also: sampan image|check|counters|template|version, each with --help
+also: sampan image|check|ps|console|counters|template|version, each with --help
 """
 
 

@@ -53,7 +53,7 @@ class Installed:
         self.write_script("sampan-shim", f"echo >>{self.direct_calls}", "shim.containerd.start")
         self.write_script("sampan-warm", "", "shim.warm.server")
         self.write_script("sampan-oci", f"echo >>{self.direct_calls}", "shim.warm.direct")
-        self.write_script("sampan-command", "", "shim.cli.main")
+        self.write_script("sampan-command", "", "shim")
         self.make_bundle(self.bundle)
 
     def write_script(self, name: str, first: str, module: str) -> None:

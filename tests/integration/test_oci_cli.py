@@ -13,6 +13,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -273,3 +274,25 @@ def test_the_server_of_another_request_is_not_disturbed_by_nonsense(sampan: Runt
             assert "error" in json.loads(peer.recv(1000))
     assert sampan.state("c1")["status"] == "running"
     sampan.must("delete", "--force", "c1")
+
+
+def test_ps_is_about_the_host_unless_it_names_a_container(sampan: Runtime) -> None:
+    bundle = str(sampan.bundle(make_spec("sleep", "1000"), "own"))
+    parent = sampan.under_parent("create", "--bundle", bundle, "c1")
+    (found,) = list_host(sampan)
+    assert (found["namespace"], found["id"], found["state"]) == ("oci", "c1", "running")
+    refused = sampan.call("ps", "c1")
+    assert (refused.returncode, b"ps: sampan does not support it" in refused.stderr) == (1, True)
+    sampan.must("delete", "--force", "c1")
+    assert parent.wait() == "exit 137"
+    assert list_host(sampan) == []
+
+
+def list_host(sampan: Runtime) -> Any:
+    done = subprocess.run(
+        [sampan.program, "ps", "--json"],
+        env={**os.environ, **sampan.environment},
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
