@@ -127,21 +127,8 @@ async def open_name_server(
     address: str, question_token: bytes, answer_token: bytes, streams: Streams
 ) -> NameServer:
     """RuntimeFailure if the address is in use."""
-    connections: list[socket.socket] = []
-    tokens = (question_token, answer_token)
-    for token in tokens:
-        streams.expect(token)
-    try:
-        for token in tokens:
-            connections.append(await streams.take(token))
-    except BaseException:
-        for connection in connections:
-            connection.close()
-        raise
-    finally:
-        for token in tokens:
-            streams.forget(token)
-    server = NameServer(connections[0], connections[1])
+    questions, answers = await streams.take_all(question_token, answer_token)
+    server = NameServer(questions, answers)
     try:
         await server.open(address)
     except OSError as error:

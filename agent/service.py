@@ -142,6 +142,17 @@ class AgentService:
         )
         return pb.ServeNamesResponse()
 
+    async def Forward(self, request: pb.ForwardRequest) -> pb.ForwardResponse:
+        from agent.forward import open_forward  # noqa: PLC0415 (as above)
+
+        await open_forward(
+            request.port,
+            parse_token(request.to_guest_token, "to_guest_token"),
+            parse_token(request.from_guest_token, "from_guest_token"),
+            self._sandbox.parts.streams,
+        )
+        return pb.ForwardResponse()
+
 
 def read_stdio(stdio: pb.Stdio) -> StdioRequest:
     return parse_stdio(stdio.terminal, stdio.stdin_token, stdio.stdout_token, stdio.stderr_token)

@@ -91,6 +91,23 @@ class Streams:
         self.release(token)
         return connection
 
+    async def take_all(self, *tokens: bytes) -> list[socket.socket]:
+        """The connections of tokens that nobody expects yet; the caller owns them."""
+        taken: list[socket.socket] = []
+        for token in tokens:
+            self.expect(token)
+        try:
+            for token in tokens:
+                taken.append(await self.take(token))
+        except BaseException:
+            for connection in taken:
+                connection.close()
+            raise
+        finally:
+            for token in tokens:
+                self.forget(token)
+        return taken
+
     def release(self, token: bytes) -> None:
         """Gives the connection that has come to the caller."""
         self._expected.pop(token, None)

@@ -154,6 +154,14 @@ class AgentClient:
         )
         await self._channel.call("ServeNames", request, START_TIMEOUT_S)
 
+    async def forward(self, port: int, to_guest: str, from_guest: str) -> None:
+        """Joins two streams, named by their tokens, with a connection to `port` of the guest's
+        localhost."""
+        request = agent_pb2.ForwardRequest(
+            port=port, to_guest_token=to_guest, from_guest_token=from_guest
+        )
+        await self._channel.call("Forward", request, CALL_TIMEOUT_S)
+
     def watch_oom_kills(self) -> AsyncIterator[str]:
         """Ids of containers in which the kernel has killed a process for lack of memory, while
         `wait_process` waits for their init process."""

@@ -15,6 +15,7 @@ NR_MOVE_MOUNT: Final = 429
 NR_FSOPEN: Final = 430
 NR_FSCONFIG: Final = 431
 NR_FSMOUNT: Final = 432
+NR_BPF: Final = 321
 NR_CLOSE_RANGE: Final = 436
 NR_OPENAT2: Final = 437
 NR_MOUNT_SETATTR: Final = 442
@@ -104,6 +105,12 @@ def _check(result: int, call: str, path: str = "") -> int:
 
 def _syscall(call: str, number: int, path: str, *arguments: Any) -> int:
     return _check(_libc.syscall(ctypes.c_long(number), *arguments), call, path)
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    """`attributes`: the part of union bpf_attr that the command has."""
+    size = ctypes.c_uint(len(attributes))
+    return _syscall("bpf", NR_BPF, "", ctypes.c_int(command), attributes, size)
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:

@@ -1,9 +1,9 @@
 """A sandbox's network: the namespace that its machine is in.
 
-Owns the namespace's descriptor, what it has added to the namespace's interfaces, and
-the relay to its name server.  The taps are the vmm's and end with it; the redirections
-on interfaces of others (CNI) are removed, by `close`, or by
-shim/machine/network_note.py for a shim that was killed.
+Owns the namespace's descriptor, what it has added to the namespace's interfaces, the
+relay to its name server, and what brings connections to its localhost to the guest.  The
+taps are the vmm's and end with it; the redirections on interfaces of others (CNI) are
+removed, by `close`, or by shim/machine/network_note.py for a shim that was killed.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from shim.host.fds import close_all
 from shim.host.netns import entered, list_links
 from shim.host.vhost import open_vhost_net
 from shim.machine.directory import SandboxDirectory
+from shim.machine.forward import LoopbackForward
 from shim.machine.link_watch import LinkWatch
 from shim.machine.names import ADDRESS, NameRelay, find_name_server
 from shim.machine.namespace import PreparedNetwork
@@ -58,6 +59,8 @@ class SandboxNetwork:
         self._prepared = prepared
         self._joined: list[str] = []
         self._names: NameRelay | None = None
+        self._forward: LoopbackForward | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._watch: LinkWatch | None = None
         self._following: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
@@ -69,6 +72,7 @@ class SandboxNetwork:
             return
         if self._watch is None:
             self._watch = LinkWatch(self._prepared.namespace, self._follow)
+            self._opening = asyncio.create_task(self._open_forward(self._prepared))
         async with self._lock:
             await self._update(self._prepared)
 
@@ -80,6 +84,16 @@ class SandboxNetwork:
             await self._join_new(prepared)
         if self._names is None and find_name_server(prepared.namespace):
             await self._serve_names(prepared)
+
+    async def _open_forward(self, prepared: PreparedNetwork) -> None:
+        """Beside the container's start, which does not wait for it."""
+        self._forward = LoopbackForward(prepared.namespace, self._machine)
+        try:
+            await asyncio.to_thread(self._forward.attach)
+        except OSError as error:
+            log.warning("connections to the pod's localhost are not forwarded: %s", error)
+        else:
+            self._forward.serve()
 
     def _follow(self) -> None:
         task = asyncio.create_task(self._follow_change())
@@ -104,6 +118,10 @@ class SandboxNetwork:
             task.cancel()
         if self._names is not None:
             self._names.close()
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+        if self._forward is not None:
+            self._forward.close()
         try:
             if prepared.path:  # one made here ends with its last descriptor
                 left = [name for name in self._joined if name]

@@ -18,3 +18,10 @@ def find_port(text: str, address: str, state: str) -> int:
         if len(words) > 3 and words[3] == state and words[1].startswith(f"{wanted}:"):
             return int(words[1].partition(":")[2], 16)
     return 0
+
+
+def list_listening_ports(text: str) -> set[int]:
+    """Of TCP sockets in `text`, /proc/net/tcp or tcp6, at any address."""
+    rows = (line.split() for line in text.splitlines()[1:])
+    listening = (row[1] for row in rows if len(row) > 3 and row[3] == TCP_LISTENING)
+    return {int(address.rpartition(":")[2], 16) for address in listening}

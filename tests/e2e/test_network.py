@@ -138,6 +138,23 @@ def test_the_guest_has_the_network_of_the_namespace(
 
 
 @pytest.mark.usefixtures("namespaces")
+def test_localhost_of_the_namespace_is_the_guests(ctr: Ctr) -> None:
+    """As Kubernetes' port-forward has it: a server that listens on 127.0.0.1 alone."""
+    run("ip", "-n", INSIDE, "link", "set", "lo", "up")
+    name = ctr.start(
+        *("httpd", "-f", "-p", "127.0.0.1:80", "-h", "/etc"),
+        flags=("--with-ns", f"network:/run/netns/{INSIDE}"),
+    )
+    expected = hashlib.sha256(ctr.exec(name, "cat", "/etc/passwd").stdout.encode()).hexdigest()
+    for host in ("127.0.0.1", "[::1]", "localhost"):
+        assert fetch(f"http://{host}/passwd", INSIDE) == expected
+    with pytest.raises(subprocess.CalledProcessError):
+        fetch("http://127.0.0.1:81/", INSIDE)
+    assert ctr.exec(name, "echo", "fine").stdout == "fine\n"
+    ctr.remove(name)
+
+
+@pytest.mark.usefixtures("namespaces")
 def test_a_killed_shim_leaves_the_namespace_as_it_was(ctr: Ctr) -> None:
     before = describe_namespace()
     name, process = ctr.popen(

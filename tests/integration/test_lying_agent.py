@@ -48,6 +48,7 @@ CALLS: dict[str, Call] = {
     "GetStats": lambda agent: agent.get_stats("c1"),
     "ConfigureNetwork": lambda agent: agent.configure_network(()),
     "ServeNames": lambda agent: agent.serve_names("127.0.0.11", "", ""),
+    "Forward": lambda agent: agent.forward(80, "", ""),
 }
 LONG = {"GetInfo", "RenewIdentity"}
 """Callers of these have a limit of their own, or none for a good reason."""

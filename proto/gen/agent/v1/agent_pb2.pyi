@@ -149,6 +149,20 @@ class ServeNamesResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ForwardRequest(_message.Message):
+    __slots__ = ("port", "to_guest_token", "from_guest_token")
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    TO_GUEST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FROM_GUEST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    port: int
+    to_guest_token: str
+    from_guest_token: str
+    def __init__(self, port: _Optional[int] = ..., to_guest_token: _Optional[str] = ..., from_guest_token: _Optional[str] = ...) -> None: ...
+
+class ForwardResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ContainerRef(_message.Message):
     __slots__ = ("container_id",)
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]

@@ -114,6 +114,11 @@ class AgentStub:
                 request_serializer=agent_dot_v1_dot_agent__pb2.ServeNamesRequest.SerializeToString,
                 response_deserializer=agent_dot_v1_dot_agent__pb2.ServeNamesResponse.FromString,
                 _registered_method=True)
+        self.Forward = channel.unary_unary(
+                '/sampan.agent.v1.Agent/Forward',
+                request_serializer=agent_dot_v1_dot_agent__pb2.ForwardRequest.SerializeToString,
+                response_deserializer=agent_dot_v1_dot_agent__pb2.ForwardResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServicer:
@@ -232,6 +237,14 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Forward(self, request, context):
+        """Joins two streams with a TCP connection to a port of the guest's localhost,
+        until both of its directions have ended.  FAILED_PRECONDITION: nobody listens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -314,6 +327,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.ServeNames,
                     request_deserializer=agent_dot_v1_dot_agent__pb2.ServeNamesRequest.FromString,
                     response_serializer=agent_dot_v1_dot_agent__pb2.ServeNamesResponse.SerializeToString,
+            ),
+            'Forward': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forward,
+                    request_deserializer=agent_dot_v1_dot_agent__pb2.ForwardRequest.FromString,
+                    response_serializer=agent_dot_v1_dot_agent__pb2.ForwardResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -748,6 +766,33 @@ class Agent:
             '/sampan.agent.v1.Agent/ServeNames',
             agent_dot_v1_dot_agent__pb2.ServeNamesRequest.SerializeToString,
             agent_dot_v1_dot_agent__pb2.ServeNamesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forward(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.agent.v1.Agent/Forward',
+            agent_dot_v1_dot_agent__pb2.ForwardRequest.SerializeToString,
+            agent_dot_v1_dot_agent__pb2.ForwardResponse.FromString,
             options,
             channel_credentials,
             insecure,
