@@ -1,7 +1,9 @@
 """The kernel's histogram of system calls as tests/calls reads it."""
 
-from tests.calls.__main__ import THREADS, count_of
+from shim.vmm.jail.calls import Kind
+from tests.calls.__main__ import SINGLE_KINDS, THREADS, allowed_by, count_of
 from tests.calls.histogram import parse_counts
+from tests.calls.reasons import EVERY_KIND, REASONS
 
 ROWS = (
     ("vcpu0", "sys_ioctl", 16, 5012),
@@ -22,3 +24,9 @@ def test_calls_are_counted_by_the_kind_of_thread() -> None:
     assert by_kind["VCPU"] == {"ioctl": 5015}
     assert by_kind["FILES"] == {"fstat": 1}
     assert counts["a b"] == {"read": 7}
+
+
+def test_each_reason_is_for_a_call_that_is_allowed() -> None:
+    for kind in Kind:
+        assert REASONS[kind].keys() <= allowed_by(kind), kind
+    assert EVERY_KIND.keys() <= set.union(*(allowed_by(kind) for kind in SINGLE_KINDS))
