@@ -17,13 +17,15 @@ REMOVE_PAUSE_S = 0.02
 class HostCgroup:
     """Lifecycle: `make`, `limit`, `enter`; then `leave`, once all others in it have ended."""
 
-    __slots__ = ("origin", "path")
+    __slots__ = ("origin", "path", "quota")
 
     def __init__(self, path: str) -> None:
         """`path`: below the root of the hierarchy, without a slash in front."""
         self.path = f"{ROOT}/{path}"
         self.origin = read_own()
         """The cgroup that this process is in now, and returns to."""
+        self.quota = ""
+        """A value for cpu.max that is to hold later; "" for none."""
 
     def make(self) -> None:
         """With all available controllers; FileExistsError when a process is in it."""

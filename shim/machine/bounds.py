@@ -4,11 +4,15 @@ Synchronous, before any thread.  A sandbox's directory has a note of the cgroup,
 `delete` to remove it after a shim that was killed (shim/machine/cleanup.py).
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shim.errors import FailedPrecondition, HostResource
 from shim.host.cgroup import HostCgroup, is_unified
 from shim.machine.directory import SandboxDirectory
+
+CPU_QUOTA: Final = "cpu.max"
+"""Not before the guest has booted, which a small share of a CPU would make a matter of minutes;
+`agent_timeout_s` bounds the time until then."""
 
 
 class HostBounds(NamedTuple):
@@ -19,7 +23,8 @@ class HostBounds(NamedTuple):
 
 
 def enter_bounds(bounds: HostBounds, sandbox: SandboxDirectory) -> HostCgroup | None:
-    """Moves this process, whose later children follow, into the cgroup; None if none is named."""
+    """Moves this process, whose later children follow, into the cgroup; None if none is named.
+    All limits hold from now on but the CPU quota: see begin_quota."""
     if not bounds.cgroup:
         return None
     if not is_unified():
@@ -33,13 +38,20 @@ def enter_bounds(bounds: HostBounds, sandbox: SandboxDirectory) -> HostCgroup | 
         with open(sandbox.cgroup, "w", encoding="utf-8") as note:
             note.write(cgroup.path)
         cgroup.make()
-        cgroup.limit(bounds.limits)
+        cgroup.limit({name: value for name, value in bounds.limits.items() if name != CPU_QUOTA})
         cgroup.enter()
     except OSError as error:
         raise HostResource(
             f"linux.cgroupsPath: {cgroup.path}: {error.strerror or error}"
         ) from error
+    cgroup.quota = bounds.limits.get(CPU_QUOTA, "")
     return cgroup
+
+
+def begin_quota(cgroup: HostCgroup | None) -> None:
+    """When the guest has booted.  Nothing is done without a quota."""
+    if cgroup is not None and cgroup.quota:
+        change_bounds(cgroup, {CPU_QUOTA: cgroup.quota})
 
 
 def change_bounds(cgroup: HostCgroup | None, limits: dict[str, str]) -> None:

@@ -29,7 +29,7 @@ from shim.host.cgroup import HostCgroup
 from shim.host.fds import close_all
 from shim.host.reaper import Reaper
 from shim.machine.boot import expect_boot, read_hostname
-from shim.machine.bounds import describe_oom_kill
+from shim.machine.bounds import begin_quota, describe_oom_kill
 from shim.machine.console import read_console_tail
 from shim.machine.control import ControlSocket
 from shim.machine.launch import LaunchedMachine
@@ -241,6 +241,7 @@ class SandboxMachine:
                 f"the guest's agent did not answer within {self._config.agent_timeout_s:g} s"
                 f"{self._quote_console()}"
             ) from error
+        begin_quota(self.cgroup)
         timings_us = booted.get("timings_us", {})
         self._keepers = [
             asyncio.create_task(self._save_counters(timings_us)),

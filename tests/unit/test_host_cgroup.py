@@ -7,7 +7,7 @@ import pytest
 from shim.errors import FailedPrecondition, HostResource
 from shim.host import cgroup
 from shim.host.cgroup import HostCgroup, enable_controllers, is_unified
-from shim.machine.bounds import HostBounds, enter_bounds
+from shim.machine.bounds import HostBounds, begin_quota, enter_bounds
 from shim.machine.cleanup import remove_noted_cgroup
 from shim.machine.directory import SandboxDirectory
 
@@ -58,6 +58,28 @@ def test_one_that_somebody_is_in_is_not_taken(root: Path) -> None:
     (root / "c1/cgroup.procs").write_text("1\n")
     with pytest.raises(FileExistsError, match="processes are in it already"):
         HostCgroup("c1").make()
+
+
+def test_a_small_quota_of_the_cpu_does_not_slow_the_boot_down(root: Path, tmp_path: Path) -> None:
+    """It holds from the agent's first answer on; everything else at once."""
+    (root / "c1").mkdir()
+    for name in ("cgroup.procs", "memory.max", "cpu.max"):
+        (root / "c1" / name).touch()
+    bounds = HostBounds("c1", {"memory.max": "1048576", "cpu.max": "5000 100000"})
+    entered = enter_bounds(bounds, SandboxDirectory(str(tmp_path)))
+    assert (root / "c1/memory.max").read_text() == "1048576"
+    assert (root / "c1/cpu.max").read_text() == ""
+    begin_quota(entered)
+    assert (root / "c1/cpu.max").read_text() == "5000 100000"
+
+
+@pytest.mark.parametrize("cgroup_path", ["", "c1"])
+def test_without_a_quota_none_begins(root: Path, tmp_path: Path, cgroup_path: str) -> None:
+    (root / "c1").mkdir()
+    (root / "c1/cgroup.procs").touch()
+    entered = enter_bounds(HostBounds(cgroup_path, {}), SandboxDirectory(str(tmp_path)))
+    begin_quota(entered)
+    assert not (root / "c1/cpu.max").exists()
 
 
 def test_kills_for_want_of_memory_are_counted(root: Path) -> None:
