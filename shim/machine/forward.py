@@ -128,7 +128,12 @@ class LoopbackForward:
             return
         task = asyncio.create_task(self._carry(connection))
         self._carried.add(task)
-        task.add_done_callback(self._carried.discard)
+        task.add_done_callback(lambda _: self._end(task, connection))
+
+    def _end(self, task: "asyncio.Task[None]", connection: socket.socket) -> None:
+        """Also of a task that was cancelled before it began."""
+        self._carried.discard(task)
+        connection.close()
 
     async def _carry(self, connection: socket.socket) -> None:
         port = connection.getsockname()[1]
@@ -141,8 +146,6 @@ class LoopbackForward:
         except (SampanError, OSError) as error:
             log.debug("a connection to port %d of localhost: %s", port, error)
             reset(connection)
-        finally:
-            connection.close()
 
     async def _join(self, connection: socket.socket, port: int) -> None:
         agent = await self._machine.wait_agent()
@@ -155,15 +158,15 @@ class LoopbackForward:
         except SampanError:
             # Only when the vmm has closed its descriptors does closing ours reset anything: it
             # is told that no more comes from this side, and the agent has closed the other.
-            end(connection, socket.SHUT_RD)
+            shut_down(connection, socket.SHUT_RD)
             await asyncio.wait({from_guest.closed, to_guest.closed})
             raise
         await from_guest.closed
-        end(connection, socket.SHUT_WR)
+        shut_down(connection, socket.SHUT_WR)
         await to_guest.closed
 
 
-def end(connection: socket.socket, direction: int) -> None:
+def shut_down(connection: socket.socket, direction: int) -> None:
     try:
         connection.shutdown(direction)
     except OSError:  # the other side has reset it

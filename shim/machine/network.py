@@ -7,6 +7,7 @@ removed, by `close`, or by shim/machine/network_note.py for a shim that was kill
 """
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Collection, Coroutine
@@ -61,6 +62,7 @@ class SandboxNetwork:
         self._names: NameRelay | None = None
         self._forward: LoopbackForward | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._can_forward = True
         self._watch: LinkWatch | None = None
         self._following: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
@@ -72,6 +74,7 @@ class SandboxNetwork:
             return
         if self._watch is None:
             self._watch = LinkWatch(self._prepared.namespace, self._follow)
+        if self._can_forward and (self._opening is None or self._opening.done()):
             self._opening = asyncio.create_task(self._open_forward(self._prepared))
         async with self._lock:
             await self._update(self._prepared)
@@ -86,14 +89,20 @@ class SandboxNetwork:
             await self._serve_names(prepared)
 
     async def _open_forward(self, prepared: PreparedNetwork) -> None:
-        """Beside the container's start, which does not wait for it."""
-        self._forward = LoopbackForward(prepared.namespace, self._machine)
+        """Beside the container's start, which does not wait for it; again at the next change of
+        the network if lo is still down."""
+        if self._forward is not None:
+            return
+        forward = LoopbackForward(prepared.namespace, self._machine)
         try:
-            await asyncio.to_thread(self._forward.attach)
+            await asyncio.to_thread(forward.attach)
         except OSError as error:
-            log.warning("connections to the pod's localhost are not forwarded: %s", error)
+            self._can_forward = error.errno == errno.EADDRNOTAVAIL
+            if not self._can_forward:
+                log.warning("connections to localhost are not forwarded: %s", error)
         else:
-            self._forward.serve()
+            self._forward = forward
+            forward.serve()
 
     def _follow(self) -> None:
         task = asyncio.create_task(self._follow_change())

@@ -31,6 +31,7 @@ class Machine:
         self.configured: list[tuple[list[str], list[int]]] = []
         self.attached: list[int] = []
         self.served: list[str] = []
+        self.forwarded: list[int] = []
         self._taps: list[int] = []
 
     async def wait_agent(self) -> Any:
@@ -48,6 +49,9 @@ class Machine:
 
     async def serve_names(self, address: str, questions: str, answers: str) -> None:
         self.served.append(address)
+
+    async def forward(self, port: int, to_guest: str, from_guest: str) -> None:
+        self.forwarded.append(port)
 
     def open_stream(self, descriptor: int, direction: Direction, token: str) -> Stream:
         return Stream(asyncio.get_running_loop().create_future())
@@ -138,3 +142,26 @@ async def test_a_name_server_that_appears_is_served_once(
         await network.join()
         await network.join()
     assert machine.served == [ADDRESS]
+
+
+async def test_connections_to_localhost_are_forwarded_once_lo_is_up(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    namespace = make_namespace()
+    prepared = PreparedNetwork(os.dup(namespace), "", NICS)
+    network = SandboxNetwork(machine, SandboxDirectory(str(tmp_path)), prepared)
+    await network.join()
+    ip(namespace, "link set lo up")
+
+    def is_forwarded() -> bool:
+        with entered(namespace):
+            client = socket.socket()
+        with client:
+            return client.connect_ex(("127.0.0.1", 9)) == 0 and bool(machine.forwarded)
+
+    await until(is_forwarded)
+    assert set(machine.forwarded) == {9}
+    assert caplog.text == ""
+    await network.close()
+    os.close(namespace)
+    await asyncio.get_running_loop().shutdown_default_executor()
