@@ -184,6 +184,7 @@ async def test_a_vmm_that_ignores_everything_is_killed(
 ) -> None:
     monkeypatch.setattr("shim.machine.machine.STOP_TIMEOUT_S", 0.2)
     machine = start(BOOTED + "while True: time.sleep(100)")
+    await machine.wait_booted()
     await machine.stop()
     assert (await machine.ended).exit_status == 137
 
