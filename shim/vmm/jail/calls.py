@@ -70,7 +70,7 @@ NO_CODE: Final = (
 """Memory may be mapped and unmapped, but never made executable."""
 
 EVERY_KIND: Final[tuple[Rule, ...]] = (
-    # Locks, memory, time, the end of a thread and of the process: glibc's own.
+    # Locks, memory, time and signals: glibc's own.
     "futex",
     "brk",
     "munmap",
@@ -78,22 +78,19 @@ EVERY_KIND: Final[tuple[Rule, ...]] = (
     *NO_CODE,
     Allowed("madvise", 2, (MADV_DONTNEED, MADV_FREE, MADV_GUARD_INSTALL)),
     "clock_gettime",
-    "clock_nanosleep",
-    "sched_yield",
-    "gettid",
     "rt_sigprocmask",
     "rt_sigreturn",
-    "exit",
-    "exit_group",
     # eventfds and descriptors
     "read",
     "write",
     "close",
 )
-SIGNALS: Final[tuple[Rule, ...]] = ("tgkill", "getpid")
-"""Make vCPU threads leave the guest.  The vmm sees no other process to signal."""
+SIGNALS: Final[tuple[Rule, ...]] = ("tgkill", "getpid", "gettid")
+"""Make vCPU threads leave the guest, also the one that signals, for which glibc asks its id.
+The vmm sees no other process to signal."""
 
-WORKERS: Final[tuple[Rule, ...]] = ("epoll_wait", "epoll_ctl")
+THREAD_END: Final = "exit"
+WORKERS: Final[tuple[Rule, ...]] = (THREAD_END, "epoll_wait", "epoll_ctl")
 MAKE_DEVICE: Final[tuple[Rule, ...]] = (
     # A device starts when its driver is ready, on the thread that gets the driver's write.
     "eventfd2",
@@ -133,6 +130,8 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         "getrandom",
         "rt_sigaction",
         "sigaltstack",
+        "clock_nanosleep",
+        "exit_group",
         Allowed("fcntl", 1, (F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFL)),
         TAP,
         VHOST,
@@ -144,6 +143,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
     ),
     Kind.VCPU: (
         *EVERY_KIND,
+        THREAD_END,
         *SIGNALS,
         *MAKE_DEVICE,
         Allowed("ioctl", 1, ("KVM_RUN", "KVM_GET_REGS")),
@@ -159,6 +159,7 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
     ),
     Kind.FILES: (
         *EVERY_KIND,
+        THREAD_END,
         "poll",
         Allowed("unshare", 0, (CLONE_FS,)),
         Allowed("fcntl", 1, (F_DUPFD_CLOEXEC, F_SETFD, F_GETFL, F_SETFL)),
@@ -170,7 +171,6 @@ TABLE: Final[dict[Kind, tuple[Rule, ...]]] = {
         "capset",
         # names
         "openat",
-        "openat2",
         "readlinkat",
         "linkat",
         "mkdirat",
