@@ -1,10 +1,11 @@
 """`python3 -m tests.calls [PYTEST ARGUMENTS]`: the jail's table beside what a run has used.
 
 Runs the end-to-end tests with `jail: log` while the kernel counts system calls by thread,
-and prints a Markdown table: for each kind of thread what is allowed, used, allowed and not
-used, and used and not allowed.  Exit status 1 when there is one of the last.  A vmm's main
-thread and its file servers are counted from their first instruction on, before `jail_restrict`:
-what they use until then is not in the last column, the kernel's log is asked for it.
+and prints Markdown: for each kind of thread what is allowed, used, and allowed but not used,
+these with the reasons that tests/calls/reasons.py has for them.  Exit status 1 for a call that
+is used and not allowed (told by the kernel's log: a vmm's main thread and its file servers are
+counted from their first instruction on, before `jail_restrict`), and for one that is allowed,
+not used and without a reason.
 """
 
 import re
@@ -18,6 +19,7 @@ import yaml
 
 from shim.vmm.jail.calls import Kind, Refused, list_rules
 from tests.calls.histogram import counting, read_counts
+from tests.calls.reasons import find_reason
 
 CONFIG: Final = Path("/etc/sampan/config.yaml")
 DEFAULT_TESTS: Final = ("-q", "-o", "timeout=300", "-m", "not slow", "tests/e2e")
@@ -30,6 +32,8 @@ THREADS: Final = {
     Kind.MEMORY: re.compile(r"balloon"),
     Kind.THREADS: re.compile(r"threads"),
 }
+SINGLE_KINDS: Final[tuple[Kind, ...]] = tuple(kind for kind in Kind if kind is not Kind.THREADS)
+"""A thread that starts others may do what each of these may."""
 SPELT: Final = {"newfstat": "fstat", "newfstatat": "newfstatat", "sendto": "sendto"}
 """The kernel's names of functions that are not those of the calls."""
 DENIED: Final = re.compile(r"type=1326 .* comm=\"(?P<name>[^\"]*)\".* syscall=(?P<number>\d+)")
@@ -48,9 +52,16 @@ def main(arguments: list[str]) -> int:
     finally:
         CONFIG.write_text(before)
     denied = read_denied()
-    print_table(counts)
+    unused = {kind: allowed_by(kind) - used_by(kind, counts) for kind in SINGLE_KINDS}
+    print_table(counts, unused)
+    superfluous = {
+        kind.name.lower(): names
+        for kind, calls in unused.items()
+        if (names := sorted(call for call in calls if not find_reason(kind, call)))
+    }
     print(f"\nCalls that `on` would have ended a vmm for: {denied or 'none'}")
-    return 1 if denied or tests.returncode else 0
+    print(f"Superfluous: {superfluous or 'none'}")
+    return 1 if denied or superfluous or tests.returncode else 0
 
 
 def count_of(kind: Kind, counts: dict[str, Counter[str]]) -> Counter[str]:
@@ -61,15 +72,27 @@ def count_of(kind: Kind, counts: dict[str, Counter[str]]) -> Counter[str]:
     return total
 
 
-def print_table(counts: dict[str, Counter[str]]) -> None:
+def allowed_by(kind: Kind) -> set[str]:
+    rules = list_rules(kind)
+    return {rule if isinstance(rule, str) else rule.call for rule in rules} - {
+        rule.call for rule in rules if isinstance(rule, Refused)
+    }
+
+
+def used_by(kind: Kind, counts: dict[str, Counter[str]]) -> set[str]:
+    return set(count_of(kind, counts))
+
+
+def print_table(counts: dict[str, Counter[str]], unused: dict[Kind, set[str]]) -> None:
     print("| threads | allowed | used | allowed, not used |\n|---|---|---|---|")
-    for kind in Kind:
-        rules = list_rules(kind)
-        allowed = {rule if isinstance(rule, str) else rule.call for rule in rules}
-        allowed -= {rule.call for rule in rules if isinstance(rule, Refused)}
-        used = set(count_of(kind, counts))
-        unused = ", ".join(sorted(allowed - used))
-        print(f"| {kind.name.lower()} | {len(allowed)} | {len(allowed & used)} | {unused} |")
+    for kind in SINGLE_KINDS:
+        allowed = allowed_by(kind)
+        used = len(allowed & used_by(kind, counts))
+        names = ", ".join(sorted(unused[kind]))
+        print(f"| {kind.name.lower()} | {len(allowed)} | {used} | {names} |")
+    for kind, calls in unused.items():
+        for call in sorted(calls):
+            print(f"* {kind.name.lower()}: {call}: {find_reason(kind, call) or 'no reason'}")
 
 
 def read_denied() -> dict[str, int]:
