@@ -9,6 +9,7 @@ OTHERS = (
     "virtio/virtqueue.c",
     "memory/memory.c",
     "memory/iovec.c",
+    "virtio/sources.c",
     "virtio/worker.c",
     "jail/jail.c",
 )

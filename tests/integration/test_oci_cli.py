@@ -131,7 +131,7 @@ def test_a_vmm_that_is_killed_ends_container_and_monitor(sampan: Runtime, runnin
 def test_an_exec_has_a_monitor_too(sampan: Runtime) -> None:
     sampan.start(sampan.bundle(make_spec("sleep", "1000"), "own"))
     done = sampan.call("exec", "-e", "A=b", "c1", "sh", "-c", "echo $A; cat; exit 3", stdin=b"x")
-    assert (done.returncode, done.stdout) == (3, b"b\nx")
+    assert (done.returncode, done.stdout) == (3, b"b\nx"), done
     reader, writer = os.pipe()
     parent = sampan.under_parent("exec", "-d", "c1", "sh", "-c", LOOP, stdout=writer)
     os.close(writer)
