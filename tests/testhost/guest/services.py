@@ -15,6 +15,7 @@ CONFIGURATION = Path("/etc/sampan/config.yaml")
 PROCESSOR = "1"
 CONTAINERD_LOG = Path("/var/log/containerd.log")
 DEADLINE_S = 300
+AGENT_TIMEOUT_S = 240
 SHOWN_LOG_LINES = 40
 
 
@@ -71,8 +72,10 @@ def pin_vmms() -> None:
     (QEMU 10.0.2), in none with its vmm on one processor.
     """
     CONFIGURATION.parent.mkdir(exist_ok=True)
-    # Tests that want templates ask for them: nothing may go on beside the others.
-    CONFIGURATION.write_text(f"vmm_cpus: [{PROCESSOR}]\ntemplates: use\n")
+    # Tests that want templates ask for them: nothing may go on beside the others.  A boot
+    # takes up to a minute where two emulated hosts share a machine.
+    lines = (f"vmm_cpus: [{PROCESSOR}]", "templates: use", f"agent_timeout_s: {AGENT_TIMEOUT_S}")
+    CONFIGURATION.write_text("\n".join(lines) + "\n")
 
 
 def read_log_tail() -> str:
