@@ -20,7 +20,8 @@ ATTACK_S: Final = 8
 MEMORY_OUTSIDE: Final = 48 * MIB
 """What others on the host may need meanwhile: containerd, this test, the page cache of both."""
 CPU_OUTSIDE: Final = 0.5
-"""Of what the guest uses; writeback and interrupts are the host kernel's own."""
+"""Of what the guest uses, or of one processor where a slow reader holds the guest back: writeback,
+interrupts, and what is left to do for the container before are the host kernel's own."""
 NOT_COUNTED: Final = ("rcu_preempt",)
 """Kernel threads.  RCU's grace periods take seconds of a busy emulated host's CPU; at hardware
 speed 300,000 names that were looked up took none (2026-12-01)."""
@@ -182,6 +183,6 @@ def test_what_it_uses_is_in_its_cgroup(ctr: Ctr, attack: str) -> None:
     assert needed < machine + load_config().host_overhead_mib * MIB // 2
     assert grown < MEMORY_OUTSIDE
     most = sorted(by_thread.items(), key=lambda pair: -pair[1])[:5]
-    assert outside_ns < CPU_OUTSIDE * inside_ns, most
+    assert outside_ns < CPU_OUTSIDE * max(inside_ns, ATTACK_S * 1_000_000_000), most
     assert said < LOG_BYTES
     assert ctr.run("echo", "fine").stdout == "fine\n"
