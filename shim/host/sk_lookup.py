@@ -1,7 +1,8 @@
 """Connections to loopback addresses of a network namespace, whatever their port, go to one
 listening socket: an eBPF program of type BPF_PROG_TYPE_SK_LOOKUP on the namespace.
 
-No port is taken, and the accepted socket's own address is the one that was asked for.
+No port but the socket's own is taken, and an accepted socket's address is the one that was
+asked for.
 Spec: the kernel's bpf/prog_sk_lookup.rst, bpf(2), linux/bpf.h.  Needs Linux 5.9.
 """
 
@@ -16,7 +17,6 @@ from shim.host.syscalls import bpf
 
 MAP_CREATE: Final = 0
 MAP_UPDATE_ELEM: Final = 2
-
 PROG_LOAD: Final = 5
 LINK_CREATE: Final = 28
 MAP_TYPE_HASH: Final = 1
@@ -152,9 +152,16 @@ class LoopbackLookup:
         self._others = list(others)
 
     @classmethod
-    def attach(cls, namespace: int, ipv4: socket.socket, ipv6: socket.socket | None) -> Self:
-        """The sockets listen in `namespace`, and stay the caller's.  OSError where the kernel
-        does not have this, or does not allow it."""
+    def attach(
+        cls,
+        namespace: int,
+        ipv4: socket.socket,
+        ipv6: socket.socket | None,
+        left_alone: Iterable[int],
+    ) -> Self:
+        """The sockets listen in `namespace`, and stay the caller's; the ports of `left_alone`
+        are so from the first moment on.  OSError where the kernel does not have this, or does
+        not allow it."""
         fds: list[int] = []
         try:
             fds.append(taken := make_map(MAP_TYPE_HASH, MOST_PORTS))
@@ -162,6 +169,8 @@ class LoopbackLookup:
             for key, listener in ((IPV4, ipv4), (IPV6, ipv6)):
                 if listener is not None:
                     update(sockets, key, listener.fileno())
+            for port in left_alone:
+                update(taken, port, 1)
             fds.append(program := load_program(assemble(make_program(sockets, taken))))
             arguments = struct.pack("<IIII", program, namespace, ATTACH_SK_LOOKUP, 0)
             fds.append(bpf(LINK_CREATE, arguments))

@@ -67,9 +67,7 @@ class LoopbackForward:
             with entered(self._namespace):
                 ipv4 = self._listen(socket.AF_INET, ADDRESS)
                 ipv6 = self._listen_ipv6()
-            self._lookup = LoopbackLookup.attach(self._namespace, ipv4, ipv6)
-            for port in taken:
-                self._lookup.leave_alone(port)
+            self._lookup = LoopbackLookup.attach(self._namespace, ipv4, ipv6, taken)
         except OSError:
             self._detach()
             raise

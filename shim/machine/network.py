@@ -62,7 +62,7 @@ class SandboxNetwork:
         self._names: NameRelay | None = None
         self._forward: LoopbackForward | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._can_forward = True
+        self._wants_forward = True
         self._watch: LinkWatch | None = None
         self._following: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
@@ -74,7 +74,7 @@ class SandboxNetwork:
             return
         if self._watch is None:
             self._watch = LinkWatch(self._prepared.namespace, self._follow)
-        if self._can_forward and (self._opening is None or self._opening.done()):
+        if self._wants_forward and (self._opening is None or self._opening.done()):
             self._opening = asyncio.create_task(self._open_forward(self._prepared))
         async with self._lock:
             await self._update(self._prepared)
@@ -91,17 +91,15 @@ class SandboxNetwork:
     async def _open_forward(self, prepared: PreparedNetwork) -> None:
         """Beside the container's start, which does not wait for it; again at the next change of
         the network if lo is still down."""
-        if self._forward is not None:
-            return
         forward = LoopbackForward(prepared.namespace, self._machine)
         try:
             await asyncio.to_thread(forward.attach)
         except OSError as error:
-            self._can_forward = error.errno == errno.EADDRNOTAVAIL
-            if not self._can_forward:
+            self._wants_forward = error.errno == errno.EADDRNOTAVAIL
+            if not self._wants_forward:
                 log.warning("connections to localhost are not forwarded: %s", error)
         else:
-            self._forward = forward
+            self._forward, self._wants_forward = forward, False
             forward.serve()
 
     def _follow(self) -> None:
