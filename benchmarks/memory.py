@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from shim.machine.running import parse_pss_bytes
+
 SETTLE_S: Final = 2.0
 """Idle: no change of more than SETTLE_BYTES for this long."""
 SETTLE_BYTES: Final = 256 << 10
@@ -41,14 +43,6 @@ def find_named(name: str) -> frozenset[int]:
             if Path(f"/proc/{pid}/comm").read_text().strip() == name:
                 found.add(pid)
     return frozenset(found)
-
-
-def parse_pss_bytes(rollup: str) -> int:
-    """PSS from a /proc/<pid>/smaps_rollup."""
-    for line in rollup.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) << 10
-    return 0
 
 
 def parse_guest_bytes(smaps: str) -> int:

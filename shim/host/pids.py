@@ -29,11 +29,16 @@ class ProcessIdentity:
         return f"{self.pid} {self.start_time}"
 
 
+def read_stat(pid: int) -> list[str]:
+    """The fields of proc_pid_stat(5) behind the process's name, the state first."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+        return stat.read().rpartition(")")[2].split()
+
+
 def read_identity(pid: int) -> ProcessIdentity | None:
     """None when there is no such process, or it is dead and waits to be reaped."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            fields = stat.read().rpartition(")")[2].split()
+        fields = read_stat(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
     if fields[0] in ("Z", "X"):

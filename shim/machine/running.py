@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from shim.host.pids import ProcessIdentity, is_alive, load_identity
+from shim.host.pids import ProcessIdentity, is_alive, load_identity, read_stat
 from shim.machine.directory import SandboxDirectory, list_sandboxes
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 USER_TICKS: Final = 11
 SYSTEM_TICKS: Final = 12
-"""Fields of proc_pid_stat(5) behind the process's name, from 0 on."""
+"""Of what read_stat returns, from 0 on."""
 COUNTERS_BYTES: Final = 1 << 20
 
 
@@ -84,18 +84,25 @@ def read_age(process: ProcessIdentity | None) -> float:
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time / TICKS)
 
 
+def parse_pss_bytes(rollup: str) -> int:
+    """PSS from a /proc/<pid>/smaps_rollup."""
+    for line in rollup.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
 def read_use(process: ProcessIdentity | None) -> ProcessUse | None:
     """None when it has ended."""
     if process is None:
         return None
     try:
-        with open(f"/proc/{process.pid}/stat", encoding="utf-8", errors="replace") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as rollup:
-            sizes = [int(line.split()[1]) << 10 for line in rollup if line.startswith("Pss:")]
+        fields = read_stat(process.pid)
+        with open(f"/proc/{process.pid}/smaps_rollup", encoding="utf-8") as rollup:
+            pss_bytes = parse_pss_bytes(rollup.read())
     except (OSError, ValueError):
         return None
     if not is_alive(process):  # what was read may be of another one with its pid
         return None
     ticks = int(fields[USER_TICKS]) + int(fields[SYSTEM_TICKS])
-    return ProcessUse(process.pid, sum(sizes), ticks / TICKS)
+    return ProcessUse(process.pid, pss_bytes, ticks / TICKS)

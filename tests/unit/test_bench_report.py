@@ -11,19 +11,14 @@ from benchmarks import idle, measures
 from benchmarks.ctr import Runtime
 from benchmarks.host import GROUND, name_ground
 from benchmarks.measures import Found, Settings, measure_idle, share_out
-from benchmarks.memory import (
-    find_named,
-    list_counted,
-    list_pids,
-    parse_guest_bytes,
-    parse_pss_bytes,
-)
+from benchmarks.memory import find_named, list_counted, list_pids, parse_guest_bytes
 from benchmarks.phases import find_first, parse_guest_clock, split_phases
 from benchmarks.picture import draw
 from benchmarks.processes import Exec, Rename, parse_events
 from benchmarks.report import Figures, render, render_markdown
 from benchmarks.runtimes import SAMPAN
 from benchmarks.shimtest import parse_results, render_table
+from shim.machine.running import parse_pss_bytes
 
 HEADERS_BYTES = 36
 
