@@ -17,6 +17,7 @@ from typing import Final
 
 from benchmarks.parts.stub import make_image
 from native.build import build_launcher
+from shim.host.cgroup import is_unified
 from tests.integration.agent_run import make_rootfs
 from tests.integration.installed import Installed, wait_for
 
@@ -54,7 +55,7 @@ def install(top: Path) -> Installed:
     config = {
         "image_dir": str(make_image(top / "image")),
         "templates": "never",
-        "host_cgroup": "auto" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "never",
+        "host_cgroup": "always" if is_unified() else "never",
     }
     (top / "config.yaml").write_text(json.dumps(config))
     made.environment["SAMPAN_CONFIG"] = str(top / "config.yaml")
