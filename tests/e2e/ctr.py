@@ -89,7 +89,7 @@ class Ctr:
         arguments = self.run_arguments(image, name, ("--rm", *flags))
         done = self.command(*arguments, *command, stdin=stdin)
         if "ctr: " not in done.stderr:  # it has removed the container
-            self._made = [other for other in self._made if other != name]
+            self._forget(name)
         return done
 
     def popen(
@@ -153,6 +153,9 @@ class Ctr:
     def remove(self, name: str) -> None:
         self.command("task", "rm", "--force", name)
         self.command("container", "rm", name)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
         self._made = [other for other in self._made if other != name]
 
     def close(self) -> None:

@@ -24,7 +24,8 @@ def test_every_call_has_a_name_of_its_own_and_every_reason_is_a_calls() -> None:
     assert len(names) > 50
     assert len(set(names)) == len(names)
     assert [name for name in names if "|" in name] == []  # they are cells of a table
-    assert read_reasons(DIRECTORY / "docker.reasons").keys() <= set(names)
+    for client in ("docker", "podman"):
+        assert read_reasons(DIRECTORY / f"{client}.reasons").keys() <= set(names)
 
 
 def test_outcomes_are_statuses_and_output_without_ids() -> None:
